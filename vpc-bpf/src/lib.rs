@@ -1,0 +1,1 @@
+//! The kernel object, its loader, and the bpf() calls that aya lacks.

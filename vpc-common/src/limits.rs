@@ -1,0 +1,35 @@
+//! Default sizes of the maps and bounds of the datapath. The agent may set other map sizes; see `vpc-agent run --help`.
+
+/// Local ports of one node, slot 0 excluded.
+pub const LOCAL_PORTS: u32 = 1_024;
+/// Endpoints that one node can know.
+pub const ENDPOINTS: u32 = 1 << 20;
+/// Routes over all route tables that one node uses.
+pub const ROUTES: u32 = 1 << 18;
+/// Nodes of a fabric: node ids are 1..=4095, so that a VTEP's index is its node's id.
+pub const VTEPS: u32 = 4_096;
+/// Sessions of each address family.
+pub const SESSIONS: u32 = 1 << 20;
+/// VPCs of a topology.
+pub const VPCS: u32 = 4_096;
+/// Source prefixes over all local ports: own addresses and allowed address pairs.
+pub const SOURCES: u32 = 1 << 16;
+/// Members of flood lists over all subnets of one node.
+pub const FLOOD_MEMBERS: u32 = 1 << 16;
+/// Members of one subnet's flood list: nodes and local ports.
+pub const FLOOD_FANOUT: u32 = 4_096 + 1_024;
+
+/// Generated ICMP messages a second and port.
+pub const ICMP_RATE: u32 = 100;
+/// Broadcast and multicast frames a second and port, before replication.
+pub const FLOOD_RATE: u32 = 1_000;
+/// Next hops of one VTEP in the underlay.
+pub const UNDERLAY_NEXT_HOPS: usize = 4;
+/// The VXLAN port (RFC 7348 §5).
+pub const VXLAN_PORT: u16 = 4789;
+/// Outer Ethernet, IPv4, UDP and VXLAN headers, bytes.
+pub const OVERHEAD_V4: u32 = 50;
+/// Outer Ethernet, IPv6, UDP and VXLAN headers, bytes.
+pub const OVERHEAD_V6: u32 = 70;
+/// A session that saw no packet for so many seconds is removed by the sweeper.
+pub const SESSION_IDLE_SECONDS: u32 = 300;

@@ -1,0 +1,48 @@
+//! Names of the maps, as the kernel object declares them and the agent pins them.
+
+/// [`crate::node::Node`], one element.
+pub const NODE: &str = "NODE";
+/// [`crate::locate::LocateBucket`], array of [`crate::locate::BUCKETS`].
+pub const LOCATE: &str = "LOCATE";
+/// [`crate::port::Port`], array by slot.
+pub const PORTS: &str = "PORTS";
+/// Device map by slot, for XDP.
+pub const PORT_DEVICES: &str = "PORT_DEVICES";
+/// [`crate::port::SourceKey`] to nothing (a zero `u32`), trie.
+pub const SOURCES: &str = "SOURCES";
+/// [`crate::port::PortBuckets`], array by slot.
+pub const PORT_BUCKETS: &str = "PORT_BUCKETS";
+/// [`crate::endpoint::EndpointKey`] to [`crate::endpoint::Endpoint`], hash.
+pub const ENDPOINTS: &str = "ENDPOINTS";
+/// [`crate::endpoint::MacKey`] to [`crate::endpoint::MacEntry`], hash.
+pub const MACS: &str = "MACS";
+/// [`crate::route::RouteKey`] to [`crate::route::Route`], trie.
+pub const ROUTES: &str = "ROUTES";
+/// [`crate::vtep::Vtep`], array by node id.
+pub const VTEPS: &str = "VTEPS";
+/// [`crate::Ip`] to [`crate::vtep::VtepId`], hash.
+pub const VTEP_IDS: &str = "VTEP_IDS";
+/// [`crate::port::FloodKey`] to [`crate::port::FloodMember`], hash.
+pub const FLOOD: &str = "FLOOD";
+/// [`crate::session::SessionKey`] of IPv4 to [`crate::session::Session`], hash.
+pub const SESSIONS_V4: &str = "SESSIONS_V4";
+/// [`crate::session::SessionKey`] of IPv6 to [`crate::session::Session`], hash.
+pub const SESSIONS_V6: &str = "SESSIONS_V6";
+/// [`crate::counters::Counters`], per-CPU array by slot.
+pub const COUNTERS: &str = "COUNTERS";
+/// [`crate::counters::Drops`], per-CPU array by slot.
+pub const DROPS: &str = "DROPS";
+/// Per-CPU scratch of the datapath; of no interest to userspace.
+pub const SCRATCH: &str = "SCRATCH";
+
+/// Programs, by the name of their function.
+pub mod programs {
+    /// TC ingress of a workload port.
+    pub const PORT: &str = "vpc_port";
+    /// XDP on an uplink.
+    pub const UPLINK_XDP: &str = "vpc_uplink_xdp";
+    /// TC ingress of an uplink where XDP is not used.
+    pub const UPLINK_TC: &str = "vpc_uplink_tc";
+    /// TC ingress of the tunnel device.
+    pub const TUNNEL: &str = "vpc_tunnel";
+}

@@ -1,0 +1,26 @@
+//! What a node knows of itself.
+
+use crate::Ip;
+use bytemuck::{Pod, Zeroable};
+
+/// Bits of [`Node::flags`].
+pub mod flags {
+    /// DSCP uniform model (RFC 2983 §4.1): copied out on encapsulation and back in on decapsulation. Without it, pipe.
+    pub const DSCP_UNIFORM: u32 = 1 << 0;
+}
+
+/// The one element of the `NODE` array.
+#[repr(C, align(64))]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Pod, Zeroable, Default)]
+pub struct Node {
+    /// Own VTEP address: only packets to it are tunnel traffic.
+    pub vtep: Ip,
+    /// See [`flags`].
+    pub flags: u32,
+    /// Own node id.
+    pub id: u32,
+    /// Zero.
+    pub reserved: [u32; 10],
+}
+
+const _: () = assert!(size_of::<Node>() == 64);

@@ -1,0 +1,121 @@
+//! A local port: a workload's interface, or the router where traffic of plain VTEPs comes in.
+
+use crate::{Be32, Ip, Mac, Vni};
+use bytemuck::{Pod, Zeroable};
+
+/// Slot 0 belongs to no port: what cannot be attributed is counted there.
+pub const UNDERLAY_SLOT: u16 = 0;
+
+/// Bits of [`Port::flags`].
+pub mod flags {
+    /// Frames that are neither IP nor ARP may pass inside the subnet.
+    pub const NON_IP: u32 = 1 << 0;
+    /// `source_dest_check: false`: any address may be a source and a destination.
+    pub const ROUTES_FOR_OTHERS: u32 = 1 << 1;
+    /// XDP may redirect into this interface without loss.
+    pub const XDP_DELIVERY: u32 = 1 << 2;
+    /// The interface is a veth whose peer `bpf_redirect_peer` can reach.
+    pub const PEER_DELIVERY: u32 = 1 << 3;
+    /// No workload: the VPC router, for what plain VTEPs send to the router's MAC in this VNI.
+    pub const ROUTER: u32 = 1 << 4;
+}
+
+/// One element of the `PORTS` array, by slot. Two cache lines; the first one is all that an established flow reads.
+#[repr(C, align(64))]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Pod, Zeroable, Default)]
+pub struct Port {
+    /// Epoch of the configuration, never 0 in a used slot. A session of another epoch is decided again.
+    pub epoch: u32,
+    /// Index of the interface on the host's side; 0 while there is none.
+    pub ifindex: u32,
+    /// See [`flags`].
+    pub flags: u32,
+    /// Largest layer-3 packet that the interface takes, bytes.
+    pub mtu: u32,
+    /// L3 VNI of the VPC.
+    pub vpc: Vni,
+    /// Effective VNI of the subnet.
+    pub l2_vni: Vni,
+    /// Id of the subnet, unique in the fabric.
+    pub subnet: u32,
+    /// Id of the route table.
+    pub route_table: u32,
+    /// Hash of the port's name: tells which port holds the slot when the agent starts again.
+    pub uid: u64,
+    /// The workload's address.
+    pub mac: Mac,
+    /// Zero.
+    pub reserved: [u8; 2],
+    /// Zero.
+    pub reserved2: [u32; 4],
+    /// Gateway address of the subnet's IPv6 block; unspecified where there is none.
+    pub gateway_v6: Ip,
+    /// Gateway address of the subnet's first IPv4 block, network order; zero where there is none.
+    pub gateway_v4: Be32,
+    /// Zero.
+    pub reserved3: [u32; 11],
+}
+
+const _: () = assert!(size_of::<Port>() == 128);
+
+/// Key of the `SOURCES` trie: which addresses a port may send from, and be sent to.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Pod, Zeroable, Default, PartialOrd, Ord, Hash)]
+pub struct SourceKey {
+    /// 32 for the slot, plus the prefix of the address in its 128-bit form.
+    pub prefix_len: u32,
+    /// Slot, in network order so that it is a prefix.
+    pub slot: Be32,
+    /// The prefix.
+    pub address: Ip,
+}
+
+const _: () = assert!(size_of::<SourceKey>() == 24);
+
+/// Key of the `FLOOD` hash: member number `index`, counted from 0, of the subnet's flood list.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Pod, Zeroable, Default, PartialOrd, Ord, Hash)]
+pub struct FloodKey {
+    /// Id of the subnet, see [`Port::subnet`].
+    pub subnet: u32,
+    /// Position in the list.
+    pub index: u32,
+}
+
+/// One member of a flood list. Remote nodes stand before local ports.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Pod, Zeroable, Default)]
+pub struct FloodMember {
+    /// VTEP index (node id) if `local` is 0, else slot.
+    pub target: u16,
+    /// 1: `target` is a local slot.
+    pub local: u16,
+    /// Effective VNI of the subnet.
+    pub l2_vni: Vni,
+}
+
+/// Bounds that a port's own traffic uses up: one element of `BUCKETS`, by slot.
+#[repr(C, align(64))]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Pod, Zeroable, Default)]
+pub struct PortBuckets {
+    /// Generated ICMP messages.
+    pub icmp: TokenBucket,
+    /// Broadcast and multicast frames.
+    pub flood: TokenBucket,
+    /// Zero.
+    pub reserved: [u64; 4],
+}
+
+/// A token bucket that holds one second's worth.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Pod, Zeroable, Default)]
+pub struct TokenBucket {
+    /// When it was filled last, nanoseconds of the monotonic clock.
+    pub filled_ns: u64,
+    /// Tokens left.
+    pub tokens: u32,
+    /// Zero.
+    pub reserved: u32,
+}
+
+const _: () = assert!(size_of::<PortBuckets>() == 64);

@@ -1,0 +1,40 @@
+//! Routes. A route table is immutable: its id is made from its content, a changed table has another id.
+
+use crate::{Be32, Ip, Vni};
+use bytemuck::{Pod, Zeroable};
+
+/// Key of the `ROUTES` trie.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Pod, Zeroable, Default, PartialOrd, Ord, Hash)]
+pub struct RouteKey {
+    /// 32 for the table, plus the prefix of the destination in its 128-bit form.
+    pub prefix_len: u32,
+    /// Id of the table, in network order so that it is a prefix.
+    pub table: Be32,
+    /// The destination.
+    pub destination: Ip,
+}
+
+/// Values of [`Route::kind`].
+pub mod kind {
+    /// The destination is an endpoint of [`super::Route::vpc`].
+    pub const LOCAL: u32 = 1;
+    /// The next hop is the endpoint [`super::Route::next_hop`] of [`super::Route::vpc`].
+    pub const PORT: u32 = 2;
+    /// Drop without an answer.
+    pub const BLACKHOLE: u32 = 3;
+}
+
+/// Where a destination leads.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Pod, Zeroable, Default)]
+pub struct Route {
+    /// See [`kind`].
+    pub kind: u32,
+    /// L3 VNI of the VPC in which the next hop is looked up: the own one, or a peer's.
+    pub vpc: Vni,
+    /// The next hop's address for [`kind::PORT`].
+    pub next_hop: Ip,
+}
+
+const _: () = assert!(size_of::<RouteKey>() == 24 && size_of::<Route>() == 24);

@@ -1,0 +1,1 @@
+//! Packet logic of the VPC router, free of I/O.

@@ -1,0 +1,1 @@
+//! YAML topology to validated model to the state that one node needs.

@@ -1,0 +1,3 @@
+//! Build, set-up, test and benchmark verbs of this repository.
+
+fn main() {}
