@@ -12,14 +12,13 @@ pub const WAYS: usize = 4;
 /// Buckets; a power of two. At most an eighth full with [`crate::limits::LOCAL_PORTS`] ports of three keys each.
 pub const BUCKETS: u32 = 8_192;
 
-/// What is looked up.
-#[repr(C)]
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Pod, Zeroable, Default, PartialOrd, Ord, Hash)]
+/// What is looked up; in registers only.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, PartialOrd, Ord, Hash)]
 pub struct LocateKey {
     /// A VNI, or [`LocateKey::INTERFACE`].
     pub domain: u32,
-    /// The MAC in the domain of a VNI; the interface index, little endian, in that of interfaces.
-    pub mac: Mac,
+    /// 48 bits: [`Mac::to_u64`] in the domain of a VNI, the interface index in that of interfaces.
+    pub mac: u64,
 }
 
 impl LocateKey {
@@ -28,26 +27,14 @@ impl LocateKey {
 
     /// The key of an endpoint of this node.
     #[inline(always)]
-    pub const fn endpoint(vni: Vni, mac: Mac) -> LocateParts {
-        LocateParts { domain: vni.0, mac: mac.to_u64() }
+    pub const fn endpoint(vni: Vni, mac: Mac) -> Self {
+        Self { domain: vni.0, mac: mac.to_u64() }
     }
     /// The key of an interface of this node.
     #[inline(always)]
-    pub const fn interface(index: u32) -> LocateParts {
-        LocateParts { domain: Self::INTERFACE, mac: index as u64 }
+    pub const fn interface(index: u32) -> Self {
+        Self { domain: Self::INTERFACE, mac: index as u64 }
     }
-}
-
-/// A key in registers: the form in which it is hashed and compared.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, PartialOrd, Ord, Hash)]
-pub struct LocateParts {
-    /// See [`LocateKey::domain`].
-    pub domain: u32,
-    /// 48 bits.
-    pub mac: u64,
-}
-
-impl LocateParts {
     /// The two buckets that may hold the key.
     #[inline(always)]
     pub const fn buckets(self) -> [u32; 2] {
@@ -76,11 +63,11 @@ pub struct LocateEntry {
 impl LocateEntry {
     /// Whether this entry is for that key.
     #[inline(always)]
-    pub const fn matches(&self, key: LocateParts) -> bool {
+    pub const fn matches(&self, key: LocateKey) -> bool {
         self.domain == key.domain && (self.mac_low as u64 | (self.mac_high as u64) << 32) == key.mac && self.slot != 0
     }
     /// The entry for a key.
-    pub const fn new(key: LocateParts, slot: u16) -> Self {
+    pub const fn new(key: LocateKey, slot: u16) -> Self {
         Self { domain: key.domain, slot, mac_high: (key.mac >> 32) as u16, mac_low: key.mac as u32, reserved: 0 }
     }
 }
