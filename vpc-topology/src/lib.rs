@@ -1,1 +1,3 @@
-//! YAML topology to validated model to the state that one node needs.
+//! YAML topology to validated model to the state that one node needs. Pure: no I/O, no clock.
+
+pub mod compile;

@@ -1,0 +1,88 @@
+//! The state that one node needs: the content of its maps, as far as the topology alone decides it.
+//!
+//! What the machine decides (interface indices, MTUs, next hops of the underlay, epochs) is added by the agent.
+
+use std::collections::{BTreeMap, BTreeSet};
+use vpc_common::{
+    Ip, Vni,
+    endpoint::{Endpoint, EndpointKey, MacEntry, MacKey},
+    port::{FloodKey, FloodMember, Port, SourceKey},
+    route::{Route, RouteKey},
+};
+
+/// Slots in use, by the port's uid. Given to the compiler so that a port keeps its slot when others come and go.
+pub type Slots = BTreeMap<u64, u16>;
+
+/// Everything that one node needs. Tables are sorted by key and free of duplicates.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Desired {
+    /// This node.
+    pub node: DesiredNode,
+    /// Local ports by slot; slot 0 is never used.
+    pub ports: BTreeMap<u16, DesiredPort>,
+    /// All other nodes of the fabric.
+    pub vteps: Vec<DesiredVtep>,
+    /// Addresses of the VPCs that this node takes part in and of their peers.
+    pub endpoints: Vec<(EndpointKey, Endpoint)>,
+    /// The same by MAC.
+    pub macs: Vec<(MacKey, MacEntry)>,
+    /// Routes of the tables that local ports use.
+    pub routes: Vec<(RouteKey, Route)>,
+    /// Source prefixes of local ports.
+    pub sources: Vec<(SourceKey, u32)>,
+    /// Flood lists of the subnets of local ports.
+    pub flood: Vec<(FloodKey, FloodMember)>,
+}
+
+/// What the topology says of this node.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct DesiredNode {
+    /// Its name.
+    pub name: String,
+    /// Its id.
+    pub id: u16,
+    /// Its VTEP address.
+    pub vtep: Ip,
+    /// [`vpc_common::node::flags`].
+    pub flags: u32,
+    /// Its uplinks.
+    pub uplinks: Vec<String>,
+    /// How tunnel packets are received.
+    pub receive_mode: ReceiveMode,
+}
+
+/// How tunnel packets are received on the uplinks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ReceiveMode {
+    /// XDP where the driver has it natively and loses nothing by it, TC otherwise.
+    #[default]
+    Auto,
+    /// XDP; an error where the driver has none.
+    Xdp,
+    /// TC only: the uplink keeps its receive offloads.
+    Tc,
+}
+
+/// A local port.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DesiredPort {
+    /// Its name; for the router of a VNI, `router/<subnet>`.
+    pub name: String,
+    /// Its interface on the host's side; none for the router.
+    pub device: Option<String>,
+    /// The record, with `epoch`, `ifindex`, `mtu` and the delivery flags zero.
+    pub record: Port,
+    /// The VPCs whose endpoints and routes decide over its flows: its own and its peers. A change there moves its epoch.
+    pub reach: BTreeSet<Vni>,
+}
+
+/// Another node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DesiredVtep {
+    /// Its id, which is its index.
+    pub id: u16,
+    /// Its name.
+    pub name: String,
+    /// Its VTEP address.
+    pub address: Ip,
+}
