@@ -1,1 +1,27 @@
-//! The kernel object, its loader, and the bpf() calls that aya lacks.
+//! Loads the kernel programs and gives typed access to their maps.
+//!
+//! The object is compiled by `build.rs` and is part of this library: an agent and its programs are always of one
+//! version. Everything that talks to `bpf(2)` is here, so the rest of userspace needs no `unsafe` for it.
+
+mod copy;
+mod features;
+mod link;
+mod loader;
+mod map;
+mod program;
+mod sizes;
+mod syscall;
+mod table;
+mod test_run;
+
+pub use features::{FeatureQuery, XdpFeatures};
+pub use link::{Hook, Link, LinkInfo, tcx_ingress_programs};
+pub use loader::{LoadError, Loaded, Loader, kernel_release};
+pub use map::{MapDescription, memory};
+pub use program::{ProgramInfo, program_info, program_info_by_id};
+pub use sizes::Sizes;
+pub use table::{PerCpuTable, Table, TableError};
+pub use test_run::{Frames, TestResult, TestRun, test_run};
+
+/// The compiled kernel object.
+pub static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/vpc-dataplane.o"));

@@ -1,0 +1,185 @@
+//! What a driver can do with XDP, from the kernel's `netdev` generic netlink family (Linux 6.3).
+
+use std::{
+    io,
+    os::fd::{AsRawFd, FromRawFd, OwnedFd},
+};
+
+/// Bits of `NETDEV_A_DEV_XDP_FEATURES`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct XdpFeatures(pub u64);
+
+impl XdpFeatures {
+    /// Native XDP with every plain verdict.
+    pub const BASIC: Self = Self(1 << 0);
+    /// `XDP_REDIRECT` from this interface.
+    pub const REDIRECT: Self = Self(1 << 1);
+    /// Redirection into this interface. On a veth: NAPI runs on its peer; without it frames vanish.
+    pub const NDO_XMIT: Self = Self(1 << 2);
+    /// Frames of several buffers on receipt.
+    pub const RX_SG: Self = Self(1 << 5);
+    /// Frames of several buffers in redirection into this interface.
+    pub const NDO_XMIT_SG: Self = Self(1 << 6);
+
+    /// Whether all of those bits are there.
+    pub const fn has(self, bits: Self) -> bool {
+        self.0 & bits.0 == bits.0
+    }
+}
+
+const GENL_ID_CTRL: u16 = 16;
+const CTRL_CMD_GETFAMILY: u8 = 3;
+const CTRL_ATTR_FAMILY_ID: u16 = 1;
+const CTRL_ATTR_FAMILY_NAME: u16 = 2;
+const CTRL_ATTR_MCAST_GROUPS: u16 = 7;
+const CTRL_ATTR_MCAST_GRP_NAME: u16 = 1;
+const CTRL_ATTR_MCAST_GRP_ID: u16 = 2;
+const NETDEV_CMD_DEV_GET: u8 = 1;
+const NETDEV_A_DEV_IFINDEX: u16 = 1;
+const NETDEV_A_DEV_XDP_FEATURES: u16 = 3;
+const NLMSG_ERROR: u16 = 2;
+const HEADERS: usize = 16 + 4;
+
+/// Asks for the XDP features of interfaces of the current network namespace.
+#[derive(Debug)]
+pub struct FeatureQuery {
+    socket: OwnedFd,
+    family: u16,
+    /// Multicast group that tells of changes.
+    group: Option<u32>,
+}
+
+impl FeatureQuery {
+    /// Opens the family.
+    ///
+    /// # Errors
+    /// ENOENT where the kernel has no such family.
+    pub fn new() -> io::Result<Self> {
+        let socket = open(libc::SOCK_CLOEXEC)?;
+        let reply = ask(&socket, GENL_ID_CTRL, CTRL_CMD_GETFAMILY, CTRL_ATTR_FAMILY_NAME, b"netdev\0")?;
+        let family = Attributes(&reply)
+            .find(|(kind, _)| *kind == CTRL_ATTR_FAMILY_ID)
+            .and_then(|(_, value)| value.get(..2)?.try_into().ok())
+            .map(u16::from_ne_bytes)
+            .ok_or_else(|| invalid("no family id in the kernel's answer"))?;
+        Ok(Self { socket, family, group: management_group(&reply) })
+    }
+
+    /// The features of an interface.
+    ///
+    /// # Errors
+    /// ENODEV where it is gone.
+    pub fn get(&self, ifindex: u32) -> io::Result<XdpFeatures> {
+        let reply = ask(&self.socket, self.family, NETDEV_CMD_DEV_GET, NETDEV_A_DEV_IFINDEX, &ifindex.to_ne_bytes())?;
+        Attributes(&reply)
+            .find(|(kind, _)| *kind == NETDEV_A_DEV_XDP_FEATURES)
+            .and_then(|(_, value)| value.get(..8)?.try_into().ok())
+            .map(|bytes| XdpFeatures(u64::from_ne_bytes(bytes)))
+            .ok_or_else(|| invalid("no features in the kernel's answer"))
+    }
+
+    /// A non-blocking netlink socket that becomes readable whenever the features of some interface change.
+    ///
+    /// # Errors
+    /// Where the kernel refuses the subscription.
+    pub fn changes(&self) -> io::Result<OwnedFd> {
+        let socket = open(libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK)?;
+        let group = self.group.ok_or_else(|| invalid("the netdev family has no management group"))?;
+        // A socket without an address gets no multicast.
+        // SAFETY: zero is valid for plain numbers.
+        let mut address: libc::sockaddr_nl = unsafe { std::mem::zeroed() };
+        address.nl_family = libc::AF_NETLINK as u16;
+        // SAFETY: the address has the stated length and is alive during the call.
+        let bound = unsafe {
+            libc::bind(socket.as_raw_fd(), std::ptr::from_ref(&address).cast(), size_of::<libc::sockaddr_nl>() as u32)
+        };
+        if bound < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: the option's value is a number of the stated length, alive during the call.
+        let result = unsafe {
+            libc::setsockopt(
+                socket.as_raw_fd(),
+                libc::SOL_NETLINK,
+                libc::NETLINK_ADD_MEMBERSHIP,
+                std::ptr::from_ref(&group).cast(),
+                size_of::<u32>() as u32,
+            )
+        };
+        if result < 0 { Err(io::Error::last_os_error()) } else { Ok(socket) }
+    }
+}
+
+fn management_group(family: &[u8]) -> Option<u32> {
+    let (_, groups) = Attributes(family).find(|(kind, _)| *kind == CTRL_ATTR_MCAST_GROUPS)?;
+    Attributes(groups).find_map(|(_, group)| {
+        Attributes(group).find(|(kind, name)| *kind == CTRL_ATTR_MCAST_GRP_NAME && name.starts_with(b"mgmt\0"))?;
+        let (_, id) = Attributes(group).find(|(kind, _)| *kind == CTRL_ATTR_MCAST_GRP_ID)?;
+        Some(u32::from_ne_bytes(id.get(..4)?.try_into().ok()?))
+    })
+}
+
+fn invalid(what: &'static str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, what)
+}
+
+fn open(flags: libc::c_int) -> io::Result<OwnedFd> {
+    // SAFETY: plain call without addresses.
+    let fd = unsafe { libc::socket(libc::AF_NETLINK, libc::SOCK_RAW | flags, libc::NETLINK_GENERIC) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel just gave us this descriptor, nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Sends a request with one attribute and returns the attributes of the answer.
+fn ask(socket: &OwnedFd, family: u16, command: u8, attribute: u16, value: &[u8]) -> io::Result<Vec<u8>> {
+    let attribute_length = 4 + value.len();
+    let length = HEADERS + attribute_length.next_multiple_of(4);
+    let mut request = Vec::with_capacity(length);
+    request.extend_from_slice(&(length as u32).to_ne_bytes());
+    request.extend_from_slice(&family.to_ne_bytes());
+    request.extend_from_slice(&(libc::NLM_F_REQUEST as u16).to_ne_bytes());
+    request.extend_from_slice(&[0; 8]);
+    request.extend_from_slice(&[command, 1, 0, 0]);
+    request.extend_from_slice(&(attribute_length as u16).to_ne_bytes());
+    request.extend_from_slice(&attribute.to_ne_bytes());
+    request.extend_from_slice(value);
+    request.resize(length, 0);
+    // SAFETY: the buffer is alive and has the stated length.
+    let sent = unsafe { libc::send(socket.as_raw_fd(), request.as_ptr().cast(), request.len(), 0) };
+    if sent < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let mut reply = vec![0_u8; 16 << 10];
+    // SAFETY: the buffer is alive and has the stated length.
+    let received = unsafe { libc::recv(socket.as_raw_fd(), reply.as_mut_ptr().cast(), reply.len(), 0) };
+    if received < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    reply.truncate(received as usize);
+    if reply.len() < HEADERS {
+        return Err(invalid("the kernel's answer is too short"));
+    }
+    if u16::from_ne_bytes([reply[4], reply[5]]) == NLMSG_ERROR {
+        let code = i32::from_ne_bytes([reply[16], reply[17], reply[18], reply[19]]);
+        return Err(io::Error::from_raw_os_error(-code));
+    }
+    Ok(reply.split_off(HEADERS))
+}
+
+/// Walks over netlink attributes: kind without its flag bits, and value.
+struct Attributes<'a>(&'a [u8]);
+
+impl<'a> Iterator for Attributes<'a> {
+    type Item = (u16, &'a [u8]);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let length = u16::from_ne_bytes(self.0.get(..2)?.try_into().ok()?) as usize;
+        let kind = u16::from_ne_bytes(self.0.get(2..4)?.try_into().ok()?) & 0x3fff;
+        let value = self.0.get(4..length)?;
+        self.0 = self.0.get(length.next_multiple_of(4)..).unwrap_or_default();
+        Some((kind, value))
+    }
+}

@@ -1,0 +1,54 @@
+//! How many entries each map has room for.
+
+use vpc_common::{limits, maps};
+
+/// Sizes of the maps that an operator may set. The defaults are those of [`vpc_common::limits`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sizes {
+    /// Local ports, slot 0 excluded.
+    pub local_ports: u32,
+    /// Endpoints, by address and by MAC.
+    pub endpoints: u32,
+    /// Routes of all tables.
+    pub routes: u32,
+    /// Sessions of each address family.
+    pub sessions: u32,
+    /// Source prefixes over all local ports.
+    pub sources: u32,
+    /// Members of all flood lists.
+    pub flood_members: u32,
+}
+
+impl Default for Sizes {
+    fn default() -> Self {
+        Self {
+            local_ports: limits::LOCAL_PORTS,
+            endpoints: limits::ENDPOINTS,
+            routes: limits::ROUTES,
+            sessions: limits::SESSIONS,
+            sources: limits::SOURCES,
+            flood_members: limits::FLOOD_MEMBERS,
+        }
+    }
+}
+
+impl Sizes {
+    /// The maps whose size is set here, with their number of entries.
+    pub fn max_entries(&self) -> [(&'static str, u32); 12] {
+        let slots = self.local_ports + 1;
+        [
+            (maps::PORTS, slots),
+            (maps::PORT_DEVICES, slots),
+            (maps::PORT_BUCKETS, slots),
+            (maps::COUNTERS, slots),
+            (maps::DROPS, slots),
+            (maps::SOURCES, self.sources),
+            (maps::ENDPOINTS, self.endpoints),
+            (maps::MACS, self.endpoints),
+            (maps::ROUTES, self.routes),
+            (maps::FLOOD, self.flood_members),
+            (maps::SESSIONS_V4, self.sessions),
+            (maps::SESSIONS_V6, self.sessions),
+        ]
+    }
+}

@@ -1,0 +1,180 @@
+//! The library against the running kernel. Needs root, as everything with BPF does.
+
+use nix::{
+    poll::{PollFd, PollFlags, poll},
+    sched::{CloneFlags, unshare},
+};
+use std::{
+    fs,
+    os::fd::AsFd,
+    path::{Path, PathBuf},
+    process::Command,
+};
+use vpc_bpf::{
+    FeatureQuery, Hook, Link, Loader, Sizes, TestRun, XdpFeatures, program_info, tcx_ingress_programs, test_run,
+};
+use vpc_common::{
+    Be32, Ip, Vni,
+    counters::Counters,
+    endpoint::{Endpoint, EndpointKey},
+    maps,
+    port::{Port, SourceKey},
+};
+
+/// A private bpffs and network namespace for the calling thread.
+struct Sandbox {
+    directory: PathBuf,
+}
+
+impl Sandbox {
+    fn new(name: &str) -> Self {
+        let directory = std::env::temp_dir().join(format!("vbt-{}-{name}", std::process::id()));
+        fs::create_dir_all(&directory).expect("make a directory");
+        // The thread alone moves: tests run beside each other.
+        unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS).expect("needs root");
+        run("mount", &["--make-rprivate", "/"]);
+        run("mount", &["-t", "bpf", "bpf", directory.to_str().expect("a plain path")]);
+        Self { directory }
+    }
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.join(name)
+    }
+}
+
+impl Drop for Sandbox {
+    fn drop(&mut self) {
+        run("umount", &[self.directory.to_str().expect("a plain path")]);
+        let _ = fs::remove_dir(&self.directory);
+    }
+}
+
+fn run(program: &str, arguments: &[&str]) {
+    assert!(Command::new(program).args(arguments).status().expect("run").success(), "{program} {arguments:?}");
+}
+
+fn small() -> Sizes {
+    Sizes { local_ports: 16, endpoints: 5_000, routes: 64, sessions: 1_024, sources: 64, flood_members: 64 }
+}
+
+fn ifindex(name: &str) -> u32 {
+    nix::net::if_::if_nametoindex(name).expect("an interface")
+}
+
+#[test]
+fn tables_read_what_was_written() {
+    let loaded = Loader::new(small()).load().unwrap();
+    let endpoints = loaded.table::<EndpointKey, Endpoint>(maps::ENDPOINTS).unwrap();
+    let entries: Vec<_> = (0..4_500)
+        .map(|number| {
+            let key = EndpointKey { vpc: Vni(7), address: Ip::v4(Be32::new(number)) };
+            (key, Endpoint { subnet: number, ..Endpoint::default() })
+        })
+        .collect();
+    endpoints.set_all(&entries).unwrap();
+    let mut read = endpoints.entries().unwrap();
+    read.sort_by_key(|(key, _)| *key);
+    assert_eq!(read.len(), entries.len());
+    assert_eq!(read.iter().map(|(_, endpoint)| u64::from(endpoint.subnet)).sum::<u64>(), 4_500 * 4_499 / 2);
+    // One key that is gone does not stop the rest.
+    endpoints.delete(&entries[3].0).unwrap();
+    endpoints.delete_all(&entries.iter().map(|(key, _)| *key).collect::<Vec<_>>()).unwrap();
+    assert!(endpoints.entries().unwrap().is_empty());
+
+    let sources = loaded.table::<SourceKey, u32>(maps::SOURCES).unwrap();
+    let key = |last| SourceKey { prefix_len: 160, slot: Be32::new(1), address: Ip::v4(Be32::new(last)) };
+    sources.set_all(&[(key(1), 0), (key(2), 0)]).unwrap();
+    assert_eq!(sources.entries().unwrap().len(), 2);
+    assert!(sources.delete(&key(1)).unwrap());
+    assert!(!sources.delete(&key(1)).unwrap());
+
+    let counters = loaded.per_cpu::<Counters>(maps::COUNTERS).unwrap();
+    assert!(counters.get(3).unwrap().iter().all(|counter| *counter == Counters::default()));
+    let ports = loaded.table::<u32, Port>(maps::PORTS).unwrap();
+    assert_eq!(ports.entries().unwrap().len(), 17);
+    assert!(loaded.table::<u32, u64>(maps::PORTS).unwrap_err().to_string().contains("128"));
+}
+
+#[test]
+fn programs_run_on_a_made_up_packet() {
+    let loaded = Loader::new(small()).load().unwrap();
+    for name in [maps::programs::PORT, maps::programs::UPLINK_XDP, maps::programs::UPLINK_TC, maps::programs::TUNNEL] {
+        let result = test_run(loaded.program_fd(name).unwrap(), &TestRun { data: &[0; 64], ..TestRun::default() });
+        assert!(!result.unwrap().data.is_empty(), "{name}");
+        assert!(loaded.program_info(name).unwrap().verified_instructions > 0, "{name}");
+    }
+}
+
+#[test]
+fn pinned_maps_are_reused_only_if_they_agree() {
+    let sandbox = Sandbox::new("pins");
+    let pins = sandbox.path("vpc/v1");
+    let load = |sizes| Loader::new(sizes).pin_dir(&pins).load().unwrap();
+    let key = EndpointKey { vpc: Vni(7), address: Ip::v4(Be32::new(1)) };
+    load(small()).table(maps::ENDPOINTS).unwrap().set(&key, &Endpoint { subnet: 9, ..Endpoint::default() }).unwrap();
+
+    let same = load(small());
+    assert!(same.replaced().is_empty(), "{:?}", same.replaced());
+    let subnet = |table: vpc_bpf::Table<EndpointKey, Endpoint>| table.get(&key).unwrap().map(|found| found.subnet);
+    assert_eq!(subnet(same.table(maps::ENDPOINTS).unwrap()), Some(9));
+
+    let mut larger = load(Sizes { endpoints: 6_000, ..small() });
+    let mut replaced = larger.replaced().to_vec();
+    replaced.sort();
+    assert_eq!(replaced, [maps::ENDPOINTS, maps::MACS]);
+    assert_eq!(subnet(larger.table(maps::ENDPOINTS).unwrap()), Some(9));
+    let pinned = || vpc_bpf::Table::open(&pins.join(maps::ENDPOINTS)).unwrap();
+    assert_eq!(pinned().description().max_entries, 5_000, "the pin stays until the programs are replaced");
+    larger.commit().unwrap();
+    assert_eq!(pinned().description().max_entries, 6_000);
+    assert_eq!(subnet(pinned()), Some(9));
+}
+
+#[test]
+fn links_survive_and_their_program_is_replaced() {
+    let sandbox = Sandbox::new("links");
+    run("ip", &["link", "add", "vbt0", "type", "veth", "peer", "name", "vbt1"]);
+    let index = ifindex("vbt0");
+    let attach = |program, hook, pin: &Path| {
+        let loaded = Loader::new(small()).load().unwrap();
+        let link = Link::attach(loaded.program_fd(program).unwrap(), index, hook).unwrap();
+        link.pin(pin).unwrap();
+        loaded.program_info(program).unwrap().id
+    };
+    let (tc, xdp) = (sandbox.path("tc"), sandbox.path("xdp"));
+    let first = attach(maps::programs::PORT, Hook::TcxIngress, &tc);
+    attach(maps::programs::UPLINK_XDP, Hook::XdpNative, &xdp);
+    assert_eq!(tcx_ingress_programs(index).unwrap(), [first]);
+
+    let loaded = Loader::new(small()).load().unwrap();
+    let program = loaded.program_fd(maps::programs::PORT).unwrap();
+    let link = Link::open(&tc).unwrap();
+    assert_eq!(link.info().unwrap().program, first);
+    link.replace(program).unwrap();
+    let info = link.info().unwrap();
+    assert_eq!((info.program, info.ifindex), (program_info(program).unwrap().id, index));
+    assert_eq!(info.hook, Some(Hook::TcxIngress));
+    assert_eq!(Link::open(&xdp).unwrap().info().unwrap().hook, Some(Hook::XdpNative));
+
+    // A second XDP program is refused, and a link outlives its interface with no index.
+    let program = loaded.program_fd(maps::programs::UPLINK_XDP).unwrap();
+    assert!(Link::attach(program, index, Hook::XdpNative).is_err());
+    run("ip", &["link", "del", "vbt0"]);
+    assert_eq!(link.info().unwrap().ifindex, 0);
+}
+
+#[test]
+fn features_tell_whether_a_veth_takes_redirected_frames() {
+    let _sandbox = Sandbox::new("features");
+    run("ip", &["link", "add", "vbt0", "type", "veth", "peer", "name", "vbt1"]);
+    let query = FeatureQuery::new().unwrap();
+    assert!(query.get(ifindex("vbt0")).unwrap().has(XdpFeatures::BASIC));
+    assert!(!query.get(ifindex("vbt0")).unwrap().has(XdpFeatures::NDO_XMIT));
+    let changes = query.changes().unwrap();
+    run("ethtool", &["-K", "vbt1", "gro", "on"]);
+    run("ip", &["link", "set", "vbt0", "up"]);
+    run("ip", &["link", "set", "vbt1", "up"]);
+    assert!(query.get(ifindex("vbt0")).unwrap().has(XdpFeatures::NDO_XMIT));
+    let mut wait = [PollFd::new(changes.as_fd(), PollFlags::POLLIN)];
+    assert_eq!(poll(&mut wait, 1_000_u16).unwrap(), 1, "a change is announced");
+    assert_eq!(query.get(9_999).unwrap_err().raw_os_error(), Some(libc::ENODEV));
+}
