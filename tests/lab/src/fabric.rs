@@ -1,0 +1,205 @@
+//! A whole fabric from a topology file: underlay, nodes, guests, agents.
+
+use crate::{
+    agent::Agent,
+    blueprint::Blueprint,
+    guest::Guest,
+    instance::Lab,
+    node::Node,
+    underlay::{Underlay, UnderlayOptions},
+};
+use anyhow::{Context, Result};
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+/// A fabric. The fields are dropped in their order: agents, guests, nodes, routers, and the lab with its files last.
+pub struct Fabric {
+    agents: BTreeMap<String, Agent>,
+    guests: BTreeMap<String, Guest>,
+    nodes: BTreeMap<String, Node>,
+    underlay: Underlay,
+    topology: PathBuf,
+    blueprint: Blueprint,
+    lab: Lab,
+}
+
+impl Fabric {
+    /// Everything that the topology names, wired, without agents.
+    ///
+    /// # Errors
+    /// The text is no topology, or the kernel refuses something.
+    pub fn build(lab: Lab, topology: &str, options: UnderlayOptions) -> Result<Self> {
+        let blueprint = Blueprint::parse(topology)?;
+        let mut zones: Vec<&str> = blueprint.nodes.iter().map(|node| node.zone_name()).collect();
+        zones.dedup();
+        let mut underlay = Underlay::new(&lab, &zones, options)?;
+        let mut nodes = BTreeMap::new();
+        for plan in &blueprint.nodes {
+            let node = Node::new(&lab, &plan.name)?;
+            underlay.attach(&node, plan)?;
+            nodes.insert(plan.name.clone(), node);
+        }
+        let path = lab.directory().join("topology.yaml");
+        fs::write(&path, topology)?;
+        let mut fabric = Self {
+            agents: BTreeMap::new(),
+            guests: BTreeMap::new(),
+            nodes,
+            underlay,
+            topology: path,
+            blueprint: Blueprint::default(),
+            lab,
+        };
+        fabric.wire(blueprint)?;
+        Ok(fabric)
+    }
+
+    /// Makes the guests and devices agree with a blueprint: new ports get a guest, moved ones change their node.
+    fn wire(&mut self, blueprint: Blueprint) -> Result<()> {
+        self.guests.retain(|name, _| blueprint.port(name).is_some());
+        let mtu = self.guest_mtu(&blueprint);
+        for plan in &blueprint.ports {
+            let to = self.nodes.get(&plan.node).with_context(|| format!("no node {}", plan.node))?;
+            match self.guests.get_mut(&plan.name) {
+                None => {
+                    let guest = Guest::new(&self.lab, to, plan, blueprint.subnet(&plan.subnet)?, mtu)?;
+                    self.guests.insert(plan.name.clone(), guest);
+                }
+                Some(guest) if guest.plan().node != plan.node => {
+                    let from = self.nodes.get(&guest.plan().node).context("the guest's node is gone")?;
+                    guest.move_device(from, to)?;
+                }
+                Some(_) => {}
+            }
+        }
+        self.blueprint = blueprint;
+        Ok(())
+    }
+
+    /// What fits into a tunnel: the underlay's MTU less the outer headers.
+    fn guest_mtu(&self, blueprint: &Blueprint) -> u32 {
+        let overhead = if blueprint.nodes.iter().any(|node| node.vtep.is_ipv6()) { 70 } else { 50 };
+        self.underlay.mtu() - overhead
+    }
+
+    /// Starts an agent on every node and waits until all have converged. Returns how long the slowest took.
+    ///
+    /// # Errors
+    /// One does not converge.
+    pub fn start_agents(&mut self) -> Result<Duration> {
+        let names: Vec<String> = self.nodes.keys().cloned().collect();
+        self.start_agents_on(&names.iter().map(String::as_str).collect::<Vec<_>>())
+    }
+
+    /// The same on some nodes only. The others are plain hosts.
+    ///
+    /// # Errors
+    /// One does not converge.
+    pub fn start_agents_on(&mut self, names: &[&str]) -> Result<Duration> {
+        let start = std::time::Instant::now();
+        for name in names {
+            let agent = Agent::start(self.node(name)?, &self.topology)?;
+            self.agents.insert((*name).to_owned(), agent);
+        }
+        for name in names {
+            self.agent_mut(name)?.wait_ready().with_context(|| format!("node {name}"))?;
+        }
+        Ok(start.elapsed())
+    }
+
+    /// Starts the agent of a node anew, the old one being dead, and waits until it has converged.
+    ///
+    /// # Errors
+    /// It does not converge.
+    pub fn restart_agent(&mut self, name: &str) -> Result<Duration> {
+        let mut agent = Agent::start(self.node(name)?, &self.topology)?;
+        let took = agent.wait_ready()?;
+        self.agents.insert(name.to_owned(), agent);
+        Ok(took)
+    }
+
+    /// Wires what a new topology names, then replaces the file at once, by a rename. The agents see it by themselves.
+    ///
+    /// # Errors
+    /// The text is no topology, or the kernel refuses something.
+    pub fn edit(&mut self, topology: &str) -> Result<()> {
+        self.wire(Blueprint::parse(topology)?)?;
+        self.write_topology(topology)
+    }
+
+    /// Replaces the file by a rename, and nothing else.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn write_topology(&self, text: &str) -> Result<()> {
+        let new = self.topology.with_extension("yaml.new");
+        fs::write(&new, text)?;
+        fs::rename(&new, &self.topology).context("the topology cannot be replaced")
+    }
+
+    /// The file that the agents watch.
+    pub fn topology(&self) -> &Path {
+        &self.topology
+    }
+
+    /// The lab's directory, where the logs are.
+    pub fn directory(&self) -> &Path {
+        self.lab.directory()
+    }
+
+    /// The network between the nodes.
+    pub fn underlay(&self) -> &Underlay {
+        &self.underlay
+    }
+
+    /// A node.
+    ///
+    /// # Errors
+    /// There is none of that name.
+    pub fn node(&self, name: &str) -> Result<&Node> {
+        self.nodes.get(name).with_context(|| format!("no node {name}"))
+    }
+
+    /// All nodes.
+    pub fn nodes(&self) -> impl Iterator<Item = &Node> {
+        self.nodes.values()
+    }
+
+    /// A guest.
+    ///
+    /// # Errors
+    /// There is none of that name.
+    pub fn guest(&self, name: &str) -> Result<&Guest> {
+        self.guests.get(name).with_context(|| format!("no guest {name}"))
+    }
+
+    /// All guests.
+    pub fn guests(&self) -> impl Iterator<Item = &Guest> {
+        self.guests.values()
+    }
+
+    /// The agent of a node.
+    ///
+    /// # Errors
+    /// None was started there.
+    pub fn agent_mut(&mut self, node: &str) -> Result<&mut Agent> {
+        self.agents.get_mut(node).with_context(|| format!("no agent on {node}"))
+    }
+
+    /// Leaves all of it up, also when this process ends.
+    ///
+    /// # Errors
+    /// The lab's directory cannot be written.
+    pub fn keep(mut self) -> Result<()> {
+        self.lab.keep()?;
+        self.underlay.keep();
+        self.agents.values_mut().for_each(Agent::release);
+        self.nodes.values_mut().for_each(|node| node.netns_mut().keep());
+        self.guests.values_mut().for_each(|guest| guest.netns_mut().keep());
+        Ok(())
+    }
+}

@@ -1,0 +1,126 @@
+//! Running the steps and summing them up.
+
+use crate::process::{describe, run};
+use anyhow::{Context, Result, bail};
+use std::{
+    io::{BufRead, BufReader},
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
+
+/// What a step that went to its end did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// A check that passed.
+    Check,
+    /// Tests.
+    Tests {
+        /// How many passed.
+        passed: u32,
+        /// How many failed.
+        failed: u32,
+    },
+}
+
+/// The steps so far.
+#[derive(Default)]
+pub struct Report {
+    lines: Vec<Line>,
+}
+
+struct Line {
+    name: &'static str,
+    passed: u32,
+    failed: u32,
+    took: Duration,
+}
+
+impl Report {
+    /// Runs a step. A failure is noted and does not keep the later ones from running.
+    pub fn run(&mut self, name: &'static str, step: impl FnOnce() -> Result<Outcome>) {
+        println!("\n=== {name}");
+        let start = Instant::now();
+        let (passed, failed) = match step() {
+            Ok(Outcome::Check) => (1, 0),
+            Ok(Outcome::Tests { passed, failed }) => (passed, failed),
+            Err(error) => {
+                println!("{error:#}");
+                (0, 1)
+            }
+        };
+        self.lines.push(Line { name, passed, failed, took: start.elapsed() });
+    }
+
+    /// Whether anything failed.
+    pub fn has_failures(&self) -> bool {
+        self.lines.iter().any(|line| line.failed > 0)
+    }
+
+    /// A line per step, and the sum.
+    pub fn print(&self) {
+        println!();
+        for line in &self.lines {
+            let tick = if line.failed == 0 { "✓" } else { "✗" };
+            let took = line.took.as_secs_f64();
+            println!("{tick} {:32} {:5} passed {:4} failed {took:8.1} s", line.name, line.passed, line.failed);
+        }
+        let sum = |field: fn(&Line) -> u32| self.lines.iter().map(field).sum::<u32>();
+        println!("{} passed, {} failed", sum(|line| line.passed), sum(|line| line.failed));
+    }
+}
+
+/// Runs a command that either passes or fails.
+pub fn check(command: &mut Command) -> Result<Outcome> {
+    run(command).map(|()| Outcome::Check)
+}
+
+/// Runs `cargo test` with its output on the terminal, and counts.
+pub fn tests(command: &mut Command) -> Result<Outcome> {
+    let mut child =
+        command.stdout(Stdio::piped()).spawn().with_context(|| format!("cannot start {}", describe(command)))?;
+    let (mut passed, mut failed) = (0, 0);
+    for line in BufReader::new(child.stdout.take().context("no output")?).lines() {
+        let line = line?;
+        if let Some((good, bad)) = counts(&line) {
+            passed += good;
+            failed += bad;
+        }
+        println!("{line}");
+    }
+    let status = child.wait()?;
+    if !status.success() && failed == 0 {
+        bail!("{} ended with {status}", describe(command));
+    }
+    Ok(Outcome::Tests { passed, failed })
+}
+
+/// Passed and failed of a line such as `test result: ok. 8 passed; 0 failed; 0 ignored; …`.
+fn counts(line: &str) -> Option<(u32, u32)> {
+    let rest = line.strip_prefix("test result: ")?;
+    let number = |word: &str| {
+        let (before, _) = rest.split_once(word)?;
+        before.trim_end().rsplit(' ').next()?.parse().ok()
+    };
+    Some((number("passed")?, number("failed")?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_are_read() {
+        assert_eq!(counts("test result: FAILED. 5 passed; 2 failed; 0 ignored; 0 measured"), Some((5, 2)));
+        assert_eq!(counts("test a ... ok"), None);
+    }
+
+    #[test]
+    fn a_failing_step_is_counted() {
+        let mut report = Report::default();
+        report.run("one", || Ok(Outcome::Tests { passed: 3, failed: 0 }));
+        assert!(!report.has_failures());
+        report.run("two", || bail!("broken"));
+        assert!(report.has_failures());
+        assert_eq!(report.lines.iter().map(|line| line.passed).sum::<u32>(), 3);
+    }
+}
