@@ -23,6 +23,8 @@ pub mod kind {
     pub const PORT: u32 = 2;
     /// Drop without an answer.
     pub const BLACKHOLE: u32 = 3;
+    /// As if there were no route: keeps IPv4, which lies inside `::ffff:0:0/96`, from an IPv6 default route.
+    pub const UNREACHABLE: u32 = 4;
 }
 
 /// Where a destination leads.

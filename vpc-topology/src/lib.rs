@@ -1,3 +1,41 @@
 //! YAML topology to validated model to the state that one node needs. Pure: no I/O, no clock.
+//!
+//! [`load`] reads and validates a file; [`compile::compile`] makes of it what one node needs; [`diff::Plan`] says how
+//! two such states differ.
+#![forbid(unsafe_code)]
 
 pub mod compile;
+pub mod diagnostics;
+pub mod diff;
+mod document;
+mod limits;
+pub mod model;
+pub mod schema;
+mod topology;
+mod validate;
+
+pub use compile::{CompileError, Slots, compile};
+pub use diagnostics::Diagnostics;
+pub use limits::Limits;
+pub use topology::Topology;
+
+/// Reads and validates a topology against the default limits. `name` is the file's name, for messages.
+///
+/// # Errors
+/// Every problem of the file at once, with its place.
+pub fn load(text: &str, name: &str) -> Result<Topology, Diagnostics> {
+    load_within(text, name, &Limits::default())
+}
+
+/// As [`load`], for maps of other sizes.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_within(text: &str, name: &str, limits: &Limits) -> Result<Topology, Diagnostics> {
+    let result = if u32::try_from(text.len()).is_ok() {
+        topology::Topology::read(text, limits)
+    } else {
+        Err(vec![diagnostics::Problem::new(diagnostics::Span::default(), "the file is larger than 4 GiB")])
+    };
+    result.map_err(|problems| Diagnostics::new(name, text, problems))
+}

@@ -22,9 +22,9 @@ pub struct Desired {
     pub ports: BTreeMap<u16, DesiredPort>,
     /// All other nodes of the fabric.
     pub vteps: Vec<DesiredVtep>,
-    /// Addresses of the VPCs that this node takes part in and of their peers.
+    /// Addresses of the VPCs that this node takes part in and of their peers, as far as a route leads there.
     pub endpoints: Vec<(EndpointKey, Endpoint)>,
-    /// The same by MAC.
+    /// The ports of the VPCs that this node takes part in, by MAC.
     pub macs: Vec<(MacKey, MacEntry)>,
     /// Routes of the tables that local ports use.
     pub routes: Vec<(RouteKey, Route)>,
@@ -32,6 +32,17 @@ pub struct Desired {
     pub sources: Vec<(SourceKey, u32)>,
     /// Flood lists of the subnets of local ports.
     pub flood: Vec<(FloodKey, FloodMember)>,
+    /// Names of what the tables hold only numbers of, for people.
+    pub names: Names,
+}
+
+/// Names by number.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Names {
+    /// VPCs by L3 VNI.
+    pub vpcs: BTreeMap<Vni, String>,
+    /// Subnets by id.
+    pub subnets: BTreeMap<u32, String>,
 }
 
 /// What the topology says of this node.

@@ -1,5 +1,103 @@
 //! Compilation: a validated topology to the state that one node needs.
+//!
+//! [`compile`] is a pure function: the same topology, node and previous slots give the same state. Each room of the
+//! state has its file here.
 
 mod desired;
+mod endpoints;
+mod flood;
+mod ids;
+mod ports;
+mod routes;
+mod scope;
+mod sizes;
+mod sources;
+mod vteps;
 
 pub use desired::*;
+pub(crate) use endpoints::count as endpoint_count;
+pub use ids::port_uid;
+pub(crate) use ids::subnet_ids;
+pub(crate) use scope::Scope;
+pub use sizes::Excess;
+
+use crate::{Limits, Topology, diagnostics::nearest, topology::At};
+use thiserror::Error;
+
+/// Why a topology cannot be compiled for a node.
+#[derive(Clone, PartialEq, Eq, Debug, Error)]
+pub enum CompileError {
+    /// The topology has no node of that name.
+    #[error("compile for node `{node}`: the topology has no such node{}", hint(.nearest))]
+    UnknownNode {
+        /// The name.
+        node: String,
+        /// The name that was probably meant.
+        nearest: Option<String>,
+    },
+    /// The node is a plain VTEP.
+    #[error("compile for node `{node}`: the topology says that it runs no agent (`agent: false`)")]
+    PlainVtep {
+        /// Its name.
+        node: String,
+    },
+    /// A map is too small.
+    #[error("compile for node `{node}`: it needs {}", list(.excesses))]
+    TooLarge {
+        /// Its name.
+        node: String,
+        /// What is too large, and by how much.
+        excesses: Vec<Excess>,
+    },
+    /// Two ports have the same uid.
+    #[error("compile for node `{node}`: the names `{first}` and `{second}` have the same hash; rename one")]
+    UidCollision {
+        /// Name of the node.
+        node: String,
+        /// One port.
+        first: String,
+        /// The other.
+        second: String,
+    },
+}
+
+fn hint(nearest: &Option<String>) -> String {
+    nearest.as_ref().map(|name| format!(" (did you mean `{name}`?)")).unwrap_or_default()
+}
+
+fn list(excesses: &[Excess]) -> String {
+    excesses.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+}
+
+/// Compiles what one node needs. Ports that had a slot before keep it.
+///
+/// # Errors
+/// [`CompileError`]: no such node, or its state does not fit into the maps; with the numbers.
+pub fn compile(topology: &Topology, node: &str, previous: &Slots, limits: &Limits) -> Result<Desired, CompileError> {
+    let (file, links) = (topology.file(), topology.links());
+    let index = file.nodes.iter().position(|n| &*n.name.value == node).ok_or_else(|| CompileError::UnknownNode {
+        node: node.to_owned(),
+        nearest: nearest(node, file.nodes.iter().map(|n| &*n.name.value)).map(str::to_owned),
+    })?;
+    if !file.nodes[index].runs_agent() {
+        return Err(CompileError::PlainVtep { node: node.to_owned() });
+    }
+    let scope = Scope::new(file, links, At::new(index));
+    let excesses: Vec<_> = scope.sizes().excesses(limits).collect();
+    if !excesses.is_empty() {
+        return Err(CompileError::TooLarge { node: node.to_owned(), excesses });
+    }
+    let tables = routes::Tables::new(&scope);
+    let ports = ports::ports(&scope, &tables, previous, limits)?;
+    Ok(Desired {
+        node: vteps::this(&scope),
+        vteps: vteps::others(&scope),
+        endpoints: endpoints::endpoints(&scope),
+        macs: endpoints::macs(&scope),
+        routes: tables.into_entries(),
+        sources: sources::sources(&scope, &ports),
+        flood: flood::flood(&scope, &ports),
+        names: scope.names(),
+        ports,
+    })
+}

@@ -1,0 +1,127 @@
+//! Endpoints: who has which address, and which MAC is where.
+
+use super::Scope;
+use crate::{
+    model::{File, Node, Port, Subnet},
+    topology::At,
+};
+use ipnet::IpNet;
+use std::net::IpAddr;
+use vpc_common::{
+    Ip, Mac, Vni,
+    endpoint::{Endpoint, EndpointKey, MacEntry, MacKey, flags},
+};
+
+/// How many addresses a subnet has: an upper bound, which link-local addresses that collide do not reach.
+pub(crate) fn count(file: &File, subnet: At<Subnet>, ports: &[At<Port>]) -> usize {
+    let blocks = &subnet.of(file).cidr_blocks;
+    let broadcasts = blocks.iter().filter(|block| block.is_v4() && !block.is_point_to_point()).count() * 2;
+    let of_port = |port: &At<Port>| {
+        let port = port.of(file);
+        port.private_ips.len() + usize::from(has_link_local(port))
+    };
+    blocks.len() + broadcasts + ports.iter().map(of_port).sum::<usize>()
+}
+
+/// Whether a port has a link-local address: every IPv6 interface does (RFC 4291 §2.1).
+pub(super) fn has_link_local(port: &Port) -> bool {
+    port.private_ips.iter().any(|address| address.is_ipv6())
+}
+
+/// Every address of the VPCs that are reached.
+pub(super) fn endpoints(scope: &Scope<'_>) -> Vec<(EndpointKey, Endpoint)> {
+    let count = scope.reached.iter().map(|vpc| vpc.links(scope.links).endpoints).sum();
+    let mut entries = Vec::with_capacity(count);
+    for vpc in &scope.reached {
+        for subnet in &vpc.links(scope.links).subnets {
+            of_subnet(scope, scope.vni(*vpc), *subnet, &mut entries);
+        }
+    }
+    // Link-local addresses were added last and the sort is stable: what the file says of an address comes first.
+    let (named, derived): (Vec<_>, Vec<_>) = (entries, link_locals(scope));
+    entries = named;
+    entries.extend(derived);
+    entries.sort_by_key(|(key, _)| *key);
+    entries.dedup_by_key(|(key, _)| *key);
+    entries
+}
+
+fn of_subnet(scope: &Scope<'_>, vpc: Vni, subnet: At<Subnet>, entries: &mut Vec<(EndpointKey, Endpoint)>) {
+    let (record, links) = (subnet.of(scope.file), subnet.links(scope.links));
+    let mut add = |address: IpAddr, mac, node, flags| {
+        let key = EndpointKey { vpc, address: address.into() };
+        entries.push((key, Endpoint { mac, node, l2_vni: links.vni, subnet: links.id, flags }));
+    };
+    for (block, gateway) in record.gateways() {
+        add(gateway, Mac::ROUTER, 0, flags::GATEWAY);
+        if let IpNet::V4(net) = block.net()
+            && !block.is_point_to_point()
+        {
+            add(net.network().into(), Mac::BROADCAST, 0, flags::BROADCAST);
+            add(net.broadcast().into(), Mac::BROADCAST, 0, flags::BROADCAST);
+        }
+    }
+    for port in &links.ports {
+        let (record, node) = (port.of(scope.file), node_id(scope, port.links(scope.links).node));
+        for address in &record.private_ips {
+            add(address.value.0, record.mac.value.0, node, 0);
+        }
+    }
+}
+
+/// The link-local addresses of the ports that have IPv6.
+fn link_locals(scope: &Scope<'_>) -> Vec<(EndpointKey, Endpoint)> {
+    let mut entries = Vec::new();
+    for vpc in &scope.reached {
+        for subnet in &vpc.links(scope.links).subnets {
+            let links = subnet.links(scope.links);
+            for port in links.ports.iter().filter(|port| has_link_local(port.of(scope.file))) {
+                let mac = port.of(scope.file).mac.value.0;
+                let node = node_id(scope, port.links(scope.links).node);
+                let key = EndpointKey { vpc: scope.vni(*vpc), address: mac.link_local() };
+                entries.push((key, Endpoint { mac, node, l2_vni: links.vni, subnet: links.id, flags: 0 }));
+            }
+        }
+    }
+    entries
+}
+
+/// The MACs of the VPCs that have a port here. A peer's are not needed: no frame stays inside its subnets.
+pub(super) fn macs(scope: &Scope<'_>) -> Vec<(MacKey, MacEntry)> {
+    let mut entries = Vec::with_capacity(scope.own.iter().map(|vpc| vpc.links(scope.links).macs).sum());
+    for subnet in scope.own.iter().flat_map(|vpc| &vpc.links(scope.links).subnets) {
+        let links = subnet.links(scope.links);
+        entries.extend(links.ports.iter().map(|port| {
+            let key = MacKey { l2_vni: links.vni, mac: port.of(scope.file).mac.value.0, reserved: [0; 2] };
+            let node = node_id(scope, port.links(scope.links).node);
+            (key, MacEntry { node, reserved: 0, subnet: links.id })
+        }));
+    }
+    entries.sort_unstable_by_key(|(key, _)| *key);
+    entries
+}
+
+fn node_id(scope: &Scope<'_>, node: At<Node>) -> u16 {
+    node.of(scope.file).id.value.0
+}
+
+/// The address where the datapath looks a gateway up.
+pub(super) fn gateway(subnet: &Subnet, v6: Family) -> Option<IpAddr> {
+    let of_family = |block: &crate::model::Cidr| match v6 {
+        Family::V4 => block.is_v4(),
+        Family::V6 => !block.is_v4(),
+    };
+    subnet.gateways().find(|(block, _)| of_family(block)).map(|(_, gateway)| gateway)
+}
+
+/// An address family.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Family {
+    V4,
+    V6,
+}
+
+/// An address in the form of the tables, unspecified where there is none.
+pub(super) fn or_unspecified(address: Option<IpAddr>) -> Ip {
+    address.map_or(Ip::UNSPECIFIED, Ip::from)
+}

@@ -1,0 +1,137 @@
+//! Local ports: their slots and records.
+
+use super::{
+    CompileError, DesiredPort, Scope, Slots,
+    endpoints::{Family, gateway, or_unspecified},
+    ids::port_uid,
+    routes::Tables,
+};
+use crate::{
+    Limits,
+    model::{Port, Subnet},
+    topology::At,
+};
+use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
+use vpc_common::{
+    Be32, Mac,
+    port::{self, flags},
+};
+
+/// A port without its slot.
+struct Candidate<'t> {
+    name: String,
+    port: Option<&'t Port>,
+    subnet: At<Subnet>,
+}
+
+/// The ports of the node by slot.
+pub(super) fn ports(
+    scope: &Scope<'_>,
+    tables: &Tables,
+    previous: &Slots,
+    limits: &Limits,
+) -> Result<BTreeMap<u16, DesiredPort>, CompileError> {
+    let candidates = candidates(scope)?;
+    let slots = assign(candidates.keys().copied(), previous, limits.local_ports);
+    let port = |uid, candidate| desired(scope, tables, uid, candidate);
+    Ok(candidates.into_iter().filter_map(|(uid, c)| Some((*slots.get(&uid)?, port(uid, c)))).collect())
+}
+
+/// Every port of the node by uid: the workloads', and the routers that plain VTEPs send to.
+fn candidates<'t>(scope: &Scope<'t>) -> Result<BTreeMap<u64, Candidate<'t>>, CompileError> {
+    let workloads = scope.subnets.iter().flat_map(|(subnet, ports)| {
+        ports.iter().map(|port| {
+            let port = port.of(scope.file);
+            Candidate { name: port.name.to_string(), port: Some(port), subnet: *subnet }
+        })
+    });
+    let routers = scope.routers.values().filter_map(|router| router.subnets.first()).map(|subnet| Candidate {
+        name: format!("router/{}", subnet.of(scope.file).name.value),
+        port: None,
+        subnet: *subnet,
+    });
+    let mut candidates = BTreeMap::new();
+    for candidate in workloads.chain(routers) {
+        match candidates.entry(port_uid(&candidate.name)) {
+            Entry::Vacant(vacant) => {
+                vacant.insert(candidate);
+            }
+            Entry::Occupied(first) => {
+                return Err(CompileError::UidCollision {
+                    node: scope.node.of(scope.file).name.to_string(),
+                    first: first.get().name.clone(),
+                    second: candidate.name,
+                });
+            }
+        }
+    }
+    Ok(candidates)
+}
+
+/// Gives every uid its slot: the one that it had, else the lowest that is free. Slot 0 belongs to no port.
+fn assign(uids: impl Iterator<Item = u64>, previous: &Slots, ports: u32) -> Slots {
+    let mut slots = Slots::new();
+    let mut taken = BTreeSet::new();
+    let mut new = Vec::new();
+    for uid in uids {
+        match previous.get(&uid) {
+            Some(slot) if *slot != port::UNDERLAY_SLOT && u32::from(*slot) <= ports && taken.insert(*slot) => {
+                slots.insert(uid, *slot);
+            }
+            _ => new.push(uid),
+        }
+    }
+    let free = (port::UNDERLAY_SLOT + 1..=u16::MAX).filter(|slot| !taken.contains(slot));
+    slots.extend(new.into_iter().zip(free));
+    slots
+}
+
+fn desired(scope: &Scope<'_>, tables: &Tables, uid: u64, candidate: Candidate<'_>) -> DesiredPort {
+    let (subnet, links) = (candidate.subnet.of(scope.file), candidate.subnet.links(scope.links));
+    let flag = |on: bool, bit| if on { bit } else { 0 };
+    let (mac, flags) = match candidate.port {
+        Some(port) => (
+            port.mac.value.0,
+            flag(port.allows_non_ip(), flags::NON_IP) | flag(port.routes_for_others(), flags::ROUTES_FOR_OTHERS),
+        ),
+        None => (Mac::ROUTER, flags::ROUTER),
+    };
+    let gateway_v4 = or_unspecified(gateway(subnet, Family::V4));
+    let record = port::Port {
+        flags,
+        vpc: scope.vni(links.vpc),
+        l2_vni: links.vni,
+        subnet: links.id,
+        route_table: tables.id(scope.table_of(candidate.subnet)),
+        uid,
+        mac,
+        gateway_v6: or_unspecified(gateway(subnet, Family::V6)),
+        gateway_v4: if gateway_v4.is_v4() { gateway_v4.low() } else { Be32::default() },
+        ..port::Port::default()
+    };
+    DesiredPort {
+        name: candidate.name,
+        device: candidate.port.and_then(|port| port.device.as_ref()).map(|device| device.to_string()),
+        record,
+        reach: scope.reach(candidate.subnet),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slots_are_kept_and_the_lowest_free_is_next() {
+        let previous = Slots::from([(10, 2), (30, 5)]);
+        let slots = assign([10, 20, 40].into_iter(), &previous, 1_024);
+        assert_eq!(slots, Slots::from([(10, 2), (20, 1), (40, 3)]));
+    }
+
+    #[test]
+    fn bad_previous_slots_are_given_up() {
+        let previous = Slots::from([(10, 0), (20, 9), (30, 3), (40, 3)]);
+        let slots = assign([10, 20, 30, 40].into_iter(), &previous, 8);
+        assert_eq!(slots, Slots::from([(10, 1), (20, 2), (30, 3), (40, 4)]));
+    }
+}

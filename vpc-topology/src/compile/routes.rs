@@ -1,0 +1,129 @@
+//! Route tables. A table's id is made from its content, so that a changed table is another one.
+
+use super::{Scope, ids::Ids, scope::TableOf};
+use crate::{
+    model::Cidr,
+    topology::{At, Hop},
+};
+use std::collections::{BTreeMap, BTreeSet};
+use vpc_common::{
+    Be32, Ip, Vni,
+    route::{Route, RouteKey, kind},
+};
+
+/// The tables that the node's ports use.
+pub(super) struct Tables {
+    ids: BTreeMap<TableOf, u32>,
+    entries: Vec<(RouteKey, Route)>,
+}
+
+/// Length and address of a prefix in its 128-bit form, with where it leads.
+type Content = BTreeMap<(u32, Ip), Route>;
+
+impl Tables {
+    pub(super) fn new(scope: &Scope<'_>) -> Self {
+        let tables: BTreeSet<_> = scope.tables().collect();
+        // Tables of one content are one table. Collisions are resolved in the order of content.
+        let mut by_content: BTreeMap<Vec<u8>, (Content, Vec<TableOf>)> = BTreeMap::new();
+        for table in tables {
+            let content = content(scope, table);
+            by_content.entry(bytes(scope.vni(table.0), &content)).or_insert((content, Vec::new())).1.push(table);
+        }
+        let mut taken = Ids::default();
+        let mut tables = Self { ids: BTreeMap::new(), entries: Vec::new() };
+        for (bytes, (content, users)) in by_content {
+            let id = taken.take(&bytes);
+            tables.ids.extend(users.into_iter().map(|table| (table, id)));
+            tables.entries.extend(content.into_iter().map(|((prefix_len, destination), route)| {
+                (RouteKey { prefix_len: 32 + prefix_len, table: Be32::new(id), destination }, route)
+            }));
+        }
+        tables.entries.sort_unstable_by_key(|(key, _)| *key);
+        tables
+    }
+
+    /// The id of a table that a local port uses.
+    pub(super) fn id(&self, table: TableOf) -> u32 {
+        // Every table of a port of the scope is here; 0 is no table, in which the datapath finds no route.
+        self.ids.get(&table).copied().unwrap_or_default()
+    }
+
+    pub(super) fn into_entries(self) -> Vec<(RouteKey, Route)> {
+        self.entries
+    }
+}
+
+/// The number of routes of all tables of the scope: an upper bound, since tables of one content are one.
+pub(super) fn count(scope: &Scope<'_>) -> usize {
+    let tables: BTreeSet<_> = scope.tables().collect();
+    tables
+        .into_iter()
+        .map(|(vpc, table)| {
+            let routes = table.map_or(0, |table| table.of(scope.file).routes.len());
+            vpc.of(scope.file).cidr_blocks.len() + routes + usize::from(needs_guard(scope, (vpc, table)))
+        })
+        .sum()
+}
+
+fn content(scope: &Scope<'_>, (vpc, table): TableOf) -> Content {
+    let own = scope.vni(vpc);
+    let route = |kind, vpc, next_hop| Route { kind, vpc, next_hop };
+    let local = route(kind::LOCAL, own, Ip::UNSPECIFIED);
+    let mut content = Content::new();
+    for block in &vpc.of(scope.file).cidr_blocks {
+        content.insert(key(block.value), local);
+    }
+    if let Some(table) = table {
+        let routes = table.of(scope.file).routes.iter().zip(&table.links(scope.links).hops);
+        content.extend(routes.map(|(record, hop)| {
+            let destination = record.destination.value;
+            let route = match hop {
+                Hop::Local => local,
+                Hop::Blackhole => route(kind::BLACKHOLE, own, Ip::UNSPECIFIED),
+                Hop::Peer(peer) => route(kind::LOCAL, scope.vni(*peer), Ip::UNSPECIFIED),
+                Hop::Port(port) => route(kind::PORT, own, next_hop(scope, *port, destination)),
+            };
+            (key(destination), route)
+        }));
+    }
+    if needs_guard(scope, (vpc, table)) {
+        content.insert((Ip::MAPPED_BITS, GUARD), route(kind::UNREACHABLE, own, Ip::UNSPECIFIED));
+    }
+    content
+}
+
+/// `::ffff:0:0`, as whose part tables hold IPv4.
+const GUARD: Ip = Ip([0, 0, Ip::MAPPED, 0]);
+
+/// Whether an IPv6 route would catch IPv4 as well, because tables hold IPv4 inside `::ffff:0:0/96`.
+fn needs_guard(scope: &Scope<'_>, (_, table): TableOf) -> bool {
+    let routes = table.map(|table| table.of(scope.file).routes.as_slice()).unwrap_or_default();
+    let v4_default = |cidr: Cidr| cidr.is_v4() && cidr.net().prefix_len() == 0;
+    routes.iter().any(|route| route.destination.covers_mapped())
+        && !routes.iter().any(|route| v4_default(route.destination.value))
+}
+
+fn key(destination: Cidr) -> (u32, Ip) {
+    let (address, prefix_len) = destination.mapped();
+    (prefix_len, address)
+}
+
+/// The first address of a port that has the destination's family.
+fn next_hop(scope: &Scope<'_>, port: At<crate::model::Port>, destination: Cidr) -> Ip {
+    let addresses = &port.of(scope.file).private_ips;
+    let of_family = addresses.iter().find(|address| address.is_ipv4() == destination.is_v4());
+    of_family.map_or(Ip::UNSPECIFIED, |address| address.value.0.into())
+}
+
+/// The whole content as bytes, for its hash.
+fn bytes(vpc: Vni, content: &Content) -> Vec<u8> {
+    let mut bytes = vpc.0.to_be_bytes().to_vec();
+    for ((prefix_len, destination), route) in content {
+        bytes.extend(prefix_len.to_be_bytes());
+        bytes.extend(destination.bytes());
+        bytes.extend(route.kind.to_be_bytes());
+        bytes.extend(route.vpc.0.to_be_bytes());
+        bytes.extend(route.next_hop.bytes());
+    }
+    bytes
+}

@@ -1,0 +1,240 @@
+//! Fields of records: how each type reads itself and what its absence means.
+
+use super::{Mapping, Reader, Scalar, article};
+use crate::diagnostics::{Problem, Span, Spanned};
+use granit_parser::Event;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use std::{borrow::Cow, ops::Deref};
+
+/// A type of field.
+pub(crate) trait Field: JsonSchema + Sized {
+    /// Whether a record without the field is wrong.
+    const REQUIRED: bool;
+
+    /// Reads the value that comes next. `None`: it is unusable, which was reported.
+    fn read(reader: &mut Reader<'_>) -> Option<Self>;
+
+    /// The value where the field is absent.
+    fn absent() -> Option<Self>;
+}
+
+/// Holds a field while its record is read.
+pub(crate) struct Slot<T> {
+    key: Option<Span>,
+    value: Option<T>,
+}
+
+impl<T: Field> Slot<T> {
+    pub(crate) fn new() -> Self {
+        Self { key: None, value: None }
+    }
+
+    pub(crate) fn read(&mut self, reader: &mut Reader<'_>, name: &str, key: Span) {
+        match self.key {
+            Some(first) => {
+                reader.skip();
+                reader.report(
+                    Problem::new(key, format!("the field `{name}` is there twice"))
+                        .label("once more here")
+                        .also(first, "first here"),
+                );
+            }
+            None => {
+                self.key = Some(key);
+                self.value = T::read(reader);
+            }
+        }
+    }
+
+    /// The field's value, after the record was read. `None`: there is none, which was reported.
+    pub(crate) fn finish(self, reader: &mut Reader<'_>, name: &str, noun: &str, mapping: &Mapping) -> Option<T> {
+        if self.key.is_some() {
+            return self.value;
+        }
+        if T::REQUIRED && mapping.complete && !mapping.misspelt.contains(&name) {
+            let problem = Problem::new(mapping.span, format!("{} {noun} needs the field `{name}`", article(noun)));
+            reader.report(problem.label(format!("`{name}` is missing")));
+        }
+        T::absent()
+    }
+}
+
+impl<T: Scalar + JsonSchema> Field for Spanned<T> {
+    const REQUIRED: bool = true;
+
+    fn read(reader: &mut Reader<'_>) -> Option<Self> {
+        let scalar = reader.scalar(T::EXPECTED)?;
+        match T::parse(&scalar) {
+            Ok(value) => Some(Self { value, span: scalar.span }),
+            Err(mismatch) => {
+                let problem = Problem::new(scalar.span, mismatch.message).label(format!("not {}", T::EXPECTED));
+                reader.report(match mismatch.help {
+                    Some(help) => problem.help(help),
+                    None => problem,
+                });
+                None
+            }
+        }
+    }
+
+    fn absent() -> Option<Self> {
+        None
+    }
+}
+
+impl<T: Field> Field for Option<T> {
+    const REQUIRED: bool = false;
+
+    fn read(reader: &mut Reader<'_>) -> Option<Self> {
+        if reader.null() { Some(None) } else { T::read(reader).map(Some) }
+    }
+
+    fn absent() -> Option<Self> {
+        Some(None)
+    }
+}
+
+impl<T: Field> Field for Vec<T> {
+    const REQUIRED: bool = false;
+
+    /// An item that is unusable is left out: the others are still looked at.
+    fn read(reader: &mut Reader<'_>) -> Option<Self> {
+        let mut items = Self::new();
+        if !reader.null() {
+            reader.sequence("a list", |reader| items.extend(T::read(reader)));
+        }
+        Some(items)
+    }
+
+    fn absent() -> Option<Self> {
+        Some(Self::new())
+    }
+}
+
+/// A list that must have an item.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AtLeastOne<T>(Vec<T>);
+
+impl<T> Deref for AtLeastOne<T> {
+    type Target = [T];
+
+    fn deref(&self) -> &[T] {
+        &self.0
+    }
+}
+
+impl<'a, T> IntoIterator for &'a AtLeastOne<T> {
+    type Item = &'a T;
+    type IntoIter = std::slice::Iter<'a, T>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.iter()
+    }
+}
+
+impl<T: Field> Field for AtLeastOne<T> {
+    const REQUIRED: bool = true;
+
+    fn read(reader: &mut Reader<'_>) -> Option<Self> {
+        let mut items = Vec::new();
+        let mut bad = 0;
+        let span = reader.sequence("a list", |reader| match T::read(reader) {
+            Some(item) => items.push(item),
+            None => bad += 1,
+        })?;
+        if items.is_empty() {
+            if bad == 0 {
+                reader.report(Problem::new(span, "the list is empty").label("at least one item is needed"));
+            }
+            return None;
+        }
+        Some(Self(items))
+    }
+
+    fn absent() -> Option<Self> {
+        None
+    }
+}
+
+impl<T: JsonSchema> JsonSchema for AtLeastOne<T> {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        format!("AtLeastOne_{}", T::schema_name()).into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        json_schema!({"type": "array", "items": generator.subschema_for::<T>(), "minItems": 1})
+    }
+}
+
+/// One value, or a list of them.
+#[derive(Clone, Debug, PartialEq, Default)]
+pub struct OneOrMore<T>(Vec<T>);
+
+impl<T> Deref for OneOrMore<T> {
+    type Target = [T];
+
+    fn deref(&self) -> &[T] {
+        &self.0
+    }
+}
+
+impl<'a, T> IntoIterator for &'a OneOrMore<T> {
+    type Item = &'a T;
+    type IntoIter = std::slice::Iter<'a, T>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.iter()
+    }
+}
+
+impl<T: Field> Field for OneOrMore<T> {
+    const REQUIRED: bool = false;
+
+    fn read(reader: &mut Reader<'_>) -> Option<Self> {
+        if matches!(reader.peek().0, Event::SequenceStart(..)) {
+            return Vec::read(reader).map(Self);
+        }
+        if reader.null() { Some(Self(Vec::new())) } else { T::read(reader).map(|item| Self(vec![item])) }
+    }
+
+    fn absent() -> Option<Self> {
+        Some(Self(Vec::new()))
+    }
+}
+
+impl<T: JsonSchema> JsonSchema for OneOrMore<T> {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        format!("OneOrMore_{}", T::schema_name()).into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let item = generator.subschema_for::<T>();
+        json_schema!({"anyOf": [item, {"type": "array", "items": item}]})
+    }
+}
+
+impl<T: JsonSchema> JsonSchema for Spanned<T> {
+    fn inline_schema() -> bool {
+        T::inline_schema()
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        T::schema_name()
+    }
+
+    fn schema_id() -> Cow<'static, str> {
+        T::schema_id()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        T::json_schema(generator)
+    }
+}

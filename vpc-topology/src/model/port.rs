@@ -1,0 +1,41 @@
+//! Ports.
+
+use super::{Address, AddressBlock, AtLeastOne, DeviceName, Name, mac::PortMac};
+use crate::{diagnostics::Spanned, document::record};
+
+record! {
+    /// A workload's interface: a tap or a veth on a node.
+    pub struct Port, "port" {
+        /// Name of the port.
+        name: Spanned<Name>,
+        /// Its subnet.
+        subnet: Spanned<Name>,
+        /// The node that it is on.
+        node: Spanned<Name>,
+        /// Its interface on the host's side. Needed on nodes with an agent.
+        device: Option<Spanned<DeviceName>>,
+        /// The workload's Ethernet address, unique in the VPC.
+        mac: Spanned<PortMac>,
+        /// The workload's addresses, in blocks of the subnet, unique in the VPC.
+        private_ips: AtLeastOne<Spanned<Address>>,
+        /// `false`: the port may send and receive for any address. Default: true.
+        source_dest_check: Option<Spanned<bool>>,
+        /// Further addresses that the port may send from and receive for.
+        allowed_address_pairs: Vec<Spanned<AddressBlock>>,
+        /// Whether frames that are neither IP nor ARP may pass inside the subnet. Default: false.
+        allow_non_ip: Option<Spanned<bool>>,
+    }
+    later ["security_groups", "bandwidth"]
+}
+
+impl Port {
+    /// Whether it may send and receive for others.
+    pub fn routes_for_others(&self) -> bool {
+        self.source_dest_check.is_some_and(|check| !check.value)
+    }
+
+    /// Whether frames that are neither IP nor ARP may pass.
+    pub fn allows_non_ip(&self) -> bool {
+        self.allow_non_ip.is_some_and(|allow| allow.value)
+    }
+}

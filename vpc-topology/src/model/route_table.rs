@@ -1,0 +1,58 @@
+//! Route tables.
+
+use super::{Cidr, Name};
+use crate::{diagnostics::Spanned, document::record};
+
+record! {
+    /// Where the traffic of the subnets that use the table goes. The VPC's own blocks are always in it.
+    pub struct RouteTable, "route table" {
+        /// Name of the table.
+        name: Spanned<Name>,
+        /// Its VPC.
+        vpc: Spanned<Name>,
+        /// Its routes. The longest prefix wins, whatever the target.
+        routes: Vec<Route>,
+    }
+    later []
+}
+
+record! {
+    /// One route: a destination and exactly one target.
+    pub struct Route, "route" {
+        /// The block of addresses that it is for.
+        destination: Spanned<Cidr>,
+        /// `true`: the destination is in the VPC itself.
+        local: Option<Spanned<bool>>,
+        /// The next hop is this port of the VPC.
+        port: Option<Spanned<Name>>,
+        /// `true`: dropped without an answer.
+        blackhole: Option<Spanned<bool>>,
+        /// The destination is in the VPC at the other end of this peering.
+        peering: Option<Spanned<Name>>,
+    }
+    later ["internet_gateway", "nat_gateway", "vpn_connection"]
+}
+
+/// Where a route leads.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Target<'a> {
+    /// The VPC itself.
+    Local,
+    /// A port.
+    Port(&'a Spanned<Name>),
+    /// Nowhere.
+    Blackhole,
+    /// A peer.
+    Peering(&'a Spanned<Name>),
+}
+
+impl Route {
+    /// The targets that are given: exactly one in a valid topology.
+    pub fn targets(&self) -> impl Iterator<Item = Target<'_>> {
+        let local = self.local.filter(|local| local.value).map(|_| Target::Local);
+        let blackhole = self.blackhole.filter(|blackhole| blackhole.value).map(|_| Target::Blackhole);
+        let port = self.port.as_ref().map(Target::Port);
+        let peering = self.peering.as_ref().map(Target::Peering);
+        [local, port, blackhole, peering].into_iter().flatten()
+    }
+}

@@ -1,0 +1,200 @@
+//! A validated topology: the records of the file with every name resolved.
+
+use crate::{
+    Limits,
+    diagnostics::Problem,
+    document::Reader,
+    model::{File, Node, Port, RouteTable, Subnet, Vpc},
+    validate,
+};
+use std::{fmt, hash, marker::PhantomData};
+use vpc_common::Vni;
+
+/// Position of a record in its list of the file.
+pub(crate) struct At<T>(u32, PhantomData<fn() -> T>);
+
+impl<T> At<T> {
+    pub(crate) fn new(index: usize) -> Self {
+        Self(index as u32, PhantomData)
+    }
+
+    pub(crate) fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+impl<T> Clone for At<T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+impl<T> Copy for At<T> {}
+impl<T> PartialEq for At<T> {
+    fn eq(&self, other: &Self) -> bool {
+        self.0 == other.0
+    }
+}
+impl<T> Eq for At<T> {}
+impl<T> PartialOrd for At<T> {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+impl<T> Ord for At<T> {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.0.cmp(&other.0)
+    }
+}
+impl<T> hash::Hash for At<T> {
+    fn hash<H: hash::Hasher>(&self, state: &mut H) {
+        self.0.hash(state);
+    }
+}
+impl<T> fmt::Debug for At<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "#{}", self.0)
+    }
+}
+
+/// Where a route leads, resolved.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Hop {
+    Local,
+    Port(At<Port>),
+    Blackhole,
+    Peer(At<Vpc>),
+}
+
+/// What a node is linked to.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct NodeLinks {
+    pub(crate) ports: Vec<At<Port>>,
+}
+
+/// What a VPC is linked to.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct VpcLinks {
+    pub(crate) subnets: Vec<At<Subnet>>,
+    /// Addresses of its ports, gateways and broadcasts together.
+    pub(crate) endpoints: usize,
+    pub(crate) macs: usize,
+}
+
+/// What a subnet is linked to.
+#[derive(Clone, Debug)]
+pub(crate) struct SubnetLinks {
+    pub(crate) vpc: At<Vpc>,
+    pub(crate) route_table: Option<At<RouteTable>>,
+    /// Effective VNI.
+    pub(crate) vni: Vni,
+    /// Id, unique in the fabric.
+    pub(crate) id: u32,
+    pub(crate) ports: Vec<At<Port>>,
+    /// The nodes that hold a port of it, by ascending id.
+    pub(crate) nodes: Vec<At<Node>>,
+    /// Whether one of them is a plain VTEP.
+    pub(crate) on_plain_vtep: bool,
+}
+
+/// What a port is linked to.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PortLinks {
+    pub(crate) subnet: At<Subnet>,
+    pub(crate) node: At<Node>,
+}
+
+/// What a route table is linked to.
+#[derive(Clone, Debug)]
+pub(crate) struct TableLinks {
+    /// In the order of the file.
+    pub(crate) hops: Vec<Hop>,
+}
+
+/// Every link of a topology, parallel to the lists of its file.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Links {
+    pub(crate) nodes: Vec<NodeLinks>,
+    pub(crate) vpcs: Vec<VpcLinks>,
+    pub(crate) subnets: Vec<SubnetLinks>,
+    pub(crate) route_tables: Vec<TableLinks>,
+    pub(crate) ports: Vec<PortLinks>,
+}
+
+/// A validated topology. Everything that it says is consistent and fits into the maps.
+#[derive(Clone)]
+pub struct Topology {
+    file: File,
+    links: Links,
+}
+
+impl Topology {
+    pub(crate) fn read(text: &str, limits: &Limits) -> Result<Self, Vec<Problem>> {
+        let (file, mut problems, broken) = Reader::new(text).document::<File>();
+        let Some(file) = file else { return Err(problems) };
+        let links = validate::validate(&file, &broken, limits, &mut problems);
+        match links {
+            Some(links) if problems.is_empty() => Ok(Self { file, links }),
+            _ => Err(problems),
+        }
+    }
+
+    /// The records as the file has them.
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// The node of that name.
+    pub fn node(&self, name: &str) -> Option<&Node> {
+        self.file.nodes.iter().find(|node| &*node.name.value == name)
+    }
+
+    pub(crate) fn links(&self) -> &Links {
+        &self.links
+    }
+}
+
+impl fmt::Debug for Topology {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let File { nodes, vpcs, subnets, ports, .. } = &self.file;
+        let (nodes, vpcs, subnets, ports) = (nodes.len(), vpcs.len(), subnets.len(), ports.len());
+        write!(f, "Topology({nodes} nodes, {vpcs} VPCs, {subnets} subnets, {ports} ports)")
+    }
+}
+
+/// Declares how a record is found by its position.
+macro_rules! lookup {
+    ($($Record:ty, $list:ident;)+) => {
+        $(impl At<$Record> {
+            pub(crate) fn of(self, file: &File) -> &$Record {
+                &file.$list[self.index()]
+            }
+        })+
+    };
+}
+
+lookup! {
+    Node, nodes;
+    Vpc, vpcs;
+    Subnet, subnets;
+    RouteTable, route_tables;
+    Port, ports;
+}
+
+/// Declares how a record's links are found by its position.
+macro_rules! links {
+    ($($Record:ty, $list:ident, $Links:ty;)+) => {
+        $(impl At<$Record> {
+            pub(crate) fn links(self, links: &Links) -> &$Links {
+                &links.$list[self.index()]
+            }
+        })+
+    };
+}
+
+links! {
+    Node, nodes, NodeLinks;
+    Vpc, vpcs, VpcLinks;
+    Subnet, subnets, SubnetLinks;
+    RouteTable, route_tables, TableLinks;
+    Port, ports, PortLinks;
+}

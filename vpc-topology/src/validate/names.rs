@@ -1,0 +1,75 @@
+//! Names: unique within their kind, and found by those who refer to them.
+
+use super::Unique;
+use crate::{
+    diagnostics::{Problem, Spanned, nearest},
+    document::{Broken, Record, article},
+    model::{File, Name, Node, Peering, Port, RouteTable, Subnet, Vpc},
+    topology::At,
+};
+use rustc_hash::FxHashMap;
+
+/// The names of a file, by kind.
+pub(super) struct Names<'f> {
+    pub(super) nodes: Kind<'f, Node>,
+    pub(super) vpcs: Kind<'f, Vpc>,
+    pub(super) subnets: Kind<'f, Subnet>,
+    pub(super) route_tables: Kind<'f, RouteTable>,
+    pub(super) peerings: Kind<'f, Peering>,
+    pub(super) ports: Kind<'f, Port>,
+}
+
+impl<'f> Names<'f> {
+    pub(super) fn new(file: &'f File, broken: &'f Broken, problems: &mut Vec<Problem>) -> Self {
+        Self {
+            nodes: Kind::new(file.nodes.iter().map(|node| &node.name), broken, problems),
+            vpcs: Kind::new(file.vpcs.iter().map(|vpc| &vpc.name), broken, problems),
+            subnets: Kind::new(file.subnets.iter().map(|subnet| &subnet.name), broken, problems),
+            route_tables: Kind::new(file.route_tables.iter().map(|table| &table.name), broken, problems),
+            peerings: Kind::new(file.peerings.iter().map(|peering| &peering.name), broken, problems),
+            ports: Kind::new(file.ports.iter().map(|port| &port.name), broken, problems),
+        }
+    }
+}
+
+/// The names of one kind.
+pub(super) struct Kind<'f, T> {
+    by_name: FxHashMap<&'f str, At<T>>,
+    broken: &'f Broken,
+    /// A name that is wrong in a thousand places is compared with all others once.
+    hints: FxHashMap<&'f str, Option<&'f str>>,
+}
+
+impl<'f, T: Record> Kind<'f, T> {
+    fn new(
+        names: impl ExactSizeIterator<Item = &'f Spanned<Name>>,
+        broken: &'f Broken,
+        problems: &mut Vec<Problem>,
+    ) -> Self {
+        let mut unique = Unique::with_capacity(names.len());
+        let mut by_name = FxHashMap::with_capacity_and_hasher(names.len(), rustc_hash::FxBuildHasher);
+        for (index, name) in names.enumerate() {
+            unique.check(&*name.value, name.span, problems, || format!("two {}s are named `{}`", T::NOUN, name.value));
+            by_name.entry(&*name.value).or_insert(At::new(index));
+        }
+        Self { by_name, broken, hints: FxHashMap::default() }
+    }
+
+    /// The record of a name. A name that belongs to no record is reported.
+    pub(super) fn resolve(&mut self, name: &'f Spanned<Name>, problems: &mut Vec<Problem>) -> Option<At<T>> {
+        if let Some(at) = self.by_name.get(&*name.value) {
+            return Some(*at);
+        }
+        if !self.broken.contains(T::NOUN, &name.value) {
+            let known = &self.by_name;
+            let hint = self.hints.entry(&name.value).or_insert_with(|| nearest(&name.value, known.keys().copied()));
+            let problem = Problem::new(name.span, format!("there is no {} `{}`", T::NOUN, name.value));
+            let problem = problem.label(format!("not the name of {} {}", article(T::NOUN), T::NOUN));
+            problems.push(match hint {
+                Some(hint) => problem.help(format!("did you mean `{hint}`?")),
+                None => problem,
+            });
+        }
+        None
+    }
+}

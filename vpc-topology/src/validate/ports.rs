@@ -1,0 +1,111 @@
+//! Ports: addresses inside their subnet and no one else's, MACs, devices.
+
+use super::{Unique, blocks::reserved, links::Resolved};
+use crate::{
+    diagnostics::{Problem, Spanned},
+    model::{Address, File, Port, Subnet},
+};
+use std::net::IpAddr;
+
+pub(super) fn check(file: &File, resolved: &Resolved, problems: &mut Vec<Problem>) {
+    let count = file.ports.len();
+    let mut macs = Unique::with_capacity(count);
+    let mut addresses = Unique::with_capacity(count);
+    let mut devices = Unique::with_capacity(count);
+    for (port, links) in file.ports.iter().zip(&resolved.ports) {
+        if let Some(subnet) = links.subnet {
+            for address in &port.private_ips {
+                check_address(*address, subnet.of(file), problems);
+            }
+        }
+        if let Some(vpc) = resolved.vpc_of(*links) {
+            let name = &vpc.of(file).name.value;
+            macs.check((vpc, port.mac.value), port.mac.span, problems, || {
+                format!("two ports of vpc `{name}` have the MAC {}", port.mac.value.0)
+            });
+            for address in &port.private_ips {
+                addresses.check((vpc, address.value), address.span, problems, || {
+                    format!("two ports of vpc `{name}` have the address {}", **address)
+                });
+            }
+        }
+        if let Some(node) = links.node {
+            if let Some(device) = &port.device {
+                devices.check((node, &*device.value), device.span, problems, || {
+                    format!("two ports on node `{}` have the device `{}`", port.node.value, device.value)
+                });
+            }
+            check_device(port, node.of(file), problems);
+        }
+        check_pairs(port, problems);
+    }
+}
+
+fn check_address(address: Spanned<Address>, subnet: &Subnet, problems: &mut Vec<Problem>) {
+    let ip = address.value.0;
+    let name = &subnet.name.value;
+    let Some(block) = subnet.cidr_blocks.iter().find(|block| block.contains(ip)) else {
+        let mut problem = Problem::new(address.span, format!("the address {ip} is outside subnet `{name}`"));
+        problem = problem.label("in no block of the subnet");
+        for block in &subnet.cidr_blocks {
+            problem = problem.also(block.span, "a block of the subnet");
+        }
+        problems.push(problem);
+        return;
+    };
+    if let Some(what) = reserved(block.value, ip) {
+        let message = format!("the address {ip} is the {what} of {}", **block);
+        problems.push(Problem::new(address.span, message).label(what).also(block.span, "the block"));
+    } else if subnet.gateway(block.value) == ip {
+        let given = subnet.gateway_ips.iter().find(|gateway| gateway.value.0 == ip);
+        let problem = Problem::new(address.span, format!("the address {ip} is the gateway of subnet `{name}`"));
+        let problem = problem.label("belongs to the router");
+        problems.push(match given {
+            Some(given) => problem.also(given.span, "the gateway"),
+            None => problem
+                .also(block.span, "the gateway is its first host address")
+                .help("choose another address, or set `gateway_ips` of the subnet"),
+        });
+    }
+}
+
+fn check_device(port: &Port, node: &crate::model::Node, problems: &mut Vec<Problem>) {
+    match &port.device {
+        None if node.runs_agent() => {
+            let message = format!("port `{}` has no device", port.name.value);
+            let problem = Problem::new(port.name.span, message).label("`device` is missing");
+            problems.push(problem.also(port.node.span, "this node runs an agent, which needs it"));
+        }
+        Some(device) => {
+            if let Some(uplink) = node.uplink.iter().find(|uplink| uplink.value == device.value) {
+                let message = format!("the device `{}` is an uplink of node `{}`", device.value, node.name.value);
+                let problem = Problem::new(device.span, message).label("cannot be a port's");
+                problems.push(problem.also(uplink.span, "the uplink"));
+            }
+        }
+        None => {}
+    }
+}
+
+fn check_pairs(port: &Port, problems: &mut Vec<Problem>) {
+    for pair in &port.allowed_address_pairs {
+        // Tables hold IPv4 as ::ffff:0:0/96: such a block would allow all of IPv4 unsaid.
+        if pair.covers_mapped() {
+            let message =
+                format!("the allowed address pair {} of port `{}` is too wide", pair.value.0, port.name.value);
+            problems.push(
+                Problem::new(pair.span, message)
+                    .label("contains ::ffff:0:0/96")
+                    .help("write 2000::/3 or fc00::/7, or `source_dest_check: false` for any address"),
+            );
+        }
+        let special = match pair.net().network() {
+            IpAddr::V4(v4) => v4.is_multicast() || v4.is_loopback(),
+            IpAddr::V6(v6) => v6.is_multicast() || v6.is_loopback(),
+        };
+        if special {
+            let message = format!("{} cannot be an allowed address pair", pair.value.0);
+            problems.push(Problem::new(pair.span, message).label("not unicast"));
+        }
+    }
+}

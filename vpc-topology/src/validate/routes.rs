@@ -1,0 +1,145 @@
+//! Route tables: one target each, of the table's own VPC, and no route that leads to itself.
+
+use super::{
+    Unique,
+    links::{Resolved, ResolvedHop},
+};
+use crate::{
+    diagnostics::Problem,
+    document::article,
+    model::{File, Route, RouteTable, Target},
+    topology::At,
+};
+
+pub(super) fn check(file: &File, resolved: &Resolved, problems: &mut Vec<Problem>) {
+    for (subnet, links) in file.subnets.iter().zip(&resolved.subnets) {
+        if let (Some(vpc), Some(Some(table))) = (links.vpc, links.table)
+            && resolved.tables[table.index()].vpc.is_some_and(|of| of != vpc)
+            && let Some(reference) = &subnet.route_table
+        {
+            let message = format!("subnet `{}` uses a route table of another vpc", subnet.name.value);
+            let problem = Problem::new(reference.span, message).label(format!("vpc `{}`", table.of(file).vpc.value));
+            problems.push(problem.also(subnet.vpc.span, "the subnet's VPC"));
+        }
+    }
+    for (index, table) in file.route_tables.iter().enumerate() {
+        let mut unique = Unique::with_capacity(table.routes.len());
+        for (number, route) in table.routes.iter().enumerate() {
+            unique.check(route.destination.value, route.destination.span, problems, || {
+                format!("two routes of table `{}` are for {}", table.name.value, *route.destination)
+            });
+            if check_targets(route, problems) {
+                check_hop(file, resolved, At::new(index), number, problems);
+            }
+        }
+    }
+}
+
+/// Whether there is exactly one target.
+fn check_targets(route: &Route, problems: &mut Vec<Problem>) -> bool {
+    let flags = [("local", route.local), ("blackhole", route.blackhole)];
+    let off = flags.into_iter().find_map(|(name, flag)| flag.filter(|flag| !flag.value).map(|flag| (name, flag)));
+    if let Some((name, flag)) = off {
+        let problem = Problem::new(flag.span, format!("`{name}: false` is no target of a route"));
+        problems.push(problem.label("write `true`, or leave it out"));
+        return false;
+    }
+    let count = route.targets().count();
+    if count == 1 || (count == 0 && route.partial) {
+        return count == 1;
+    }
+    let message = match count {
+        0 => format!("the route for {} has no target", *route.destination),
+        _ => format!("the route for {} has {count} targets", *route.destination),
+    };
+    let help = "exactly one of `local: true`, `port`, `blackhole: true`, `peering`";
+    problems.push(Problem::new(route.destination.span, message).label("one target is needed").help(help));
+    false
+}
+
+fn check_hop(file: &File, resolved: &Resolved, at: At<RouteTable>, number: usize, problems: &mut Vec<Problem>) {
+    let table = at.of(file);
+    let route = &table.routes[number];
+    let links = &resolved.tables[at.index()];
+    let (Some(vpc), Some(hop)) = (links.vpc, links.hops[number]) else { return };
+    let vpc_name = &vpc.of(file).name.value;
+    let own_block = vpc.of(file).cidr_blocks.iter().find(|block| block.value == route.destination.value);
+    match (hop, own_block) {
+        (ResolvedHop::Local, _) => {
+            if !vpc.of(file).cidr_blocks.iter().any(|block| block.range().contains(route.destination.range())) {
+                let message = format!("the local route for {} is outside vpc `{vpc_name}`", *route.destination);
+                problems.push(Problem::new(route.destination.span, message).label("in no block of the VPC"));
+            }
+            return;
+        }
+        (_, Some(block)) => {
+            let message = format!("the route for {} replaces the local route of vpc `{vpc_name}`", *route.destination);
+            let problem = Problem::new(route.destination.span, message).label("always local");
+            problems.push(problem.also(block.span, "this block").help("routes for parts of the block are possible"));
+            return;
+        }
+        _ => {}
+    }
+    match (hop, route.targets().next()) {
+        (ResolvedHop::Peering(peering), Some(Target::Peering(name))) => {
+            let ends = resolved.peerings[peering.index()];
+            if ends.requester.is_some() && ends.accepter.is_some() && resolved.peer(peering, vpc).is_none() {
+                let message = format!("peering `{}` does not join vpc `{vpc_name}`", name.value);
+                problems.push(Problem::new(name.span, message).label("a peering of other VPCs"));
+            }
+        }
+        (ResolvedHop::Port(port), Some(Target::Port(name))) => {
+            let noun = "port";
+            let of = resolved.vpc_of(resolved.ports[port.index()]);
+            if of.is_some_and(|of| of != vpc) {
+                let message = format!("the next hop `{}` is {} {noun} of another vpc", name.value, article(noun));
+                let problem = Problem::new(name.span, message).label("not in the table's VPC");
+                problems.push(problem.also(table.vpc.span, "the table's VPC"));
+                return;
+            }
+            check_next_hop(file, links, at, number, port, problems);
+        }
+        _ => {}
+    }
+}
+
+/// A next hop has an address of the destination's family, and is not reached by the very route that names it.
+fn check_next_hop(
+    file: &File,
+    links: &super::links::ResolvedTable,
+    at: At<RouteTable>,
+    number: usize,
+    port: At<crate::model::Port>,
+    problems: &mut Vec<Problem>,
+) {
+    let table = at.of(file);
+    let route = &table.routes[number];
+    let v4 = route.destination.is_v4();
+    let Some(next_hop) = port.of(file).private_ips.iter().find(|address| address.is_ipv4() == v4) else {
+        let family = if v4 { "IPv4" } else { "IPv6" };
+        let message = format!("the next hop `{}` has no {family} address", port.of(file).name.value);
+        let problem = Problem::new(route.destination.span, message).label(format!("an {family} destination"));
+        problems.push(problem.also(port.of(file).name.span, "this port"));
+        return;
+    };
+    let prefix = |route: &Route| route.destination.net().prefix_len();
+    let blocks = links.vpc.map(|vpc| &vpc.of(file).cidr_blocks).into_iter().flatten();
+    let longest_local =
+        blocks.filter(|block| block.contains(next_hop.value.0)).map(|block| block.net().prefix_len()).max();
+    let longest_route = table
+        .routes
+        .iter()
+        .filter(|other| other.destination.contains(next_hop.value.0))
+        .map(prefix)
+        .max()
+        .filter(|longest| longest_local.is_none_or(|local| *longest >= local));
+    if route.destination.contains(next_hop.value.0) && longest_route == Some(prefix(route)) {
+        let name = &port.of(file).name.value;
+        let message = format!("the route for {} leads to its own next hop `{name}`", *route.destination);
+        let problem = Problem::new(route.destination.span, message).label(format!("contains {}", **next_hop));
+        problems.push(problem.also(next_hop.span, "the next hop's address").help(format!(
+            "add a more specific route `{{destination: {}, local: true}}`",
+            crate::model::Cidr::host(next_hop.value.0)
+        )));
+    }
+}
