@@ -1,20 +1,16 @@
 //! One lab: the owner of everything that is made for it, and the sweeper of what dead owners left.
 
-use crate::netns::{NETNS_DIR, delete_netns, processes_in};
+use crate::netns::{NETNS_DIR, delete_netns};
 use anyhow::{Context, Result, bail};
 use nix::{
     fcntl::{Flock, FlockArg},
     mount::{MntFlags, MsFlags, mount, umount2},
-    sys::signal::{Signal, kill},
-    unistd::Pid,
 };
 use std::{
     fs::{self, File},
     io::ErrorKind,
     path::{Path, PathBuf},
     sync::atomic::{AtomicU32, Ordering},
-    thread::sleep,
-    time::{Duration, Instant},
 };
 
 /// Where labs keep their files. Not below /run, which each node has for itself.
@@ -181,7 +177,6 @@ fn namespaces(prefix: &str) -> Vec<String> {
 
 fn tear_down(id: &str) -> Result<()> {
     let names = namespaces(&format!("{PREFIX}{id}-"));
-    kill_inside(&names)?;
     for name in &names {
         delete_netns(name)?;
     }
@@ -197,27 +192,6 @@ fn tear_down(id: &str) -> Result<()> {
             Err(error).with_context(|| format!("cannot remove {}", directory.display()))
         }
         _ => Ok(()),
-    }
-}
-
-/// Kills every process in these namespaces and waits until they are gone.
-fn kill_inside(names: &[String]) -> Result<()> {
-    let start = Instant::now();
-    loop {
-        let mut pids = Vec::new();
-        for name in names {
-            pids.extend(processes_in(name));
-        }
-        if pids.is_empty() {
-            return Ok(());
-        }
-        if start.elapsed() > Duration::from_secs(5) {
-            bail!("processes {pids:?} do not end");
-        }
-        for pid in pids {
-            let _already_gone = kill(Pid::from_raw(pid), Signal::SIGKILL);
-        }
-        sleep(Duration::from_millis(10));
     }
 }
 

@@ -4,14 +4,19 @@ use crate::{
     command::{ip, ip_batch, output},
     instance::Lab,
 };
-use anyhow::{Context, Result, anyhow};
-use nix::sched::{CloneFlags, setns};
+use anyhow::{Context, Result, anyhow, bail};
+use nix::{
+    sched::{CloneFlags, setns},
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use std::{
     fs::{self, File},
     os::linux::fs::MetadataExt,
     path::{Path, PathBuf},
     process::Command,
     thread,
+    time::{Duration, Instant},
 };
 
 /// Where `ip netns` keeps its namespaces.
@@ -144,7 +149,7 @@ impl Drop for Netns {
     }
 }
 
-/// Removes a namespace if it is there.
+/// Removes a namespace if it is there, after killing what runs in it.
 ///
 /// # Errors
 /// `ip` fails although it is there.
@@ -152,11 +157,30 @@ pub(crate) fn delete_netns(name: &str) -> Result<()> {
     if !Path::new(NETNS_DIR).join(name).exists() {
         return Ok(());
     }
+    kill_inside(name)?;
     ip(&format!("netns delete {name}"))
 }
 
+/// Kills every process in a namespace and waits until they are gone.
+fn kill_inside(name: &str) -> Result<()> {
+    let start = Instant::now();
+    loop {
+        let pids = processes_in(name);
+        if pids.is_empty() {
+            return Ok(());
+        }
+        if start.elapsed() > Duration::from_secs(5) {
+            bail!("processes {pids:?} do not end");
+        }
+        for pid in pids {
+            let _already_gone = kill(Pid::from_raw(pid), Signal::SIGKILL);
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
 /// Pids of the processes in a namespace.
-pub(crate) fn processes_in(name: &str) -> Vec<i32> {
+fn processes_in(name: &str) -> Vec<i32> {
     let Ok(wanted) = fs::metadata(Path::new(NETNS_DIR).join(name)) else { return Vec::new() };
     let Ok(processes) = fs::read_dir("/proc") else { return Vec::new() };
     processes

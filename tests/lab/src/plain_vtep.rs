@@ -1,7 +1,7 @@
 //! Nodes without an agent: tunnel ends made of what Linux and Open vSwitch bring along.
 
 use crate::node::Node;
-use anyhow::Result;
+use anyhow::{Context, Result};
 use std::net::IpAddr;
 
 /// The VXLAN port (RFC 7348 §5).
@@ -78,6 +78,48 @@ impl<'a> OpenVswitch<'a> {
              --log-file={at}/switch.log --detach"
         ))?;
         Ok(switch)
+    }
+
+    /// Makes the switch a VTEP for one VNI: a bridge for the underlay, which takes over the uplink and its addresses
+    /// since only a bridge of the switch can end its userspace tunnels, and a bridge with the guests' devices and a
+    /// tunnel port to each peer.
+    ///
+    /// # Errors
+    /// The switch or the kernel refuses something.
+    pub fn vtep(&self, uplink: &str, vtep: IpAddr, vni: u32, devices: &[&str], peers: &[IpAddr]) -> Result<()> {
+        let netns = self.node.netns();
+        let addresses = netns.run(&format!("ip -br -4 addr show dev {uplink}"))?;
+        let link_address = addresses.split_whitespace().nth(2).context("the uplink has no address")?;
+        let routes = netns.run("ip -4 route show default")?;
+        let gateway = routes.split_whitespace().nth(2).context("no default route")?;
+        let mac = self.node.run(&format!("cat /sys/class/net/{uplink}/address"))?;
+        self.vsctl(&format!(
+            "add-br underlay -- set bridge underlay datapath_type=netdev other_config:hwaddr={} -- \
+             add-port underlay {uplink}",
+            mac.trim()
+        ))?;
+        // The switch reads copies of the frames. The kernel's own are dropped as arriving by the wrong interface, or it
+        // would answer them.
+        netns.sysctl(&[(&format!("net/ipv4/conf/{uplink}/rp_filter"), "1")])?;
+        self.vsctl("add-br overlay -- set bridge overlay datapath_type=netdev")?;
+        netns.ip_batch(&[
+            format!("addr flush dev {uplink}"),
+            format!("addr del {vtep}/32 dev lo"),
+            format!("addr add {link_address} dev underlay"),
+            format!("addr add {vtep}/32 dev underlay"),
+            "link set underlay up".to_owned(),
+            format!("route replace default via {gateway} dev underlay src {vtep}"),
+        ])?;
+        for device in devices {
+            self.vsctl(&format!("add-port overlay {device}"))?;
+        }
+        for (number, peer) in peers.iter().enumerate() {
+            self.vsctl(&format!(
+                "add-port overlay tunnel{number} -- set interface tunnel{number} type=vxlan \
+                 options:remote_ip={peer} options:local_ip={vtep} options:key={vni} options:csum=false"
+            ))?;
+        }
+        Ok(())
     }
 
     /// Runs `ovs-vsctl`.

@@ -6,7 +6,7 @@ use vpc_lab::{
     Fabric, Lab, UnderlayOptions,
     iperf::Load,
     ping::{BackgroundPing, PingOptions, ping},
-    plain_vtep::{RemoteMac, linux_vtep},
+    plain_vtep::{OpenVswitch, RemoteMac, linux_vtep},
     underlay::LinkState,
     wait::eventually,
 };
@@ -107,4 +107,25 @@ fn what_a_killed_process_left_is_swept() {
     assert!(left.success());
     let _lab = Lab::new().unwrap();
     assert!(!abandoned.exists() && !Path::new("/run/netns/vpclab-4194305-0-hv1").exists());
+}
+
+#[test]
+fn an_open_vswitch_talks_to_a_stock_tunnel() {
+    let topology = TOPOLOGY.replace("uplinks: [eth1, eth2]", "uplink: eth1");
+    let fabric = Fabric::build(Lab::new().unwrap(), &topology, UnderlayOptions::default()).unwrap();
+    let (one, other) = (address("192.0.2.11"), address("192.0.2.12"));
+    let remote = RemoteMac { mac: "02:00:00:00:00:0b".to_owned(), vtep: other };
+    linux_vtep(fabric.node("hv1").unwrap(), one, 7, &["tap-a"], &[remote], &[other]).unwrap();
+    let (a, b) = (fabric.guest("a").unwrap(), fabric.guest("b").unwrap());
+    b.netns().run("ethtool -K eth0 tx off tso off gso off").unwrap();
+    let switch = OpenVswitch::start(fabric.node("hv2").unwrap()).unwrap();
+    switch.vtep("eth1", other, 7, &["tap-b"], &[one]).unwrap();
+    for to in [b.ipv4().unwrap(), b.ipv6().unwrap()] {
+        eventually(Duration::from_secs(5), || {
+            let pings = a.ping(to, PingOptions::default())?;
+            anyhow::ensure!(pings.lost() == 0, "{pings:?} at {to}");
+            Ok(())
+        })
+        .unwrap();
+    }
 }
