@@ -71,40 +71,51 @@ impl fmt::Debug for Be32 {
     }
 }
 
-/// An Ethernet address.
-#[repr(transparent)]
+/// An Ethernet address. Two words rather than six bytes: a compiler keeps words in registers.
+#[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Default, Pod, Zeroable, PartialOrd, Ord, Hash)]
-pub struct Mac(pub [u8; 6]);
+pub struct Mac {
+    first: Be32,
+    last: Be16,
+}
 
 impl Mac {
     /// `ff:ff:ff:ff:ff:ff`.
-    pub const BROADCAST: Self = Self([0xff; 6]);
+    pub const BROADCAST: Self = Self::new([0xff; 6]);
     /// The address of every VPC router, the same on every node: an anycast gateway. `76:70:63` is "vpc" in ASCII.
-    pub const ROUTER: Self = Self([0x02, 0x76, 0x70, 0x63, 0x00, 0x01]);
+    pub const ROUTER: Self = Self::new([0x02, 0x76, 0x70, 0x63, 0x00, 0x01]);
 
+    /// From its octets.
+    #[inline(always)]
+    pub const fn new(b: [u8; 6]) -> Self {
+        Self { first: Be32([b[0], b[1], b[2], b[3]]), last: Be16([b[4], b[5]]) }
+    }
+    /// Its octets.
+    #[inline(always)]
+    pub const fn octets(self) -> [u8; 6] {
+        let (f, l) = (self.first.0, self.last.0);
+        [f[0], f[1], f[2], f[3], l[0], l[1]]
+    }
     /// Broadcast or multicast (IEEE 802.3 §3.2.3: the first octet's lowest bit).
     #[inline(always)]
     pub const fn is_group(self) -> bool {
-        self.0[0] & 1 == 1
+        self.first.get() & 1 << 24 != 0
     }
     /// The 48 bits as a number, first octet lowest.
     #[inline(always)]
     pub const fn to_u64(self) -> u64 {
-        let b = self.0;
-        let low = u32::from_le_bytes([b[0], b[1], b[2], b[3]]) as u64;
-        let high = u16::from_le_bytes([b[4], b[5]]) as u64;
-        low | high << 32
+        u32::from_le_bytes(self.first.0) as u64 | (u16::from_le_bytes(self.last.0) as u64) << 32
     }
     /// The link-local IPv6 address that is formed from this address (RFC 4291, appendix A: modified EUI-64).
     pub const fn link_local(self) -> Ip {
-        let m = self.0;
+        let m = self.octets();
         Ip::from_bytes([0xfe, 0x80, 0, 0, 0, 0, 0, 0, m[0] ^ 2, m[1], m[2], 0xff, 0xfe, m[3], m[4], m[5]])
     }
 }
 
 impl fmt::Display for Mac {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let b = self.0;
+        let b = self.octets();
         write!(f, "{:02x}:{:02x}:{:02x}:{:02x}:{:02x}:{:02x}", b[0], b[1], b[2], b[3], b[4], b[5])
     }
 }

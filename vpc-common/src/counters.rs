@@ -4,7 +4,7 @@ use crate::drop::DROP_REASONS;
 use bytemuck::{Pod, Zeroable};
 
 /// One element of the per-CPU `COUNTERS` array. received = forwarded + dropped + answered + punted, for each direction.
-#[repr(C, align(64))]
+#[repr(C, align(8))]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Pod, Zeroable, Default)]
 pub struct Counters {
     /// What the workload sends (slot 0: what no port could be found for).
@@ -37,7 +37,7 @@ pub struct DirectionCounters {
 }
 
 /// One element of the per-CPU `DROPS` array: by reason.
-#[repr(C, align(64))]
+#[repr(C, align(8))]
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 pub struct Drops(pub [u64; DROP_REASONS]);
 

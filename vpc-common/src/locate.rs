@@ -73,7 +73,7 @@ impl LocateEntry {
 }
 
 /// One element of the `LOCATE` array.
-#[repr(C, align(64))]
+#[repr(C, align(8))]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Pod, Zeroable, Default)]
 pub struct LocateBucket(pub [LocateEntry; WAYS]);
 

@@ -10,7 +10,7 @@ pub mod flags {
 }
 
 /// The one element of the `NODE` array.
-#[repr(C, align(64))]
+#[repr(C, align(8))]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Pod, Zeroable, Default)]
 pub struct Node {
     /// Own VTEP address: only packets to it are tunnel traffic.

@@ -21,7 +21,7 @@ pub mod flags {
 }
 
 /// One element of the `PORTS` array, by slot. Two cache lines; the first one is all that an established flow reads.
-#[repr(C, align(64))]
+#[repr(C, align(8))]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Pod, Zeroable, Default)]
 pub struct Port {
     /// Epoch of the configuration, never 0 in a used slot. A session of another epoch is decided again.
@@ -82,7 +82,7 @@ pub struct FloodKey {
     pub index: u32,
 }
 
-/// One member of a flood list. Remote nodes stand before local ports.
+/// One member of a flood list. Local ports stand before remote nodes.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Pod, Zeroable, Default)]
 pub struct FloodMember {
@@ -95,7 +95,7 @@ pub struct FloodMember {
 }
 
 /// Bounds that a port's own traffic uses up: one element of `BUCKETS`, by slot.
-#[repr(C, align(64))]
+#[repr(C, align(8))]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Pod, Zeroable, Default)]
 pub struct PortBuckets {
     /// Generated ICMP messages.

@@ -16,7 +16,7 @@ pub struct NextHop {
 }
 
 /// One element of the `VTEPS` array, by node id. Three cache lines: what sending reads, the next hops, the address.
-#[repr(C, align(64))]
+#[repr(C, align(8))]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Pod, Zeroable)]
 pub struct Vtep {
     /// Largest inner layer-3 packet, bytes: the underlay's MTU less the overhead.
@@ -25,8 +25,8 @@ pub struct Vtep {
     pub overhead: u16,
     /// How many of `next_hops` can be used; 0: unreachable now.
     pub next_hop_count: u16,
-    /// Zero.
-    pub reserved: u16,
+    /// What is copied of the inner TOS: 0xff in the uniform model, 0x03 (ECN only) in the pipe model (RFC 2983).
+    pub tos_mask: u16,
     /// Outer IP, UDP and VXLAN headers, 36 or 56 bytes: lengths zero, the IPv4 checksum over them as they stand, TOS
     /// zero, UDP source port zero, VNI zero.
     pub header: [u8; 56],

@@ -190,7 +190,32 @@ impl Vxlan {
     pub const I: u8 = 0x08;
 }
 
+/// What stands between the outer Ethernet header and the inner one over IPv4: the form of [`crate::vtep::Vtep::header`].
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Pod, Zeroable, Default)]
+pub struct OuterV4 {
+    /// IPv4.
+    pub ip: Ipv4,
+    /// UDP.
+    pub udp: Udp,
+    /// VXLAN.
+    pub vxlan: Vxlan,
+}
+
+/// The same over IPv6.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Pod, Zeroable, Default)]
+pub struct OuterV6 {
+    /// IPv6.
+    pub ip: Ipv6,
+    /// UDP.
+    pub udp: Udp,
+    /// VXLAN.
+    pub vxlan: Vxlan,
+}
+
 const _: () = {
+    assert!(size_of::<OuterV4>() == 36 && size_of::<OuterV6>() == 56);
     assert!(size_of::<Ethernet>() == 14 && size_of::<Ipv4>() == 20 && size_of::<Ipv6>() == 40);
     assert!(size_of::<Udp>() == 8 && size_of::<Icmp>() == 8 && size_of::<Arp>() == 28 && size_of::<Vxlan>() == 8);
 };

@@ -1,5 +1,34 @@
 //! Packet logic of the VPC router, free of I/O: the same code runs in the kernel, under tests and under fuzzers.
+//!
+//! [`egress`] is what happens to a packet from a port, [`ingress`] to one from the underlay: each a screen of named
+//! stages. A stage returns what the next one needs, or the [`Verdict`] that ends the packet's way.
+//!
+//! *Invariant*: no stage calls the next; no I/O, no clock but the one in [`Tables`]; no panic; no `unsafe`.
 #![no_std]
 #![forbid(unsafe_code)]
 
+pub mod checksum;
+pub mod decide;
+pub mod deliver;
+pub mod egress;
+pub mod encap;
+pub mod family;
+pub mod flood;
+pub mod fragment;
+pub mod ingress;
+pub mod packet;
+pub mod parse;
+pub mod respond;
+pub mod rewrite;
+pub mod route;
 pub mod scratch;
+pub mod session;
+pub mod source_guard;
+pub mod tables;
+pub mod uplink;
+pub mod verdict;
+
+pub use packet::Packet;
+pub use scratch::Scratch;
+pub use tables::Tables;
+pub use verdict::{Stage, Verdict};

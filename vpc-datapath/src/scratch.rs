@@ -1,11 +1,121 @@
 //! Per-CPU scratch: what a packet's way through the pipeline needs beyond the 512 bytes of an eBPF stack.
 
 use bytemuck::{Pod, Zeroable};
+use vpc_common::{
+    Be16, Ip, Mac, Vni,
+    endpoint::{EndpointKey, MacKey},
+    port::SourceKey,
+    route::RouteKey,
+    session::{Hop, Session, SessionKey, V4, V6},
+    wire::{Arp, Ethernet},
+};
 
 /// Scratch of one CPU. Valid for one packet.
-#[repr(C, align(64))]
+#[repr(C, align(8))]
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 pub struct Scratch {
+    /// A session to be put in.
+    pub session: Session,
+    /// Key of the packet's session.
+    pub keys: SessionKeys,
+    /// What was found out about the packet.
+    pub flow: Flow,
+    /// The decision.
+    pub hop: Hop,
+    /// The Ethernet header with which the inner frame leaves.
+    pub leaving: Ethernet,
+    /// The link-layer address that a neighbour discovery message carries; all zero where it carries none.
+    pub link_layer: Mac,
+    /// The ARP packet at hand.
+    pub arp: Arp,
+    /// The outer headers of a packet from the tunnel.
+    pub outer: Outer,
+    /// The MTU that an ICMP error tells, bytes.
+    pub path_mtu: u32,
+    /// Key for the endpoint table.
+    pub endpoint: EndpointKey,
+    /// Key for the MAC table.
+    pub mac: MacKey,
+    /// Key for the source trie.
+    pub source: SourceKey,
+    /// Key for the route trie.
+    pub route: RouteKey,
     /// Zero.
-    pub reserved: [u64; 32],
+    pub reserved: [u32; 1],
+}
+
+/// The session key of a packet, in the form of its family.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Pod, Zeroable, Default)]
+pub struct SessionKeys {
+    /// If it is IPv4.
+    pub v4: SessionKey<V4>,
+    /// If it is IPv6.
+    pub v6: SessionKey<V6>,
+}
+
+/// The outer headers of a tunnel packet, in host terms.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Pod, Zeroable, Default)]
+pub struct Outer {
+    /// Who sent it.
+    pub source: Ip,
+    /// In which network.
+    pub vni: Vni,
+    /// Bytes before the inner frame; 0 where the kernel has removed them.
+    pub overhead: u32,
+    /// TOS or traffic class.
+    pub tos: u8,
+    /// Zero.
+    pub reserved: [u8; 3],
+}
+
+/// What was found out about a packet.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Pod, Zeroable, Default)]
+pub struct Flow {
+    /// Source.
+    pub source: Ip,
+    /// Destination.
+    pub destination: Ip,
+    /// [`vpc_common::port::Port::epoch`] as it was before anything else was asked.
+    pub epoch: u32,
+    /// Slot that the packet came from or goes to.
+    pub slot: u16,
+    /// Offset of the layer-4 header, bytes from the Ethernet header.
+    pub l4: u16,
+    /// Protocol at `l4`.
+    pub protocol: u8,
+    /// TTL or hop limit as received.
+    pub ttl: u8,
+    /// See [`flow_flags`].
+    pub flags: u8,
+    /// TOS or traffic class as received.
+    pub tos: u8,
+    /// Source port, or ICMP identifier; 0 where there is none.
+    pub source_port: Be16,
+    /// Destination port, or ICMP identifier.
+    pub destination_port: Be16,
+    /// Outer UDP source port of the flow.
+    pub outer_port: Be16,
+    /// ICMP type.
+    pub icmp_type: u8,
+    /// Zero.
+    pub reserved: u8,
+    /// The frame's Ethernet header as received.
+    pub ethernet: Ethernet,
+    /// Length of the IP packet by its header, bytes.
+    pub l3_length: u16,
+}
+
+/// Bits of [`Flow::flags`].
+pub mod flow_flags {
+    /// A fragment, first or not.
+    pub const FRAGMENT: u8 = 1 << 0;
+    /// A fragment that is not the first: no layer-4 header.
+    pub const LATER_FRAGMENT: u8 = 1 << 1;
+    /// DF is set, or IPv6.
+    pub const DONT_FRAGMENT: u8 = 1 << 2;
+    /// Must take the slow path every time: ICMP that is neither an echo request nor a reply.
+    pub const UNTRACKED: u8 = 1 << 3;
 }

@@ -1,34 +1,43 @@
 //! The kernel programs: entry points of a few lines each. The packet logic is `vpc-datapath`; the adapters here give it
-//! packets and tables.
+//! packets ([`skb`], [`xdp`]) and tables ([`tables`]), and carry out and count its verdicts ([`verdict`]).
 #![no_std]
 #![no_main]
 
+mod buffer;
 mod maps;
+mod repeat;
+mod skb;
+mod tables;
+mod verdict;
+mod xdp;
 
 use aya_ebpf::{
-    bindings::{TC_ACT_OK, xdp_action},
     macros::{classifier, xdp},
     programs::{TcContext, XdpContext},
 };
 
+/// TC ingress of a workload's interface: what the workload sends.
 #[classifier]
-pub fn vpc_port(_ctx: TcContext) -> i32 {
-    TC_ACT_OK
+pub fn vpc_port(context: TcContext) -> i32 {
+    skb::from_port(context.skb.skb)
 }
 
+/// TC ingress of the tunnel device: tunnel packets that the kernel has decapsulated and merged.
 #[classifier]
-pub fn vpc_tunnel(_ctx: TcContext) -> i32 {
-    TC_ACT_OK
+pub fn vpc_tunnel(context: TcContext) -> i32 {
+    skb::from_tunnel(context.skb.skb)
 }
 
+/// TC ingress of an uplink that is received by TC: guards the kernel's tunnel socket.
 #[classifier]
-pub fn vpc_uplink_tc(_ctx: TcContext) -> i32 {
-    TC_ACT_OK
+pub fn vpc_uplink_tc(context: TcContext) -> i32 {
+    skb::from_uplink(context.skb.skb)
 }
 
+/// XDP on an uplink.
 #[xdp(frags)]
-pub fn vpc_uplink_xdp(_ctx: XdpContext) -> u32 {
-    xdp_action::XDP_PASS
+pub fn vpc_uplink_xdp(context: XdpContext) -> u32 {
+    xdp::from_uplink(context.ctx)
 }
 
 #[cfg(not(test))]

@@ -60,3 +60,5 @@ pub static COUNTERS: PerCpuArray<Counters, PORT_SLOTS> = PerCpuArray::new();
 pub static DROPS: PerCpuArray<Drops, PORT_SLOTS> = PerCpuArray::new();
 #[btf_map]
 pub static SCRATCH: PerCpuArray<Scratch, 1> = PerCpuArray::new();
+#[btf_map]
+pub static BUFFERS: PerCpuArray<crate::buffer::Bytes, 1> = PerCpuArray::new();

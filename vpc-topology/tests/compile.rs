@@ -28,7 +28,7 @@ fn two_nodes() {
     assert_eq!(hv1.ports.len(), 1);
     let web = &hv1.ports[&1];
     assert_eq!((web.name.as_str(), web.device.as_deref()), ("web-1", Some("tap-web1")));
-    assert_eq!(web.record.mac, Mac([2, 0, 0, 0, 1, 0x10]));
+    assert_eq!(web.record.mac, Mac::new([2, 0, 0, 0, 1, 0x10]));
     assert_eq!((web.record.vpc, web.record.l2_vni), (Vni(5001), Vni(5001)));
     assert_eq!(Ip::v4(web.record.gateway_v4), ip("10.0.1.1"));
     assert_eq!(web.record.gateway_v6, ip("fd00:1:0:1::1"));

@@ -44,7 +44,7 @@ fn parse(text: &str) -> Option<Mac> {
         let digits = pair.len() == 2 && pair.bytes().all(|byte| byte.is_ascii_hexdigit());
         *octet = u8::from_str_radix(pair, 16).ok().filter(|_| digits)?;
     }
-    pairs.next().is_none().then_some(Mac(octets))
+    pairs.next().is_none().then_some(Mac::new(octets))
 }
 
 impl JsonSchema for PortMac {

@@ -1,0 +1,240 @@
+//! The slow path: the first packet of a flow is judged, and the outcome recorded.
+
+use crate::{
+    Packet, Scratch, Stage, Tables, Verdict, deliver, encap,
+    encap::Envelope,
+    family::Family,
+    flood, parse,
+    respond::{Trouble, icmp, nd},
+    route::{self, NoRoute, Role},
+    scratch::flow_flags,
+    session, source_guard,
+};
+use vpc_common::{
+    Be16, DropReason, Mac, Vni,
+    endpoint::{Endpoint, MacKey, flags as endpoint_flags},
+    port::{Port, flags},
+    session::{Hop, action, hop_flags},
+    wire::protocol,
+};
+
+/// Decides over a packet that the workload sent: `scratch.hop`, or the end of its way.
+#[inline(never)]
+pub fn egress<F: Family, P: Packet, T: Tables>(
+    packet: &mut P,
+    tables: &T,
+    scratch: &mut Scratch,
+    port: &Port,
+) -> Stage {
+    source::<F, T>(tables, scratch, port)?;
+    guest_may_say::<F, P, T>(packet, tables, scratch, port)?;
+    let destination = scratch.flow.ethernet.destination;
+    if destination.is_group() {
+        return Err(flood::from_port(packet, tables, scratch, port));
+    }
+    if F::is_martian_destination(scratch.flow.destination) && !is_link_local_neighbour::<F>(scratch) {
+        return Err(DropReason::Martian.into());
+    }
+    if destination == Mac::ROUTER {
+        routed::<F, P, T>(packet, tables, scratch, port)
+    } else {
+        neighbour(tables, scratch, port)
+    }?;
+    scratch.flow.outer_port = session::outer_port(scratch);
+    if scratch.flow.flags & flow_flags::UNTRACKED == 0 {
+        session::record_egress::<F, T>(tables, scratch, packet.len());
+    }
+    Ok(())
+}
+
+/// Decides over a packet from the tunnel to the workload in the flow's slot.
+#[inline(never)]
+pub fn ingress<F: Family, P: Packet, T: Tables>(
+    packet: &mut P,
+    tables: &T,
+    scratch: &mut Scratch,
+    port: &Port,
+) -> Stage {
+    let node = tables.vtep_id(&scratch.outer.source).ok_or(DropReason::UnknownVtep)?;
+    if F::is_martian_source(scratch.flow.source) {
+        return Err(DropReason::Martian.into());
+    }
+    if !source_guard::admits(tables, scratch, scratch.flow.slot, port, scratch.flow.destination) {
+        return Err(DropReason::DestinationAddress.into());
+    }
+    if scratch.flow.flags & flow_flags::UNTRACKED == 0 {
+        session::record_ingress::<F, T>(tables, scratch, node, packet.len());
+    }
+    Ok(())
+}
+
+/// A frame that is neither IP nor ARP: inside the subnet, if the port may.
+#[inline(never)]
+pub fn other<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut Scratch, port: &Port) -> Stage<Verdict> {
+    if port.flags & flags::NON_IP == 0 {
+        return Err(DropReason::EtherType.into());
+    }
+    bridge(packet, tables, scratch, port)
+}
+
+/// Sends a frame to its MAC inside the port's subnet, as it is.
+#[inline(always)]
+pub fn bridge<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut Scratch, port: &Port) -> Stage<Verdict> {
+    if scratch.flow.ethernet.destination.is_group() {
+        return Ok(flood::from_port(packet, tables, scratch, port));
+    }
+    hop_by_mac(tables, scratch, port)?;
+    let target = scratch.hop.target;
+    if scratch.hop.action == action::LOCAL {
+        deliver::port(tables, target)?;
+        return Ok(Verdict::deliver(target));
+    }
+    let vtep = tables.vtep(target).ok_or(DropReason::NoUnderlay)?;
+    let envelope = Envelope { vni: scratch.hop.vni, source_port: Be16::new(0xc000), tos: 0 };
+    encap::tunnel(packet, vtep, envelope, &scratch.flow.ethernet)
+}
+
+/// The source address: the port's own, whatever may be on a wire, and from nobody else's.
+#[inline(always)]
+fn source<F: Family, T: Tables>(tables: &T, scratch: &mut Scratch, port: &Port) -> Stage {
+    let flow = &scratch.flow;
+    if flow.source.is_unspecified() {
+        // Before it has an address a guest asks for one: DHCP (RFC 2131 §4.1), or ND and MLD (RFC 4862 §5.4.2).
+        let dhcp = flow.protocol == protocol::UDP && flow.destination_port == Be16::new(67);
+        let asks = dhcp || flow.protocol == protocol::ICMPV6;
+        return if asks && flow.ethernet.destination.is_group() { Ok(()) } else { Err(DropReason::Martian.into()) };
+    }
+    if F::is_martian_source(flow.source) {
+        return Err(DropReason::Martian.into());
+    }
+    if port.flags & flags::ROUTER != 0 {
+        return plain_vtep_speaks_for(tables, scratch, port);
+    }
+    let (slot, source) = (flow.slot, flow.source);
+    if source_guard::admits(tables, scratch, slot, port, source) {
+        Ok(())
+    } else {
+        Err(DropReason::SourceAddress.into())
+    }
+}
+
+/// A plain VTEP may only send to the router what its own ports may say.
+#[inline(always)]
+fn plain_vtep_speaks_for<T: Tables>(tables: &T, scratch: &mut Scratch, port: &Port) -> Stage {
+    let node = tables.vtep_id(&scratch.outer.source).ok_or(DropReason::UnknownVtep)?;
+    match route::endpoint(tables, scratch, port.vpc, scratch.flow.source) {
+        Some(e) if e.node == node && e.mac == scratch.flow.ethernet.source && e.l2_vni == port.l2_vni => Ok(()),
+        _ => Err(DropReason::SourceAddress.into()),
+    }
+}
+
+/// What no guest may say, whatever its addresses: DHCP as a server, and neighbour discovery beyond its own name.
+#[inline(always)]
+fn guest_may_say<F: Family, P: Packet, T: Tables>(
+    packet: &mut P,
+    tables: &T,
+    scratch: &mut Scratch,
+    port: &Port,
+) -> Stage {
+    let flow = &scratch.flow;
+    if flow.protocol == protocol::UDP && parse::is_dhcp_server(flow.source_port) {
+        return Err(DropReason::DhcpServer.into());
+    }
+    if flow.protocol == protocol::ICMPV6 && F::ICMP == protocol::ICMPV6 && nd::is_nd(flow.icmp_type) {
+        return nd::from_port(packet, tables, scratch, port);
+    }
+    Ok(())
+}
+
+/// IPv6 link-local traffic between neighbours: not for the router, but not martian either.
+#[inline(always)]
+fn is_link_local_neighbour<F: Family>(scratch: &Scratch) -> bool {
+    F::ICMP == protocol::ICMPV6
+        && scratch.flow.destination.bytes()[0] == 0xfe
+        && (scratch.flow.ethernet.destination != Mac::ROUTER || scratch.flow.destination == Mac::ROUTER.link_local())
+}
+
+/// Through the VPC router.
+#[inline(always)]
+fn routed<F: Family, P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut Scratch, port: &Port) -> Stage {
+    if F::ICMP == protocol::ICMPV6 && scratch.flow.destination == Mac::ROUTER.link_local() {
+        return icmp::to_router::<F, P, T>(packet, tables, scratch, port);
+    }
+    let found = match route::lookup::<F, T>(tables, scratch, port, scratch.flow.destination) {
+        Ok(found) => found,
+        Err(NoRoute::Silent(reason)) => return Err(reason.into()),
+        Err(NoRoute::Unreachable(trouble)) => return icmp::error::<F, P, T>(packet, tables, scratch, port, trouble),
+    };
+    let endpoint = found.endpoint;
+    if endpoint.flags & endpoint_flags::GATEWAY != 0 {
+        return icmp::to_router::<F, P, T>(packet, tables, scratch, port);
+    }
+    if endpoint.flags & endpoint_flags::BROADCAST != 0 {
+        return Err(DropReason::DirectedBroadcast.into());
+    }
+    hop_to(tables, scratch, endpoint, hop_flags::ROUTED)?;
+    if scratch.hop.action == action::LOCAL {
+        local_takes(tables, scratch, found.role)?;
+    }
+    Ok(())
+}
+
+/// To a neighbour in the port's subnet.
+#[inline(always)]
+fn neighbour<T: Tables>(tables: &T, scratch: &mut Scratch, port: &Port) -> Stage {
+    hop_by_mac(tables, scratch, port)?;
+    if scratch.hop.action == action::LOCAL {
+        local_takes(tables, scratch, Role::Destination)?;
+    }
+    Ok(())
+}
+
+/// Whether the local port of the decision takes that destination. A remote one is asked by its own node.
+#[inline(always)]
+fn local_takes<T: Tables>(tables: &T, scratch: &mut Scratch, role: Role) -> Stage {
+    let slot = scratch.hop.target;
+    let target = deliver::port(tables, slot)?;
+    let admitted = match role {
+        Role::Destination => source_guard::admits(tables, scratch, slot, target, scratch.flow.destination),
+        Role::NextHop => target.flags & flags::ROUTES_FOR_OTHERS != 0,
+    };
+    if admitted { Ok(()) } else { Err(DropReason::DestinationAddress.into()) }
+}
+
+#[inline(always)]
+fn hop_by_mac<T: Tables>(tables: &T, scratch: &mut Scratch, port: &Port) -> Stage {
+    let mac = scratch.flow.ethernet.destination;
+    scratch.mac = MacKey { l2_vni: port.l2_vni, mac, reserved: [0; 2] };
+    match tables.mac(&scratch.mac) {
+        Some(entry) if entry.subnet == port.subnet => hop_at(tables, scratch, entry.node, port.l2_vni, mac, 0),
+        _ => Err(DropReason::UnknownMac.into()),
+    }
+}
+
+#[inline(always)]
+fn hop_to<T: Tables>(tables: &T, scratch: &mut Scratch, endpoint: &Endpoint, flags: u8) -> Stage {
+    hop_at(tables, scratch, endpoint.node, endpoint.l2_vni, endpoint.mac, flags)
+}
+
+/// The hop to a MAC on a node.
+#[inline(always)]
+fn hop_at<T: Tables>(tables: &T, scratch: &mut Scratch, node: u16, vni: Vni, mac: Mac, flags: u8) -> Stage {
+    let own = tables.node().ok_or(DropReason::NoUnderlay)?.id;
+    let (action, target) = if node as u32 == own {
+        (action::LOCAL, deliver::locate_endpoint(tables, vni, mac)?)
+    } else {
+        (action::TUNNEL, node)
+    };
+    scratch.hop = Hop { destination: mac, target, vni, action, flags, reserved: 0 };
+    Ok(())
+}
+
+/// What the router says to trouble of its own making.
+pub const fn trouble_reason(trouble: Trouble) -> DropReason {
+    match trouble {
+        Trouble::TtlExceeded => DropReason::TtlExpired,
+        Trouble::TooBig => DropReason::TooBig,
+        Trouble::NetUnreachable | Trouble::HostUnreachable => DropReason::Unreachable,
+        Trouble::PortUnreachable => DropReason::RouterService,
+    }
+}

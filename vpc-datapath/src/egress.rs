@@ -1,0 +1,71 @@
+//! A packet's way from a port: the whole pipeline.
+
+use crate::{
+    Packet, Scratch, Stage, Tables, Verdict, decide, deliver, encap,
+    encap::Envelope,
+    family::{Family, FamilyV4, FamilyV6},
+    parse, respond, rewrite, route, session, source_guard,
+};
+use vpc_common::{
+    DropReason,
+    port::{Port, flags},
+    session::action,
+    wire::ether_type,
+};
+
+/// What becomes of a frame that the workload in `slot` sends.
+#[inline(always)]
+pub fn egress<P: Packet, T: Tables>(
+    packet: &mut P,
+    tables: &T,
+    scratch: &mut Scratch,
+    slot: u16,
+    port: &Port,
+) -> Verdict {
+    session::begin(scratch, slot, port);
+    match frame(packet, tables, scratch, port) {
+        Ok(verdict) | Err(verdict) if verdict == Verdict::answer() && port.flags & flags::ROUTER != 0 => {
+            encap::answer(packet, tables, scratch, port).unwrap_or_else(|end| end)
+        }
+        Ok(verdict) | Err(verdict) => verdict,
+    }
+}
+
+#[inline(always)]
+fn frame<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut Scratch, port: &Port) -> Stage<Verdict> {
+    parse::ethernet(packet, scratch)?;
+    source_guard::mac(port, &scratch.flow.ethernet)?;
+    match scratch.flow.ethernet.ether_type {
+        ether_type::IPV4 => datagram::<FamilyV4, P, T>(packet, tables, scratch, port),
+        ether_type::IPV6 => datagram::<FamilyV6, P, T>(packet, tables, scratch, port),
+        ether_type::ARP => respond::arp::request(packet, tables, scratch, port),
+        ether_type::VLAN | ether_type::QINQ => Err(DropReason::Vlan.into()),
+        _ => decide::other(packet, tables, scratch, port),
+    }
+}
+
+#[inline(always)]
+fn datagram<F: Family, P: Packet, T: Tables>(
+    packet: &mut P,
+    tables: &T,
+    scratch: &mut Scratch,
+    port: &Port,
+) -> Stage<Verdict> {
+    parse::datagram::<F, P>(packet, scratch)?;
+    session::key_of_sender::<F>(scratch, scratch.flow.slot);
+    if !session::established::<F, P, T>(packet, tables, scratch) {
+        decide::egress::<F, P, T>(packet, tables, scratch, port)?;
+    }
+    let target = scratch.hop.target;
+    if scratch.hop.action == action::TUNNEL {
+        let vtep = tables.vtep(target).ok_or(DropReason::NoUnderlay)?;
+        route::check::<F, P, T>(packet, tables, scratch, port, vtep.mtu as u32)?;
+        rewrite::forward::<F, P>(packet, scratch)?;
+        encap::tunnel(packet, vtep, Envelope::of(scratch), &scratch.leaving)
+    } else {
+        let neighbour = deliver::port(tables, target)?;
+        route::check::<F, P, T>(packet, tables, scratch, port, neighbour.mtu)?;
+        rewrite::forward::<F, P>(packet, scratch)?;
+        deliver::local(packet, target, &scratch.leaving)
+    }
+}

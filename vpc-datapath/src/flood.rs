@@ -1,0 +1,136 @@
+//! Broadcast and multicast: head-end replication to the nodes and ports of one subnet (RFC 7348 §4.2), never back.
+
+use crate::{
+    Packet, Scratch, Tables, Verdict, encap,
+    encap::Envelope,
+    packet::{CopyTarget, Repeat, Step},
+    session,
+};
+use vpc_common::{
+    DropReason,
+    limits::{FLOOD_FANOUT, FLOOD_RATE},
+    port::{FloodKey, Port, TokenBucket, flags},
+    wire::Ethernet,
+};
+
+/// Whether a token was there.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Token {
+    /// It was, and is gone.
+    Taken,
+    /// There was none.
+    Missing,
+}
+
+/// Takes a token from a bucket that fills at `rate` a second and holds one second's worth.
+#[inline(always)]
+pub fn take(bucket: &mut TokenBucket, rate: u32, now: u64) -> Token {
+    const SECOND: u64 = 1_000_000_000;
+    let elapsed = now.saturating_sub(bucket.filled_ns);
+    if elapsed >= SECOND {
+        bucket.filled_ns = now;
+        bucket.tokens = rate;
+    } else {
+        let earned = elapsed * rate as u64 / SECOND;
+        if earned > 0 {
+            let full = bucket.tokens as u64 + earned;
+            bucket.tokens = if full > rate as u64 { rate } else { full as u32 };
+            bucket.filled_ns = now;
+        }
+    }
+    if bucket.tokens == 0 {
+        return Token::Missing;
+    }
+    bucket.tokens -= 1;
+    Token::Taken
+}
+
+/// Replicates a frame of a port to the rest of its subnet.
+#[inline(never)]
+pub fn from_port<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut Scratch, port: &Port) -> Verdict {
+    let now = tables.now_coarse();
+    let slot = scratch.flow.slot;
+    if tables.buckets(slot, |b| take(&mut b.flood, FLOOD_RATE, now)) != Some(Token::Taken) {
+        return Verdict::drop(DropReason::FloodRate);
+    }
+    let mut locals = Locals { packet, tables, subnet: port.subnet, except: slot, members: 0 };
+    P::repeat(FLOOD_FANOUT, &mut locals);
+    let first = locals.members;
+    scratch.flow.outer_port = session::outer_port(scratch);
+    let envelope = Envelope { vni: port.l2_vni, source_port: scratch.flow.outer_port, tos: 0 };
+    let inner = &scratch.flow.ethernet;
+    let mut remotes = Remotes { packet, tables, subnet: port.subnet, first, envelope, inner, opened: 0 };
+    P::repeat(FLOOD_FANOUT, &mut remotes);
+    Verdict::replicated()
+}
+
+/// Replicates a frame from the tunnel to the local ports of its subnet, to no other node.
+#[inline(never)]
+pub fn from_tunnel<P: Packet, T: Tables>(packet: &mut P, tables: &T, subnet: u32) -> Verdict {
+    let mut locals = Locals { packet, tables, subnet, except: 0, members: 0 };
+    P::repeat(FLOOD_FANOUT, &mut locals);
+    Verdict::replicated()
+}
+
+struct Locals<'a, P, T> {
+    packet: &'a mut P,
+    tables: &'a T,
+    subnet: u32,
+    except: u16,
+    members: u32,
+}
+
+impl<P: Packet, T: Tables> Step for Locals<'_, P, T> {
+    #[inline(always)]
+    fn step(&mut self, index: u32) -> Repeat {
+        let Some(member) = self.tables.flood(&FloodKey { subnet: self.subnet, index }) else { return Repeat::Stop };
+        if member.local == 0 {
+            return Repeat::Stop;
+        }
+        self.members = index + 1;
+        let slot = member.target;
+        if slot == self.except {
+            return Repeat::Next;
+        }
+        if let Some(port) = self.tables.port(slot)
+            && port.ifindex != 0
+            && port.flags & flags::ROUTER == 0
+        {
+            self.packet.send_copy(CopyTarget::Interface(port.ifindex));
+        }
+        Repeat::Next
+    }
+}
+
+struct Remotes<'a, P, T> {
+    packet: &'a mut P,
+    tables: &'a T,
+    subnet: u32,
+    first: u32,
+    envelope: Envelope,
+    inner: &'a Ethernet,
+    /// Bytes of outer headers that are in front already.
+    opened: u32,
+}
+
+impl<P: Packet, T: Tables> Step for Remotes<'_, P, T> {
+    #[inline(always)]
+    fn step(&mut self, index: u32) -> Repeat {
+        let key = FloodKey { subnet: self.subnet, index: self.first + index };
+        let Some(member) = self.tables.flood(&key) else { return Repeat::Stop };
+        let Some(vtep) = self.tables.vtep(member.target) else { return Repeat::Next };
+        if self.opened != 0 && self.opened != vtep.overhead as u32 {
+            return Repeat::Next;
+        }
+        let written = if self.opened == 0 {
+            encap::tunnel(self.packet, vtep, self.envelope, self.inner)
+        } else {
+            encap::again(self.packet, vtep, self.envelope)
+        };
+        if let Ok(verdict) = written {
+            self.opened = vtep.overhead as u32;
+            self.packet.send_copy(CopyTarget::Interface(verdict.argument()));
+        }
+        Repeat::Next
+    }
+}

@@ -1,0 +1,155 @@
+//! A packet's way from the underlay to a port: the whole pipeline.
+
+use crate::{
+    Packet, Scratch, Stage, Tables, Verdict, decide,
+    deliver::{self, locate},
+    egress,
+    family::{Family, FamilyV4, FamilyV6},
+    flood, parse,
+    respond::arp,
+    rewrite::{decapsulated_tos, set_tos},
+    session,
+    uplink::{self, Kind, Way},
+};
+use vpc_common::{
+    DropReason, Mac,
+    endpoint::MacKey,
+    locate::LocateKey,
+    node::Node,
+    port::{Port, flags},
+    wire::ether_type,
+};
+
+/// What becomes of a frame on an uplink, where it can be handled before the host's stack sees it (XDP).
+#[inline(always)]
+pub fn uplink<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut Scratch) -> Verdict {
+    early(packet, tables, scratch).unwrap_or_else(|end| end)
+}
+
+#[inline(always)]
+fn early<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut Scratch) -> Stage<Verdict> {
+    scratch.flow.slot = vpc_common::port::UNDERLAY_SLOT;
+    let node = tables.node().ok_or(DropReason::NoUnderlay)?;
+    if uplink::outer(packet, node, &mut scratch.outer)? == Kind::Host {
+        return Ok(Verdict::punt());
+    }
+    match uplink::way(packet, tables, node, &scratch.outer)? {
+        Way::TunnelDevice => uplink::normalise(packet, &scratch.outer),
+        Way::Here(slot) => {
+            packet.decapsulate(scratch.outer.overhead).map_err(|_| DropReason::NoRoom)?;
+            let port = deliver::port(tables, slot)?;
+            to_port(packet, tables, scratch, node, slot, port)
+        }
+    }
+}
+
+/// Guards the host's stack where nothing can be handled earlier (TC on an uplink): the same checks, and on to the tunnel
+/// device with all that is sound.
+#[inline(always)]
+pub fn guard<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut Scratch) -> Verdict {
+    scratch.flow.slot = vpc_common::port::UNDERLAY_SLOT;
+    checked(packet, tables, scratch).unwrap_or_else(|end| end)
+}
+
+#[inline(always)]
+fn checked<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut Scratch) -> Stage<Verdict> {
+    let node = tables.node().ok_or(DropReason::NoUnderlay)?;
+    if uplink::outer(packet, node, &mut scratch.outer)? == Kind::Host {
+        return Ok(Verdict::punt());
+    }
+    uplink::way(packet, tables, node, &scratch.outer)?;
+    uplink::normalise(packet, &scratch.outer)
+}
+
+/// What becomes of an inner frame that the tunnel device received, with `scratch.outer` as the kernel tells it. ECN is
+/// merged already (the kernel does).
+#[inline(always)]
+pub fn tunnel<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut Scratch) -> Verdict {
+    merged(packet, tables, scratch).unwrap_or_else(|end| end)
+}
+
+#[inline(always)]
+fn merged<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut Scratch) -> Stage<Verdict> {
+    scratch.flow.slot = vpc_common::port::UNDERLAY_SLOT;
+    let node = tables.node().ok_or(DropReason::NoUnderlay)?;
+    parse::ethernet(packet, scratch)?;
+    let destination = scratch.flow.ethernet.destination;
+    if destination.is_group() {
+        return group(packet, tables, scratch);
+    }
+    let slot = locate(tables, LocateKey::endpoint(scratch.outer.vni, destination)).ok_or(DropReason::UnknownVni)?;
+    let port = tables.port(slot).ok_or(DropReason::UnknownVni)?;
+    if port.flags & flags::ROUTER != 0 {
+        return Ok(egress::egress(packet, tables, scratch, slot, port));
+    }
+    let port = deliver::port(tables, slot)?;
+    to_port(packet, tables, scratch, node, slot, port)
+}
+
+#[inline(always)]
+fn to_port<P: Packet, T: Tables>(
+    packet: &mut P,
+    tables: &T,
+    scratch: &mut Scratch,
+    node: &Node,
+    slot: u16,
+    port: &Port,
+) -> Stage<Verdict> {
+    session::begin(scratch, slot, port);
+    parse::ethernet(packet, scratch)?;
+    match scratch.flow.ethernet.ether_type {
+        ether_type::IPV4 => datagram::<FamilyV4, P, T>(packet, tables, scratch, node, port),
+        ether_type::IPV6 => datagram::<FamilyV6, P, T>(packet, tables, scratch, node, port),
+        ether_type::ARP => from_known_vtep(tables, scratch, slot),
+        ether_type::VLAN | ether_type::QINQ => Err(DropReason::Vlan.into()),
+        _ if port.flags & flags::NON_IP != 0 => from_known_vtep(tables, scratch, slot),
+        _ => Err(DropReason::EtherType.into()),
+    }
+}
+
+#[inline(always)]
+fn datagram<F: Family, P: Packet, T: Tables>(
+    packet: &mut P,
+    tables: &T,
+    scratch: &mut Scratch,
+    node: &Node,
+    port: &Port,
+) -> Stage<Verdict> {
+    parse::datagram::<F, P>(packet, scratch)?;
+    session::key_of_receiver::<F>(scratch, scratch.flow.slot);
+    if !session::admitted::<F, P, T>(packet, tables, scratch) {
+        decide::ingress::<F, P, T>(packet, tables, scratch, port)?;
+    }
+    let tos = decapsulated_tos(scratch.flow.tos, scratch.outer.tos, uplink::model(node)).ok_or(DropReason::EcnMark)?;
+    set_tos::<F, P>(packet, tos)?;
+    Ok(Verdict::deliver(scratch.flow.slot))
+}
+
+#[inline(always)]
+fn from_known_vtep<T: Tables>(tables: &T, scratch: &Scratch, slot: u16) -> Stage<Verdict> {
+    tables.vtep_id(&scratch.outer.source).ok_or(DropReason::UnknownVtep)?;
+    Ok(Verdict::deliver(slot))
+}
+
+/// Broadcast and multicast from another node: to the local ports of its sender's subnet.
+#[inline(never)]
+fn group<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut Scratch) -> Stage<Verdict> {
+    let node = tables.vtep_id(&scratch.outer.source).ok_or(DropReason::UnknownVtep)?;
+    let vni = scratch.outer.vni;
+    scratch.mac = MacKey { l2_vni: vni, mac: scratch.flow.ethernet.source, reserved: [0; 2] };
+    let sender = tables.mac(&scratch.mac).ok_or(DropReason::UnknownMac)?;
+    if sender.node != node {
+        return Err(DropReason::SourceMac.into());
+    }
+    if scratch.flow.ethernet.ether_type == ether_type::ARP
+        && let Some(slot) = locate(tables, LocateKey::endpoint(vni, Mac::ROUTER))
+        && let Some(router) = tables.port(slot)
+        && router.subnet == sender.subnet
+        && arp::asks_for_gateway(packet, tables, scratch, router)
+    {
+        session::begin(scratch, slot, router);
+        arp::answer_for_gateway(packet, scratch)?;
+        return crate::encap::answer(packet, tables, scratch, router);
+    }
+    Ok(flood::from_tunnel(packet, tables, sender.subnet))
+}

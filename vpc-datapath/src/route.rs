@@ -1,0 +1,116 @@
+//! Routing: from a destination to the endpoint that takes the packet, and what a router checks before it forwards.
+
+use crate::{
+    Packet, Scratch, Stage, Tables,
+    family::Family,
+    fragment,
+    respond::{Trouble, icmp},
+    scratch::flow_flags,
+};
+use vpc_common::{
+    Be16, Be32, DropReason, Ip, Vni,
+    endpoint::{Endpoint, EndpointKey},
+    port::Port,
+    route::{RouteKey, kind},
+    session::hop_flags,
+    wire::Ethernet,
+};
+
+/// How a destination was found.
+#[derive(Clone, Copy)]
+pub struct Found<'t> {
+    /// The endpoint that takes the packet.
+    pub endpoint: &'t Endpoint,
+    /// Whether it is the destination itself or a next hop.
+    pub role: Role,
+}
+
+/// What the endpoint is to the packet.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// Its destination.
+    Destination,
+    /// An instance that routes.
+    NextHop,
+}
+
+/// Why there is no way.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum NoRoute {
+    /// To be answered.
+    Unreachable(Trouble),
+    /// To be dropped.
+    Silent(DropReason),
+}
+
+/// The longest matching route of the port's table, and its endpoint.
+#[inline(always)]
+pub fn lookup<'t, F: Family, T: Tables>(
+    tables: &'t T,
+    scratch: &mut Scratch,
+    port: &Port,
+    destination: Ip,
+) -> Result<Found<'t>, NoRoute> {
+    scratch.route = RouteKey { prefix_len: 32 + 128, table: Be32::new(port.route_table), destination };
+    let route = tables.route(&scratch.route).ok_or(NoRoute::Unreachable(Trouble::NetUnreachable))?;
+    let (address, role) = match route.kind {
+        kind::LOCAL => (destination, Role::Destination),
+        kind::PORT => (route.next_hop, Role::NextHop),
+        _ => return Err(NoRoute::Silent(DropReason::Blackhole)),
+    };
+    let endpoint =
+        endpoint(tables, scratch, route.vpc, address).ok_or(NoRoute::Unreachable(Trouble::HostUnreachable))?;
+    Ok(Found { endpoint, role })
+}
+
+/// Who has an address in a VPC.
+#[inline(always)]
+pub fn endpoint<'t, T: Tables>(tables: &'t T, scratch: &mut Scratch, vpc: Vni, address: Ip) -> Option<&'t Endpoint> {
+    scratch.endpoint = EndpointKey { vpc, address };
+    tables.endpoint(&scratch.endpoint)
+}
+
+/// What a router checks before it changes anything: time to live, and size against the path's MTU.
+#[inline(always)]
+pub fn check<F: Family, P: Packet, T: Tables>(
+    packet: &mut P,
+    tables: &T,
+    scratch: &mut Scratch,
+    port: &Port,
+    mtu: u32,
+) -> Stage {
+    if scratch.hop.flags & hop_flags::ROUTED != 0 && scratch.flow.ttl <= 1 {
+        return icmp::error::<F, P, T>(packet, tables, scratch, port, Trouble::TtlExceeded);
+    }
+    if packet.len() > mtu + size_of::<Ethernet>() as u32 && too_big(packet, scratch, mtu) {
+        if scratch.flow.flags & flow_flags::DONT_FRAGMENT != 0 {
+            scratch.path_mtu = mtu;
+            return icmp::error::<F, P, T>(packet, tables, scratch, port, Trouble::TooBig);
+        }
+        return fragment::send::<P, T>(packet, tables, scratch, mtu);
+    }
+    Ok(())
+}
+
+/// Whether the packet, or one segment of it, is larger than `mtu`. Padding behind the packet does not count.
+#[inline(always)]
+fn too_big<P: Packet>(packet: &P, scratch: &Scratch, mtu: u32) -> bool {
+    const L3: u32 = size_of::<Ethernet>() as u32;
+    match packet.gso_size() {
+        0 => scratch.flow.l3_length as u32 > mtu,
+        // The headers before the payload: TCP's with 20 bytes of options is the most that they can be.
+        size => size + scratch.flow.l4 as u32 - L3 + segment_header(packet, scratch) > mtu,
+    }
+}
+
+/// Layer-4 header of each segment, bytes.
+#[inline(always)]
+fn segment_header<P: Packet>(packet: &P, scratch: &Scratch) -> u32 {
+    if scratch.flow.protocol != vpc_common::wire::protocol::TCP {
+        return 8;
+    }
+    match packet.get_at::<Be16>(scratch.flow.l4 as usize + 12) {
+        Some(offset_flags) => (offset_flags.get() >> 12) as u32 * 4,
+        None => 60,
+    }
+}

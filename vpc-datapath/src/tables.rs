@@ -1,0 +1,46 @@
+//! What the pipeline may ask.
+
+use crate::family::Address;
+use vpc_common::{
+    Ip,
+    endpoint::{Endpoint, EndpointKey, MacEntry, MacKey},
+    locate::LocateBucket,
+    node::Node,
+    port::{FloodKey, FloodMember, Port, PortBuckets, SourceKey},
+    route::{Route, RouteKey},
+    session::{Session, SessionKey},
+    vtep::Vtep,
+};
+
+/// The maps and the clock. Values that the agent writes are read in place; what the datapath itself changes is lent to
+/// a closure, so that nothing else can be asked meanwhile.
+pub trait Tables {
+    /// The node.
+    fn node(&self) -> Option<&Node>;
+    /// One bucket of the locate table.
+    fn locate(&self, bucket: u32) -> Option<&LocateBucket>;
+    /// The port in a slot.
+    fn port(&self, slot: u16) -> Option<&Port>;
+    /// Whether the port in the key's slot owns the key's address.
+    fn owns(&self, key: &SourceKey) -> bool;
+    /// Who has an address.
+    fn endpoint(&self, key: &EndpointKey) -> Option<&Endpoint>;
+    /// Where a MAC is.
+    fn mac(&self, key: &MacKey) -> Option<&MacEntry>;
+    /// The longest matching route.
+    fn route(&self, key: &RouteKey) -> Option<&Route>;
+    /// A VTEP by node id.
+    fn vtep(&self, node: u16) -> Option<&Vtep>;
+    /// The node that has a VTEP address.
+    fn vtep_id(&self, address: &Ip) -> Option<u16>;
+    /// A member of a flood list.
+    fn flood(&self, key: &FloodKey) -> Option<&FloodMember>;
+    /// Lends the session of that key.
+    fn session<A: Address, R>(&self, key: &SessionKey<A>, with: impl FnOnce(&mut Session) -> R) -> Option<R>;
+    /// Puts a session in, over an older one of the same key. A full table leaves it out: the flow stays on the slow path.
+    fn insert_session<A: Address>(&self, key: &SessionKey<A>, session: &Session);
+    /// Lends the bounds of a slot.
+    fn buckets<R>(&self, slot: u16, with: impl FnOnce(&mut PortBuckets) -> R) -> Option<R>;
+    /// The monotonic clock, ns, as cheap as it comes: some milliseconds old.
+    fn now_coarse(&self) -> u64;
+}

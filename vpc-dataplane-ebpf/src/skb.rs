@@ -1,0 +1,215 @@
+//! `__sk_buff` as `vpc_datapath::Packet`, and the TC entry points.
+
+use crate::{buffer, repeat, tables, tables::Maps, verdict};
+use aya_ebpf::{
+    bindings::{
+        __sk_buff, BPF_F_ADJ_ROOM_ENCAP_L2_ETH, BPF_F_ADJ_ROOM_ENCAP_L3_IPV4, BPF_F_ADJ_ROOM_ENCAP_L3_IPV6,
+        BPF_F_ADJ_ROOM_ENCAP_L4_UDP, BPF_F_ADJ_ROOM_FIXED_GSO, BPF_F_TUNINFO_IPV6, bpf_adj_room_mode::BPF_ADJ_ROOM_MAC,
+        bpf_tunnel_key,
+    },
+    helpers,
+};
+use bytemuck::Pod;
+use vpc_common::{Be32, DropReason, Ip, Vni, limits::OVERHEAD_V4, locate::LocateKey, wire::Ethernet};
+use vpc_datapath::{
+    Packet, Tables, deliver, egress, ingress,
+    packet::{CopyTarget, NoRoom, REACH, Step},
+    scratch::Outer,
+};
+
+/// Bytes that are made linear before the pipeline starts: Ethernet, IPv6 and TCP headers.
+const HEADERS: u32 = 14 + 40 + 20;
+
+/// A socket buffer at a TC hook.
+pub struct Skb(*mut __sk_buff);
+
+impl Skb {
+    #[inline(always)]
+    fn new(skb: *mut __sk_buff) -> Self {
+        let mut packet = Self(skb);
+        let (data, end) = packet.bounds();
+        if data + HEADERS as usize > end && packet.len() > (end - data) as u32 {
+            packet.pull(HEADERS);
+        }
+        packet
+    }
+    #[inline(always)]
+    fn bounds(&self) -> (usize, usize) {
+        // SAFETY: the context pointer is the kernel's.
+        unsafe { ((*self.0).data as usize, (*self.0).data_end as usize) }
+    }
+    #[inline(always)]
+    fn at<T>(&self, offset: usize) -> Option<*mut T> {
+        let (data, end) = self.bounds();
+        let start = data + offset;
+        if start + size_of::<T>() > end { None } else { Some(start as *mut T) }
+    }
+}
+
+impl Packet for Skb {
+    #[inline(always)]
+    fn len(&self) -> u32 {
+        // SAFETY: the context pointer is the kernel's.
+        unsafe { (*self.0).len }
+    }
+    #[inline(always)]
+    fn gso_size(&self) -> u32 {
+        // SAFETY: as above.
+        unsafe { (*self.0).gso_size }
+    }
+    #[inline(always)]
+    fn get<T: Pod>(&self, offset: usize) -> Option<&T> {
+        // SAFETY: `at` checked the bounds; headers have alignment 1 and any bytes are valid.
+        self.at(offset).map(|p| unsafe { &*p })
+    }
+    #[inline(always)]
+    fn get_mut<T: Pod>(&mut self, offset: usize) -> Option<&mut T> {
+        // SAFETY: as above, and `self` is borrowed for as long as the reference lives.
+        self.at(offset).map(|p| unsafe { &mut *p })
+    }
+    #[inline(always)]
+    fn get_at<T: Pod>(&self, offset: usize) -> Option<&T> {
+        self.get(core::hint::black_box(offset) & REACH)
+    }
+    #[inline(always)]
+    fn get_at_mut<T: Pod>(&mut self, offset: usize) -> Option<&mut T> {
+        self.get_mut(core::hint::black_box(offset) & REACH)
+    }
+    #[inline(always)]
+    fn pull(&mut self, length: u32) {
+        let length = if length < self.len() { length } else { self.len() };
+        // SAFETY: a helper on the context. If it fails the headers are not there, and their checks say so.
+        unsafe { helpers::bpf_skb_pull_data(self.0, length) };
+    }
+    #[inline(never)]
+    fn sum(&mut self, offset: u32, length: u32) -> Result<u64, NoRoom> {
+        self.take_aside(offset, length)?;
+        buffer::sum(buffer::start().ok_or(NoRoom)?, length)
+    }
+    #[inline(always)]
+    fn take_aside(&mut self, offset: u32, length: u32) -> Result<(), NoRoom> {
+        let to = buffer::start().ok_or(NoRoom)?;
+        let length = buffer::bounded(length)?;
+        // SAFETY: the buffer has room for any bounded length.
+        let result = unsafe { helpers::bpf_skb_load_bytes(self.0.cast(), offset, to.cast(), length) };
+        if result == 0 { Ok(()) } else { Err(NoRoom) }
+    }
+    #[inline(always)]
+    fn put_back(&mut self, from: u32, offset: u32, length: u32) -> Result<(), NoRoom> {
+        let buffer = buffer::start().ok_or(NoRoom)?;
+        let (from, length) =
+            (core::hint::black_box(from) & (vpc_datapath::packet::BUFFER - 1), buffer::bounded(length)?);
+        // SAFETY: offset and length are each below half of the buffer.
+        let result =
+            unsafe { helpers::bpf_skb_store_bytes(self.0, offset, buffer.add(from as usize).cast(), length, 0) };
+        if result == 0 { Ok(()) } else { Err(NoRoom) }
+    }
+    #[inline(always)]
+    fn encapsulate(&mut self, overhead: u32) -> Result<(), NoRoom> {
+        const COMMON: u64 = (BPF_F_ADJ_ROOM_FIXED_GSO | BPF_F_ADJ_ROOM_ENCAP_L4_UDP | BPF_F_ADJ_ROOM_ENCAP_L2_ETH)
+            as u64
+            | (size_of::<Ethernet>() as u64) << 56;
+        // Constants for the verifier, which checks neither but reads better so.
+        let result = if overhead == OVERHEAD_V4 {
+            let flags = COMMON | BPF_F_ADJ_ROOM_ENCAP_L3_IPV4 as u64;
+            // SAFETY: a helper on the context.
+            unsafe { helpers::bpf_skb_adjust_room(self.0, 50, BPF_ADJ_ROOM_MAC, flags) }
+        } else {
+            let flags = COMMON | BPF_F_ADJ_ROOM_ENCAP_L3_IPV6 as u64;
+            // SAFETY: as above.
+            unsafe { helpers::bpf_skb_adjust_room(self.0, 70, BPF_ADJ_ROOM_MAC, flags) }
+        };
+        if result == 0 { Ok(()) } else { Err(NoRoom) }
+    }
+    #[inline(always)]
+    fn decapsulate(&mut self, _overhead: u32) -> Result<(), NoRoom> {
+        // adjust_room would leave tunnel GSO bits behind; at TC the tunnel device decapsulates.
+        Err(NoRoom)
+    }
+    #[inline(always)]
+    fn insert_l3(&mut self, bytes: u32) -> Result<(), NoRoom> {
+        // SAFETY: a helper on the context.
+        let result = unsafe { helpers::bpf_skb_adjust_room(self.0, bytes as i32, BPF_ADJ_ROOM_MAC, 0) };
+        if result == 0 { Ok(()) } else { Err(NoRoom) }
+    }
+    #[inline(always)]
+    fn resize(&mut self, length: u32) -> Result<(), NoRoom> {
+        // SAFETY: a helper on the context.
+        let result = unsafe { helpers::bpf_skb_change_tail(self.0, length, 0) };
+        if result == 0 { Ok(()) } else { Err(NoRoom) }
+    }
+    #[inline(always)]
+    fn send_copy(&mut self, target: CopyTarget) {
+        let CopyTarget::Interface(ifindex) = target;
+        // SAFETY: a helper on the context. A copy that could not be made is lost like any datagram on a full link.
+        unsafe { helpers::bpf_clone_redirect(self.0, ifindex, 0) };
+    }
+    #[inline(always)]
+    fn repeat<S: Step>(times: u32, step: &mut S) {
+        repeat::repeat(times, step);
+    }
+}
+
+/// A workload's interface.
+#[inline(always)]
+pub fn from_port(skb: *mut __sk_buff) -> i32 {
+    let mut packet = Skb::new(skb);
+    let length = packet.len();
+    // SAFETY: the context pointer is the kernel's.
+    let ifindex = unsafe { (*skb).ifindex };
+    let Some(scratch) = tables::scratch() else { return verdict::NO_SCRATCH };
+    let Some(slot) = deliver::locate(&Maps, LocateKey::interface(ifindex)) else {
+        return verdict::tc(DropReason::UnknownPort.into(), verdict::Direction::Egress, 0, length, ifindex);
+    };
+    let end = match Maps.port(slot) {
+        Some(port) if port.epoch != 0 => egress::egress(&mut packet, &Maps, scratch, slot, port),
+        _ => DropReason::UnknownPort.into(),
+    };
+    verdict::tc(end, verdict::Direction::Egress, slot, length, ifindex)
+}
+
+/// The tunnel device.
+#[inline(always)]
+pub fn from_tunnel(skb: *mut __sk_buff) -> i32 {
+    let mut packet = Skb::new(skb);
+    let length = packet.len();
+    let Some(scratch) = tables::scratch() else { return verdict::NO_SCRATCH };
+    let end = match outer(skb, &mut scratch.outer) {
+        Some(()) => ingress::tunnel(&mut packet, &Maps, scratch),
+        None => DropReason::OuterHeader.into(),
+    };
+    verdict::tc(end, verdict::Direction::Ingress, scratch.flow.slot, length, 0)
+}
+
+/// An uplink without XDP.
+#[inline(always)]
+pub fn from_uplink(skb: *mut __sk_buff) -> i32 {
+    let mut packet = Skb::new(skb);
+    packet.pull(REACH as u32);
+    let length = packet.len();
+    let Some(scratch) = tables::scratch() else { return verdict::NO_SCRATCH };
+    let end = ingress::guard(&mut packet, &Maps, scratch);
+    verdict::tc(end, verdict::Direction::Ingress, 0, length, 0)
+}
+
+/// Takes what the kernel says of the outer headers it has removed.
+#[inline(always)]
+fn outer(skb: *mut __sk_buff, outer: &mut Outer) -> Option<()> {
+    let is_v4 = Maps.node()?.vtep.is_v4();
+    // SAFETY: all zero is a valid bpf_tunnel_key.
+    let mut key: bpf_tunnel_key = unsafe { core::mem::zeroed() };
+    let flags = if is_v4 { 0 } else { BPF_F_TUNINFO_IPV6 as u64 };
+    // SAFETY: the helper writes at most the size that it is told.
+    let result = unsafe { helpers::bpf_skb_get_tunnel_key(skb, &mut key, size_of::<bpf_tunnel_key>() as u32, flags) };
+    if result != 0 {
+        return None;
+    }
+    // SAFETY: the flags say which member of the union is set.
+    outer.source = unsafe {
+        if is_v4 { Ip::v4(Be32::new(key.__bindgen_anon_1.remote_ipv4)) } else { Ip(key.__bindgen_anon_1.remote_ipv6) }
+    };
+    outer.vni = Vni(key.tunnel_id);
+    outer.overhead = 0;
+    outer.tos = key.tunnel_tos;
+    Some(())
+}

@@ -1,0 +1,129 @@
+//! The maps as `vpc_datapath::Tables`.
+
+use crate::maps;
+use aya_ebpf::{bindings::BPF_ANY, helpers};
+use core::{ffi::c_void, ptr::from_ref};
+use vpc_common::{
+    Ip,
+    endpoint::{Endpoint, EndpointKey, MacEntry, MacKey},
+    locate::LocateBucket,
+    node::Node,
+    port::{FloodKey, FloodMember, Port, PortBuckets, SourceKey},
+    route::{Route, RouteKey},
+    session::{Session, SessionKey},
+    vtep::{Vtep, VtepId},
+};
+use vpc_datapath::{Scratch, Tables, family::Address};
+
+/// The maps. Holds nothing.
+pub struct Maps;
+
+/// `bpf_map_lookup_elem`.
+///
+/// # Safety
+/// `map` is a map whose keys have the layout of `K` and whose values that of `V`.
+#[inline(always)]
+unsafe fn lookup<M, K, V>(map: &'static M, key: &K) -> Option<*mut V> {
+    // SAFETY: the helper reads a key of the map's key size, which the caller vouches for, and returns null or a value
+    // that stays readable while the program runs.
+    let value = unsafe { helpers::bpf_map_lookup_elem(from_ref(map).cast_mut().cast(), from_ref(key).cast()) };
+    if value.is_null() { None } else { Some(value.cast()) }
+}
+
+/// The session map of a family: the key's size tells which.
+#[inline(always)]
+fn sessions<A: Address>() -> *mut c_void {
+    if size_of::<A>() == 4 {
+        from_ref(&maps::SESSIONS_V4).cast_mut().cast()
+    } else {
+        from_ref(&maps::SESSIONS_V6).cast_mut().cast()
+    }
+}
+
+/// This CPU's scratch.
+#[inline(always)]
+pub fn scratch() -> Option<&'static mut Scratch> {
+    // SAFETY: a per-CPU value, and programs of one CPU do not interrupt each other: TC and XDP both run in softirq.
+    maps::SCRATCH.get_ptr_mut(0).map(|scratch| unsafe { &mut *scratch })
+}
+
+impl Tables for Maps {
+    #[inline(always)]
+    fn node(&self) -> Option<&Node> {
+        maps::NODE.get(0)
+    }
+    #[inline(always)]
+    fn locate(&self, bucket: u32) -> Option<&LocateBucket> {
+        maps::LOCATE.get(bucket)
+    }
+    #[inline(always)]
+    fn port(&self, slot: u16) -> Option<&Port> {
+        maps::PORTS.get(slot as u32)
+    }
+    #[inline(always)]
+    fn owns(&self, key: &SourceKey) -> bool {
+        // SAFETY: SourceKey and the trie's key have the same layout: a prefix length and five words.
+        unsafe { lookup::<_, _, u32>(&maps::SOURCES, key) }.is_some()
+    }
+    #[inline(always)]
+    fn endpoint(&self, key: &EndpointKey) -> Option<&Endpoint> {
+        // SAFETY: key and value types are the map's. The agent replaces values whole; a torn read is one of two
+        // configurations and ends with the epoch's next step.
+        unsafe { lookup::<_, _, Endpoint>(&maps::ENDPOINTS, key).map(|v| &*v) }
+    }
+    #[inline(always)]
+    fn mac(&self, key: &MacKey) -> Option<&MacEntry> {
+        // SAFETY: key and value types are the map's.
+        unsafe { lookup::<_, _, MacEntry>(&maps::MACS, key).map(|v| &*v) }
+    }
+    #[inline(always)]
+    fn route(&self, key: &RouteKey) -> Option<&Route> {
+        // SAFETY: RouteKey and the trie's key have the same layout: a prefix length and five words.
+        unsafe { lookup::<_, _, Route>(&maps::ROUTES, key).map(|v| &*v) }
+    }
+    #[inline(always)]
+    fn vtep(&self, node: u16) -> Option<&Vtep> {
+        maps::VTEPS.get(node as u32)
+    }
+    #[inline(always)]
+    fn vtep_id(&self, address: &Ip) -> Option<u16> {
+        // SAFETY: key and value types are the map's.
+        unsafe { lookup::<_, _, VtepId>(&maps::VTEP_IDS, address).map(|v| (*v).node as u16) }
+    }
+    #[inline(always)]
+    fn flood(&self, key: &FloodKey) -> Option<&FloodMember> {
+        // SAFETY: key and value types are the map's.
+        unsafe { lookup::<_, _, FloodMember>(&maps::FLOOD, key).map(|v| &*v) }
+    }
+    #[inline(always)]
+    fn session<A: Address, R>(&self, key: &SessionKey<A>, with: impl FnOnce(&mut Session) -> R) -> Option<R> {
+        // SAFETY: the map of that family has keys of this type and Session values. Several CPUs may change one session:
+        // its fields are plain words, a lost count is accepted, and `decided` is only believed with its epoch.
+        unsafe {
+            let value = helpers::bpf_map_lookup_elem(sessions::<A>(), from_ref(key).cast());
+            if value.is_null() { None } else { Some(with(&mut *value.cast::<Session>())) }
+        }
+    }
+    #[inline(always)]
+    fn insert_session<A: Address>(&self, key: &SessionKey<A>, session: &Session) {
+        // SAFETY: as above; the helper copies both.
+        unsafe {
+            let _full = helpers::bpf_map_update_elem(
+                sessions::<A>(),
+                from_ref(key).cast(),
+                from_ref(session).cast(),
+                BPF_ANY as u64,
+            );
+        }
+    }
+    #[inline(always)]
+    fn buckets<R>(&self, slot: u16, with: impl FnOnce(&mut PortBuckets) -> R) -> Option<R> {
+        // SAFETY: plain words; two CPUs may both take the last token, which is accepted.
+        maps::PORT_BUCKETS.get_ptr_mut(slot as u32).map(|b| with(unsafe { &mut *b }))
+    }
+    #[inline(always)]
+    fn now_coarse(&self) -> u64 {
+        // SAFETY: a helper without arguments.
+        unsafe { helpers::bpf_ktime_get_coarse_ns() }
+    }
+}

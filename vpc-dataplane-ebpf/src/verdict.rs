@@ -1,0 +1,147 @@
+//! Verdicts carried out and counted: once per packet, at its only exit.
+
+use crate::{maps, tables::Maps};
+use aya_ebpf::{
+    bindings::{TC_ACT_OK, TC_ACT_SHOT, xdp_action},
+    helpers,
+};
+use vpc_common::{DropReason, counters::DirectionCounters, drop::DROP_REASONS, port::flags};
+use vpc_datapath::{Tables, Verdict, verdict::End};
+
+/// Which way a frame went, seen from the workload.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Direction {
+    /// From the workload.
+    Egress,
+    /// To the workload.
+    Ingress,
+}
+
+/// The scratch map always has its element; the verifier wants to hear what happens otherwise.
+pub const NO_SCRATCH: i32 = TC_ACT_SHOT;
+/// The same for XDP.
+pub const NO_SCRATCH_XDP: u32 = xdp_action::XDP_ABORTED;
+
+/// Carries out a verdict at a TC hook. `back` is the interface that an answer leaves by.
+#[inline(always)]
+pub fn tc(verdict: Verdict, direction: Direction, slot: u16, length: u32, back: u32) -> i32 {
+    let mut counters = counters(direction, slot);
+    receive(counters.as_deref_mut(), length);
+    match verdict.end() {
+        End::Transmit(ifindex) => {
+            forward(counters, length);
+            redirect(ifindex)
+        }
+        End::Deliver(target) => {
+            let Some(port) = Maps.port(target) else { return TC_ACT_SHOT };
+            forward(counters, length);
+            if direction == Direction::Egress {
+                let mut neighbour = self::counters(Direction::Ingress, target);
+                receive(neighbour.as_deref_mut(), length);
+                forward(neighbour, length);
+            }
+            if port.flags & flags::PEER_DELIVERY != 0 {
+                // SAFETY: a helper without memory arguments.
+                unsafe { helpers::bpf_redirect_peer(port.ifindex, 0) as i32 }
+            } else {
+                redirect(port.ifindex)
+            }
+        }
+        End::Answer => {
+            if let Some(c) = counters {
+                c.answered += 1;
+            }
+            redirect(back)
+        }
+        End::Punt => {
+            if let Some(c) = counters {
+                c.punted += 1;
+            }
+            TC_ACT_OK
+        }
+        End::Replicated => {
+            forward(counters, length);
+            TC_ACT_SHOT
+        }
+        End::Drop(reason) => {
+            drop(counters, slot, reason);
+            TC_ACT_SHOT
+        }
+    }
+}
+
+/// Carries out a verdict at the XDP hook of an uplink.
+#[inline(always)]
+pub fn xdp(verdict: Verdict, slot: u16, length: u32) -> u32 {
+    let mut counters = counters(Direction::Ingress, slot);
+    receive(counters.as_deref_mut(), length);
+    match verdict.end() {
+        End::Deliver(target) => match maps::PORT_DEVICES.redirect(target as u32, xdp_action::XDP_DROP as u64) {
+            Ok(action) => {
+                forward(counters, length);
+                action
+            }
+            Err(action) => {
+                drop(counters, slot, DropReason::PortDown);
+                action
+            }
+        },
+        End::Punt => {
+            if let Some(c) = counters {
+                c.punted += 1;
+            }
+            xdp_action::XDP_PASS
+        }
+        End::Drop(reason) => {
+            drop(counters, slot, reason);
+            xdp_action::XDP_DROP
+        }
+        End::Transmit(_) | End::Answer | End::Replicated => {
+            drop(counters, slot, DropReason::NoRoom);
+            xdp_action::XDP_DROP
+        }
+    }
+}
+
+#[inline(always)]
+fn redirect(ifindex: u32) -> i32 {
+    // SAFETY: a helper without memory arguments.
+    unsafe { helpers::bpf_redirect(ifindex, 0) as i32 }
+}
+
+#[inline(always)]
+fn counters(direction: Direction, slot: u16) -> Option<&'static mut DirectionCounters> {
+    // SAFETY: a per-CPU value that only the running program changes.
+    let counters = maps::COUNTERS.get_ptr_mut(slot as u32).map(|c| unsafe { &mut *c })?;
+    Some(match direction {
+        Direction::Egress => &mut counters.egress,
+        Direction::Ingress => &mut counters.ingress,
+    })
+}
+
+#[inline(always)]
+fn receive(counters: Option<&mut DirectionCounters>, length: u32) {
+    if let Some(c) = counters {
+        c.received += 1;
+        c.received_bytes += length as u64;
+    }
+}
+
+#[inline(always)]
+fn forward(counters: Option<&mut DirectionCounters>, length: u32) {
+    if let Some(c) = counters {
+        c.forwarded += 1;
+        c.forwarded_bytes += length as u64;
+    }
+}
+
+#[inline(always)]
+fn drop(counters: Option<&mut DirectionCounters>, slot: u16, reason: DropReason) {
+    if let Some(c) = counters {
+        c.dropped += 1;
+    }
+    if let Some(drops) = maps::DROPS.get_ptr_mut(slot as u32) {
+        // SAFETY: as in `counters`; the mask keeps the index inside.
+        unsafe { (*drops).0[reason as usize & (DROP_REASONS - 1)] += 1 };
+    }
+}

@@ -1,0 +1,109 @@
+//! `xdp_md` as `vpc_datapath::Packet`, and the XDP entry points.
+
+use crate::{buffer, repeat, tables, tables::Maps, verdict};
+use aya_ebpf::{bindings::xdp_md, helpers};
+use bytemuck::Pod;
+use vpc_datapath::{
+    Packet, ingress,
+    packet::{CopyTarget, NoRoom, REACH, Step},
+};
+
+/// A frame at the XDP hook.
+pub struct Frame(*mut xdp_md);
+
+impl Frame {
+    #[inline(always)]
+    fn at<T>(&self, offset: usize) -> Option<*mut T> {
+        // SAFETY: the context pointer is the kernel's.
+        let (data, end) = unsafe { ((*self.0).data as usize, (*self.0).data_end as usize) };
+        let start = data + offset;
+        if start + size_of::<T>() > end { None } else { Some(start as *mut T) }
+    }
+}
+
+impl Packet for Frame {
+    #[inline(always)]
+    fn len(&self) -> u32 {
+        // SAFETY: a helper on the context.
+        unsafe { helpers::bpf_xdp_get_buff_len(self.0) as u32 }
+    }
+    #[inline(always)]
+    fn gso_size(&self) -> u32 {
+        0
+    }
+    #[inline(always)]
+    fn get<T: Pod>(&self, offset: usize) -> Option<&T> {
+        // SAFETY: `at` checked the bounds; headers have alignment 1 and any bytes are valid.
+        self.at(offset).map(|p| unsafe { &*p })
+    }
+    #[inline(always)]
+    fn get_mut<T: Pod>(&mut self, offset: usize) -> Option<&mut T> {
+        // SAFETY: as above, and `self` is borrowed for as long as the reference lives.
+        self.at(offset).map(|p| unsafe { &mut *p })
+    }
+    #[inline(always)]
+    fn get_at<T: Pod>(&self, offset: usize) -> Option<&T> {
+        self.get(core::hint::black_box(offset) & REACH)
+    }
+    #[inline(always)]
+    fn get_at_mut<T: Pod>(&mut self, offset: usize) -> Option<&mut T> {
+        self.get_mut(core::hint::black_box(offset) & REACH)
+    }
+    #[inline(always)]
+    fn pull(&mut self, _length: u32) {}
+    #[inline(always)]
+    fn sum(&mut self, offset: u32, length: u32) -> Result<u64, NoRoom> {
+        self.take_aside(offset, length)?;
+        buffer::sum(buffer::start().ok_or(NoRoom)?, length)
+    }
+    #[inline(always)]
+    fn take_aside(&mut self, offset: u32, length: u32) -> Result<(), NoRoom> {
+        let to = buffer::start().ok_or(NoRoom)?;
+        let length = buffer::bounded(length)?;
+        // SAFETY: the buffer has room for any bounded length.
+        let result = unsafe { helpers::bpf_xdp_load_bytes(self.0, offset, to.cast(), length) };
+        if result == 0 { Ok(()) } else { Err(NoRoom) }
+    }
+    #[inline(always)]
+    fn put_back(&mut self, _from: u32, _offset: u32, _length: u32) -> Result<(), NoRoom> {
+        Err(NoRoom)
+    }
+    #[inline(always)]
+    fn encapsulate(&mut self, overhead: u32) -> Result<(), NoRoom> {
+        // SAFETY: a helper on the context.
+        let result = unsafe { helpers::bpf_xdp_adjust_head(self.0, -(overhead as i32)) };
+        if result == 0 { Ok(()) } else { Err(NoRoom) }
+    }
+    #[inline(always)]
+    fn decapsulate(&mut self, overhead: u32) -> Result<(), NoRoom> {
+        // SAFETY: a helper on the context.
+        let result = unsafe { helpers::bpf_xdp_adjust_head(self.0, overhead as i32) };
+        if result == 0 { Ok(()) } else { Err(NoRoom) }
+    }
+    #[inline(always)]
+    fn insert_l3(&mut self, _bytes: u32) -> Result<(), NoRoom> {
+        Err(NoRoom)
+    }
+    #[inline(always)]
+    fn resize(&mut self, _length: u32) -> Result<(), NoRoom> {
+        Err(NoRoom)
+    }
+    #[inline(always)]
+    fn send_copy(&mut self, _target: CopyTarget) {
+        // XDP cannot copy: what needs it goes on through the tunnel device.
+    }
+    #[inline(always)]
+    fn repeat<S: Step>(times: u32, step: &mut S) {
+        repeat::repeat(times, step);
+    }
+}
+
+/// An uplink.
+#[inline(always)]
+pub fn from_uplink(context: *mut xdp_md) -> u32 {
+    let mut packet = Frame(context);
+    let length = packet.len();
+    let Some(scratch) = tables::scratch() else { return verdict::NO_SCRATCH_XDP };
+    let end = ingress::uplink(&mut packet, &Maps, scratch);
+    verdict::xdp(end, scratch.flow.slot, length)
+}
