@@ -42,7 +42,7 @@ pub fn egress<F: Family, P: Packet, T: Tables>(
     }?;
     scratch.flow.outer_port = session::outer_port(scratch);
     if scratch.flow.flags & flow_flags::UNTRACKED == 0 {
-        session::record_egress::<F, T>(tables, scratch, packet.len());
+        session::record_egress::<F, T>(tables, scratch, packet.length());
     }
     Ok(())
 }
@@ -63,7 +63,7 @@ pub fn ingress<F: Family, P: Packet, T: Tables>(
         return Err(DropReason::DestinationAddress.into());
     }
     if scratch.flow.flags & flow_flags::UNTRACKED == 0 {
-        session::record_ingress::<F, T>(tables, scratch, node, packet.len());
+        session::record_ingress::<F, T>(tables, scratch, node, packet.length());
     }
     Ok(())
 }

@@ -35,7 +35,7 @@ impl Envelope {
 /// Puts the frame, whose Ethernet header becomes `inner`, into a packet to `vtep`, and says where to send it.
 #[inline(always)]
 pub fn tunnel<P: Packet>(packet: &mut P, vtep: &Vtep, envelope: Envelope, inner: &Ethernet) -> Stage<Verdict> {
-    let frame = packet.len();
+    let frame = packet.length();
     packet.encapsulate(vtep.overhead as u32).map_err(|_| DropReason::NoRoom)?;
     if vtep.overhead as u32 == OVERHEAD_V4 {
         *packet.get_mut(OVERHEAD_V4 as usize).ok_or(DropReason::NoRoom)? = *inner;
@@ -48,7 +48,7 @@ pub fn tunnel<P: Packet>(packet: &mut P, vtep: &Vtep, envelope: Envelope, inner:
 /// The same packet to another VTEP of the same family.
 #[inline(always)]
 pub fn again<P: Packet>(packet: &mut P, vtep: &Vtep, envelope: Envelope) -> Stage<Verdict> {
-    let frame = packet.len() - vtep.overhead as u32;
+    let frame = packet.length() - vtep.overhead as u32;
     outer(packet, vtep, envelope, frame)
 }
 

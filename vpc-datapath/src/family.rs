@@ -88,7 +88,7 @@ impl Family for FamilyV4 {
 
     #[inline(always)]
     fn parse<P: Packet>(packet: &mut P, scratch: &mut Scratch) -> Stage {
-        let l3_available = packet.len() - L3 as u32;
+        let l3_available = packet.length() - L3 as u32;
         let h = packet.get::<Ipv4>(L3).ok_or(DropReason::Truncated)?;
         if h.version_ihl != 0x45 {
             let options = h.version_ihl >> 4 == 4 && h.version_ihl & 0x0f > 5;
@@ -192,7 +192,7 @@ impl Family for FamilyV6 {
 
     #[inline(always)]
     fn parse<P: Packet>(packet: &mut P, scratch: &mut Scratch) -> Stage {
-        let l3_available = packet.len() - L3 as u32;
+        let l3_available = packet.length() - L3 as u32;
         let h = packet.get::<Ipv6>(L3).ok_or(DropReason::Truncated)?;
         let first = h.version_class_flow.get();
         if first >> 28 != 6 {

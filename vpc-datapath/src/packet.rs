@@ -15,7 +15,7 @@ pub const REACH: usize = 0x1ff;
 /// A packet: an `__sk_buff`, an `xdp_md`, or bytes in a test. It starts with the Ethernet header.
 pub trait Packet {
     /// Length of the whole frame, bytes, also of what is not directly accessible.
-    fn len(&self) -> u32;
+    fn length(&self) -> u32;
     /// Payload bytes of one segment of a GSO frame; 0 where the frame is what it seems.
     fn gso_size(&self) -> u32;
     /// A header at a constant offset.

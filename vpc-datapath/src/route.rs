@@ -82,7 +82,7 @@ pub fn check<F: Family, P: Packet, T: Tables>(
     if scratch.hop.flags & hop_flags::ROUTED != 0 && scratch.flow.ttl <= 1 {
         return icmp::error::<F, P, T>(packet, tables, scratch, port, Trouble::TtlExceeded);
     }
-    if packet.len() > mtu + size_of::<Ethernet>() as u32 && too_big(packet, scratch, mtu) {
+    if packet.length() > mtu + size_of::<Ethernet>() as u32 && too_big(packet, scratch, mtu) {
         if scratch.flow.flags & flow_flags::DONT_FRAGMENT != 0 {
             scratch.path_mtu = mtu;
             return icmp::error::<F, P, T>(packet, tables, scratch, port, Trouble::TooBig);

@@ -46,7 +46,7 @@ pub fn established<F: Family, P: Packet, T: Tables>(packet: &P, tables: &T, scra
     if scratch.flow.flags & flow_flags::UNTRACKED != 0 {
         return false;
     }
-    let length = packet.len();
+    let length = packet.length();
     let Scratch { keys, flow, hop, .. } = scratch;
     let found = tables.session(F::key(keys), |session| {
         if session.epoch != flow.epoch || session.decided & decided::EGRESS == 0 {
@@ -73,7 +73,7 @@ pub fn admitted<F: Family, P: Packet, T: Tables>(packet: &P, tables: &T, scratch
     if scratch.flow.flags & flow_flags::UNTRACKED != 0 {
         return false;
     }
-    let (epoch, length) = (scratch.flow.epoch, packet.len());
+    let (epoch, length) = (scratch.flow.epoch, packet.length());
     let node = tables.session(F::key(&scratch.keys), |session| {
         if session.epoch != epoch || session.decided & decided::INGRESS == 0 {
             return 0;

@@ -28,7 +28,7 @@ impl Skb {
     fn new(skb: *mut __sk_buff) -> Self {
         let mut packet = Self(skb);
         let (data, end) = packet.bounds();
-        if data + HEADERS as usize > end && packet.len() > (end - data) as u32 {
+        if data + HEADERS as usize > end && packet.length() > (end - data) as u32 {
             packet.pull(HEADERS);
         }
         packet
@@ -48,7 +48,7 @@ impl Skb {
 
 impl Packet for Skb {
     #[inline(always)]
-    fn len(&self) -> u32 {
+    fn length(&self) -> u32 {
         // SAFETY: the context pointer is the kernel's.
         unsafe { (*self.0).len }
     }
@@ -77,7 +77,7 @@ impl Packet for Skb {
     }
     #[inline(always)]
     fn pull(&mut self, length: u32) {
-        let length = if length < self.len() { length } else { self.len() };
+        let length = if length < self.length() { length } else { self.length() };
         // SAFETY: a helper on the context. If it fails the headers are not there, and their checks say so.
         unsafe { helpers::bpf_skb_pull_data(self.0, length) };
     }
@@ -154,7 +154,7 @@ impl Packet for Skb {
 #[inline(always)]
 pub fn from_port(skb: *mut __sk_buff) -> i32 {
     let mut packet = Skb::new(skb);
-    let length = packet.len();
+    let length = packet.length();
     // SAFETY: the context pointer is the kernel's.
     let ifindex = unsafe { (*skb).ifindex };
     let Some(scratch) = tables::scratch() else { return verdict::NO_SCRATCH };
@@ -172,7 +172,7 @@ pub fn from_port(skb: *mut __sk_buff) -> i32 {
 #[inline(always)]
 pub fn from_tunnel(skb: *mut __sk_buff) -> i32 {
     let mut packet = Skb::new(skb);
-    let length = packet.len();
+    let length = packet.length();
     let Some(scratch) = tables::scratch() else { return verdict::NO_SCRATCH };
     let end = match outer(skb, &mut scratch.outer) {
         Some(()) => ingress::tunnel(&mut packet, &Maps, scratch),
@@ -186,7 +186,7 @@ pub fn from_tunnel(skb: *mut __sk_buff) -> i32 {
 pub fn from_uplink(skb: *mut __sk_buff) -> i32 {
     let mut packet = Skb::new(skb);
     packet.pull(REACH as u32);
-    let length = packet.len();
+    let length = packet.length();
     let Some(scratch) = tables::scratch() else { return verdict::NO_SCRATCH };
     let end = ingress::guard(&mut packet, &Maps, scratch);
     verdict::tc(end, verdict::Direction::Ingress, 0, length, 0)

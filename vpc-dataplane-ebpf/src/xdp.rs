@@ -23,7 +23,7 @@ impl Frame {
 
 impl Packet for Frame {
     #[inline(always)]
-    fn len(&self) -> u32 {
+    fn length(&self) -> u32 {
         // SAFETY: a helper on the context.
         unsafe { helpers::bpf_xdp_get_buff_len(self.0) as u32 }
     }
@@ -102,7 +102,7 @@ impl Packet for Frame {
 #[inline(always)]
 pub fn from_uplink(context: *mut xdp_md) -> u32 {
     let mut packet = Frame(context);
-    let length = packet.len();
+    let length = packet.length();
     let Some(scratch) = tables::scratch() else { return verdict::NO_SCRATCH_XDP };
     let end = ingress::uplink(&mut packet, &Maps, scratch);
     verdict::xdp(end, scratch.flow.slot, length)
