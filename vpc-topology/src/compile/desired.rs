@@ -74,6 +74,16 @@ pub enum ReceiveMode {
     Tc,
 }
 
+impl std::fmt::Display for ReceiveMode {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Auto => "auto",
+            Self::Xdp => "xdp",
+            Self::Tc => "tc",
+        })
+    }
+}
+
 /// A local port.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DesiredPort {

@@ -1,1 +1,108 @@
-//! What changes between two states.
+//! What changes between two states of a node: per table, per port, and in words.
+
+mod changes;
+mod describe;
+mod epochs;
+
+pub use changes::{Changed, Changes};
+
+use crate::compile::{Desired, DesiredNode, DesiredPort, DesiredVtep, Names};
+use std::collections::BTreeSet;
+use vpc_common::{
+    endpoint::{Endpoint, EndpointKey, MacEntry, MacKey},
+    port::{FloodKey, FloodMember, SourceKey},
+    route::{Route, RouteKey},
+};
+
+/// The difference between two states of one node.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Plan {
+    /// What the topology says of the node, if that changed.
+    pub node: Option<Box<DesiredNode>>,
+    /// Local ports by slot.
+    pub ports: Changes<u16, DesiredPort>,
+    /// Other nodes by id.
+    pub vteps: Changes<u16, DesiredVtep>,
+    /// Endpoints.
+    pub endpoints: Changes<EndpointKey, Endpoint>,
+    /// MACs.
+    pub macs: Changes<MacKey, MacEntry>,
+    /// Routes.
+    pub routes: Changes<RouteKey, Route>,
+    /// Source prefixes.
+    pub sources: Changes<SourceKey, u32>,
+    /// Flood lists.
+    pub flood: Changes<FloodKey, FloodMember>,
+    /// Slots of the new state whose epoch must move, so that the sessions of those ports are decided again.
+    pub epochs: BTreeSet<u16>,
+    /// Names of the new state, if they changed.
+    pub names: Option<Names>,
+}
+
+impl Plan {
+    /// What must change for `old` to become `new`.
+    pub fn between(old: &Desired, new: &Desired) -> Self {
+        let mut plan = Self {
+            node: (old.node != new.node).then(|| Box::new(new.node.clone())),
+            ports: Changes::between(&old.ports, &new.ports),
+            vteps: Changes::between(old.vteps.iter().map(by_id), new.vteps.iter().map(by_id)),
+            endpoints: Changes::between(pairs(&old.endpoints), pairs(&new.endpoints)),
+            macs: Changes::between(pairs(&old.macs), pairs(&new.macs)),
+            routes: Changes::between(pairs(&old.routes), pairs(&new.routes)),
+            sources: Changes::between(pairs(&old.sources), pairs(&new.sources)),
+            flood: Changes::between(pairs(&old.flood), pairs(&new.flood)),
+            epochs: BTreeSet::new(),
+            names: (old.names != new.names).then(|| new.names.clone()),
+        };
+        plan.epochs = epochs::epochs(&plan, new);
+        plan
+    }
+
+    /// Whether nothing changes.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// How many entries of all tables are added, changed or removed.
+    pub fn len(&self) -> usize {
+        self.ports.len()
+            + self.vteps.len()
+            + self.endpoints.len()
+            + self.macs.len()
+            + self.routes.len()
+            + self.sources.len()
+            + self.flood.len()
+    }
+
+    /// Makes the state that the plan was made for of the one that it was made from.
+    pub fn apply(&self, state: &mut Desired) {
+        if let Some(node) = &self.node {
+            state.node = (**node).clone();
+        }
+        state.ports = self.ports.apply(std::mem::take(&mut state.ports)).collect();
+        let vteps = std::mem::take(&mut state.vteps).into_iter().map(|vtep| (vtep.id, vtep));
+        state.vteps = self.vteps.apply(vteps).map(|(_, vtep)| vtep).collect();
+        state.endpoints = self.endpoints.apply(std::mem::take(&mut state.endpoints)).collect();
+        state.macs = self.macs.apply(std::mem::take(&mut state.macs)).collect();
+        state.routes = self.routes.apply(std::mem::take(&mut state.routes)).collect();
+        state.sources = self.sources.apply(std::mem::take(&mut state.sources)).collect();
+        state.flood = self.flood.apply(std::mem::take(&mut state.flood)).collect();
+        if let Some(names) = &self.names {
+            state.names = names.clone();
+        }
+    }
+
+    /// The plan in words, one line for each change that an operator would name. `old` and `new` are the states that
+    /// the plan was made of.
+    pub fn describe(&self, old: &Desired, new: &Desired) -> Vec<String> {
+        describe::describe(self, old, new)
+    }
+}
+
+fn by_id(vtep: &DesiredVtep) -> (&u16, &DesiredVtep) {
+    (&vtep.id, vtep)
+}
+
+fn pairs<K, V>(table: &[(K, V)]) -> impl Iterator<Item = (&K, &V)> {
+    table.iter().map(|(key, value)| (key, value))
+}

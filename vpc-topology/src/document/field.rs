@@ -47,7 +47,7 @@ impl<T: Field> Slot<T> {
     }
 
     /// The field's value, after the record was read. `None`: there is none, which was reported.
-    pub(crate) fn finish(self, reader: &mut Reader<'_>, name: &str, noun: &str, mapping: &Mapping) -> Option<T> {
+    pub(crate) fn finish(self, reader: &mut Reader<'_>, name: &str, noun: &str, mapping: &Mapping<'_>) -> Option<T> {
         if self.key.is_some() {
             return self.value;
         }

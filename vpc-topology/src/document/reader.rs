@@ -30,6 +30,8 @@ impl<'a> Reader<'a> {
     pub(crate) fn new(text: &'a str) -> Self {
         let mut options = Options::default();
         options.set_emit_comments(false);
+        // An alias of nothing is one more alias, which is refused, and no reason to stop.
+        options.emit_unresolved_aliases = true;
         let end = Span { start: text.len() as u32, end: text.len() as u32 };
         let events = Parser::new_from_str_with_options(text, options);
         Self { events, peeked: None, problems: Vec::new(), syntax_error: false, broken: Broken::default(), end }
@@ -132,8 +134,13 @@ impl<'a> Reader<'a> {
             Found::Alias => self.report(
                 Problem::new(span, "aliases are not part of a topology").help("write the value out where it is used"),
             ),
+            Found::Tag => {
+                self.report(Problem::new(span, "tags are not part of a topology").help("leave the tag out"));
+            }
             Found::Kind(found) => {
-                self.report(Problem::new(span, format!("expected {expected}, found {found}")).label(expected));
+                self.report(
+                    Problem::new(span, format!("expected {expected}, found {found}")).label(format!("not {expected}")),
+                );
             }
         }
     }
@@ -153,12 +160,7 @@ impl<'a> Reader<'a> {
     /// The scalar that comes next, or a problem.
     pub(crate) fn scalar(&mut self, expected: &str) -> Option<ScalarText<'a>> {
         let Event::Scalar(_, _, _, None) = self.peek().0 else {
-            if let (Event::Scalar(..), span) = self.peek() {
-                self.skip();
-                self.report(Problem::new(span, "tags are not part of a topology").help("leave the tag out"));
-            } else {
-                self.mismatch(expected);
-            }
+            self.mismatch(expected);
             return None;
         };
         match self.next() {
@@ -186,7 +188,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Reads a mapping of the fields of `R`; `read` is called for each key and answers whether it knew and read it.
-    pub(crate) fn mapping<R: Record>(&mut self, mut read: impl FnMut(&mut Self, &str, Span) -> bool) -> Mapping {
+    pub(crate) fn mapping<R: Record>(&mut self, mut read: impl FnMut(&mut Self, &str, Span) -> bool) -> Mapping<'a> {
         let mut mapping = Mapping::default();
         let (Event::MappingStart(_, _, None), start) = self.peek() else {
             self.mismatch(&format!("{} {} with its fields", article(R::NOUN), R::NOUN));
@@ -195,36 +197,34 @@ impl<'a> Reader<'a> {
         self.next();
         mapping.span = start;
         loop {
+            if !matches!(self.peek().0, Event::Scalar(..) | Event::MappingEnd | Event::StreamEnd) {
+                mapping.partial = true;
+                let span = self.skip();
+                self.report(Problem::new(span, format!("a field of {} {} must be a name", article(R::NOUN), R::NOUN)));
+                self.skip();
+                continue;
+            }
             match self.next() {
-                (Event::MappingEnd, end) => {
-                    mapping.span = Span { start: start.start, end: end.end };
-                    mapping.complete = !self.syntax_error;
-                    return mapping;
-                }
-                (Event::StreamEnd, _) => return mapping,
                 (Event::Scalar(key, ..), span) => {
                     if key == "name"
                         && let (Event::Scalar(name, ..), _) = self.peek()
                     {
-                        mapping.name = Some(name.to_string());
+                        mapping.name = Some(name.clone());
                     }
                     if !read(self, &key, span) {
                         self.unknown_field::<R>(&mut mapping, key, span);
                     }
                 }
-                (_, span) => {
-                    mapping.partial = true;
-                    self.report(Problem::new(
-                        span,
-                        format!("a field of {} {} must be a plain name", article(R::NOUN), R::NOUN),
-                    ));
-                    self.skip();
+                (end, span) => {
+                    mapping.span = Span { start: start.start, end: span.end };
+                    mapping.complete = matches!(end, Event::MappingEnd) && !self.syntax_error;
+                    return mapping;
                 }
             }
         }
     }
 
-    fn unknown_field<R: Record>(&mut self, mapping: &mut Mapping, key: Cow<'a, str>, span: Span) {
+    fn unknown_field<R: Record>(&mut self, mapping: &mut Mapping<'a>, key: Cow<'a, str>, span: Span) {
         if R::LATER.contains(&&*key) {
             let empty = match self.peek().0 {
                 Event::SequenceStart(..) | Event::MappingStart(..) => {
@@ -272,16 +272,16 @@ impl<'a> Reader<'a> {
     }
 
     /// Remembers that a record was dropped.
-    pub(crate) fn dropped(&mut self, noun: &'static str, mapping: Mapping) {
+    pub(crate) fn dropped(&mut self, noun: &'static str, mapping: Mapping<'a>) {
         if let Some(name) = mapping.name {
-            self.broken.0.entry(noun).or_default().push(name);
+            self.broken.0.entry(noun).or_default().push(name.into_owned());
         }
     }
 }
 
 /// What [`Reader::mapping`] met.
 #[derive(Debug, Default)]
-pub(crate) struct Mapping {
+pub(crate) struct Mapping<'a> {
     /// From the first key or the opening brace to the end.
     pub(crate) span: Span,
     /// Whether the end was reached.
@@ -290,7 +290,7 @@ pub(crate) struct Mapping {
     pub(crate) partial: bool,
     /// Fields that were probably meant by unknown ones.
     pub(crate) misspelt: Vec<&'static str>,
-    name: Option<String>,
+    name: Option<Cow<'a, str>>,
 }
 
 /// The indefinite article of a noun of the vocabulary.
@@ -300,12 +300,14 @@ pub(crate) fn article(noun: &str) -> &'static str {
 
 enum Found {
     Alias,
+    Tag,
     Kind(&'static str),
 }
 
 fn describe(event: &Event<'_>) -> Found {
     Found::Kind(match event {
         Event::Alias(_) | Event::UnresolvedAlias(_) => return Found::Alias,
+        _ if event.tag().is_some() => return Found::Tag,
         Event::Scalar(text, ScalarStyle::Plain, ..) if ScalarText::is_null_text(text) => "nothing",
         Event::Scalar(..) => "a single value",
         Event::SequenceStart(..) => "a list",

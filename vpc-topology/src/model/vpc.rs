@@ -5,7 +5,7 @@ use crate::{diagnostics::Spanned, document::record};
 
 record! {
     /// A virtual network with its own address space.
-    pub struct Vpc, "vpc" {
+    pub struct Vpc, "VPC" {
         /// Name of the VPC.
         name: Spanned<Name>,
         /// Identifier of routed traffic in the underlay, unique in the fabric.

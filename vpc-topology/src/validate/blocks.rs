@@ -22,14 +22,14 @@ pub(super) fn check(file: &File, resolved: &Resolved, problems: &mut Vec<Problem
             check_unicast(vpc, *block, problems);
         }
         overlaps(&mut placed(&vpc.name.value, &vpc.cidr_blocks), problems, |a, b| {
-            format!("the blocks {} and {} of vpc `{}` overlap", a.block, b.block, vpc.name.value)
+            format!("the blocks {} and {} of VPC `{}` overlap", a.block, b.block, vpc.name.value)
         });
         overlaps(&mut blocks, problems, |a, b| match (a.owner, b.owner) {
             (a_owner, b_owner) if a_owner == b_owner => {
                 format!("the blocks {} and {} of subnet `{a_owner}` overlap", a.block, b.block)
             }
             (a_owner, b_owner) => format!(
-                "the blocks {} of subnet `{a_owner}` and {} of subnet `{b_owner}` overlap in vpc `{}`",
+                "the blocks {} of subnet `{a_owner}` and {} of subnet `{b_owner}` overlap in VPC `{}`",
                 a.block, b.block, vpc.name.value
             ),
         });
@@ -79,7 +79,7 @@ fn check_unicast(vpc: &Vpc, block: Spanned<Cidr>, problems: &mut Vec<Problem>) {
     let never = ["0.0.0.0/8", "127.0.0.0/8", "224.0.0.0/4", "240.0.0.0/4", "::/8", "fe80::/10", "ff00::/8"];
     let never = never.iter().filter_map(|never| Cidr::of(never.parse().ok()?)).find(|n| n.range().overlaps(range));
     if let Some(never) = never {
-        let message = format!("the block {} of vpc `{}` has addresses that hosts cannot have", *block, vpc.name.value);
+        let message = format!("the block {} of VPC `{}` has addresses that hosts cannot have", *block, vpc.name.value);
         problems.push(Problem::new(block.span, message).label(format!("overlaps {never}")));
     }
 }
@@ -90,7 +90,7 @@ fn check_inside(subnet: &Subnet, vpc: &Vpc, problems: &mut Vec<Problem>) {
             continue;
         }
         let message =
-            format!("the block {} of subnet `{}` is outside vpc `{}`", **block, subnet.name.value, vpc.name.value);
+            format!("the block {} of subnet `{}` is outside VPC `{}`", **block, subnet.name.value, vpc.name.value);
         let mut problem = Problem::new(block.span, message).label("in no block of the VPC");
         for outer in &vpc.cidr_blocks {
             problem = problem.also(outer.span, "a block of the VPC");
@@ -143,7 +143,7 @@ fn check_peerings(file: &File, resolved: &Resolved, problems: &mut Vec<Problem>)
         let (Some(requester), Some(accepter)) = (ends.requester, ends.accepter) else { continue };
         let name = &peering.name.value;
         if requester == accepter {
-            let message = format!("peering `{name}` joins vpc `{}` to itself", peering.accepter.value);
+            let message = format!("peering `{name}` joins VPC `{}` to itself", peering.accepter.value);
             let problem = Problem::new(peering.accepter.span, message).label("the same VPC");
             problems.push(problem.also(peering.requester.span, "as here"));
             continue;
@@ -152,7 +152,7 @@ fn check_peerings(file: &File, resolved: &Resolved, problems: &mut Vec<Problem>)
         match pairs.iter().find(|(a, b, _)| (*a, *b) == pair) {
             Some((.., first)) => {
                 let message =
-                    format!("vpc `{}` and vpc `{}` are peers already", peering.requester.value, peering.accepter.value);
+                    format!("VPC `{}` and VPC `{}` are peers already", peering.requester.value, peering.accepter.value);
                 problems.push(Problem::new(peering.name.span, message).label("again here").also(*first, "first here"));
                 continue;
             }

@@ -21,11 +21,11 @@ pub(super) fn check(file: &File, resolved: &Resolved, problems: &mut Vec<Problem
         if let Some(vpc) = resolved.vpc_of(*links) {
             let name = &vpc.of(file).name.value;
             macs.check((vpc, port.mac.value), port.mac.span, problems, || {
-                format!("two ports of vpc `{name}` have the MAC {}", port.mac.value.0)
+                format!("two ports of VPC `{name}` have the MAC {}", port.mac.value.0)
             });
             for address in &port.private_ips {
                 addresses.check((vpc, address.value), address.span, problems, || {
-                    format!("two ports of vpc `{name}` have the address {}", **address)
+                    format!("two ports of VPC `{name}` have the address {}", **address)
                 });
             }
         }

@@ -17,8 +17,8 @@ pub(super) fn check(file: &File, resolved: &Resolved, problems: &mut Vec<Problem
             && resolved.tables[table.index()].vpc.is_some_and(|of| of != vpc)
             && let Some(reference) = &subnet.route_table
         {
-            let message = format!("subnet `{}` uses a route table of another vpc", subnet.name.value);
-            let problem = Problem::new(reference.span, message).label(format!("vpc `{}`", table.of(file).vpc.value));
+            let message = format!("subnet `{}` uses a route table of another VPC", subnet.name.value);
+            let problem = Problem::new(reference.span, message).label(format!("VPC `{}`", table.of(file).vpc.value));
             problems.push(problem.also(subnet.vpc.span, "the subnet's VPC"));
         }
     }
@@ -67,13 +67,13 @@ fn check_hop(file: &File, resolved: &Resolved, at: At<RouteTable>, number: usize
     match (hop, own_block) {
         (ResolvedHop::Local, _) => {
             if !vpc.of(file).cidr_blocks.iter().any(|block| block.range().contains(route.destination.range())) {
-                let message = format!("the local route for {} is outside vpc `{vpc_name}`", *route.destination);
+                let message = format!("the local route for {} is outside VPC `{vpc_name}`", *route.destination);
                 problems.push(Problem::new(route.destination.span, message).label("in no block of the VPC"));
             }
             return;
         }
         (_, Some(block)) => {
-            let message = format!("the route for {} replaces the local route of vpc `{vpc_name}`", *route.destination);
+            let message = format!("the route for {} replaces the local route of VPC `{vpc_name}`", *route.destination);
             let problem = Problem::new(route.destination.span, message).label("always local");
             problems.push(problem.also(block.span, "this block").help("routes for parts of the block are possible"));
             return;
@@ -84,7 +84,7 @@ fn check_hop(file: &File, resolved: &Resolved, at: At<RouteTable>, number: usize
         (ResolvedHop::Peering(peering), Some(Target::Peering(name))) => {
             let ends = resolved.peerings[peering.index()];
             if ends.requester.is_some() && ends.accepter.is_some() && resolved.peer(peering, vpc).is_none() {
-                let message = format!("peering `{}` does not join vpc `{vpc_name}`", name.value);
+                let message = format!("peering `{}` does not join VPC `{vpc_name}`", name.value);
                 problems.push(Problem::new(name.span, message).label("a peering of other VPCs"));
             }
         }
@@ -92,7 +92,7 @@ fn check_hop(file: &File, resolved: &Resolved, at: At<RouteTable>, number: usize
             let noun = "port";
             let of = resolved.vpc_of(resolved.ports[port.index()]);
             if of.is_some_and(|of| of != vpc) {
-                let message = format!("the next hop `{}` is {} {noun} of another vpc", name.value, article(noun));
+                let message = format!("the next hop `{}` is {} {noun} of another VPC", name.value, article(noun));
                 let problem = Problem::new(name.span, message).label("not in the table's VPC");
                 problems.push(problem.also(table.vpc.span, "the table's VPC"));
                 return;
