@@ -3,10 +3,10 @@
 use crate::{
     Packet, Scratch, Stage, Tables, Verdict, decide,
     deliver::{self, locate},
-    egress,
+    egress, encap,
     family::{Family, FamilyV4, FamilyV6},
     flood, parse,
-    respond::arp,
+    respond::{arp, nd},
     rewrite::{decapsulated_tos, set_tos},
     session,
     uplink::{self, Kind, Way},
@@ -17,7 +17,7 @@ use vpc_common::{
     locate::LocateKey,
     node::Node,
     port::{Port, flags},
-    wire::ether_type,
+    wire::{ether_type, protocol},
 };
 
 /// What becomes of a frame on an uplink, where it can be handled before the host's stack sees it (XDP).
@@ -141,15 +141,39 @@ fn group<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut Scratch
     if sender.node != node {
         return Err(DropReason::SourceMac.into());
     }
-    if scratch.flow.ethernet.ether_type == ether_type::ARP
-        && let Some(slot) = locate(tables, LocateKey::endpoint(vni, Mac::ROUTER))
+    let subnet = sender.subnet;
+    if let Some(slot) = locate(tables, LocateKey::endpoint(vni, Mac::ROUTER))
         && let Some(router) = tables.port(slot)
-        && router.subnet == sender.subnet
-        && arp::asks_for_gateway(packet, tables, scratch, router)
+        && router.subnet == subnet
     {
         session::begin(scratch, slot, router);
-        arp::answer_for_gateway(packet, scratch)?;
-        return crate::encap::answer(packet, tables, scratch, router);
+        match asked(packet, tables, scratch, router) {
+            Err(end) if end == Verdict::answer() => return encap::answer(packet, tables, scratch, router),
+            Err(end) => return Err(end),
+            Ok(()) => {}
+        }
     }
-    Ok(flood::from_tunnel(packet, tables, sender.subnet))
+    Ok(flood::from_tunnel(packet, tables, subnet))
+}
+
+/// Whether a plain VTEP's workload asks for the gateway, by ARP or neighbour discovery: `Err` is the end of the question.
+#[inline(always)]
+fn asked<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut Scratch, router: &Port) -> Stage {
+    let ether_type = scratch.flow.ethernet.ether_type;
+    match ether_type {
+        ether_type::ARP if arp::asks_for_gateway(packet, tables, scratch, router) => {
+            arp::answer_for_gateway(packet, scratch)?;
+            Err(Verdict::answer())
+        }
+        ether_type::IPV6 => {
+            parse::datagram::<FamilyV6, P>(packet, scratch)?;
+            let flow = &scratch.flow;
+            if flow.protocol == protocol::ICMPV6 && flow.icmp_type == nd::SOLICITATION {
+                nd::from_port(packet, tables, scratch, router)
+            } else {
+                Ok(())
+            }
+        }
+        _ => Ok(()),
+    }
 }

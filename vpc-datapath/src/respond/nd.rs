@@ -11,12 +11,15 @@ use crate::{
 use bytemuck::{Pod, Zeroable};
 use vpc_common::{
     Be16, Be32, DropReason, Ip, Mac,
+    endpoint::{Endpoint, flags as endpoint_flags},
     port::{Port, flags},
     wire::{Ethernet, Icmp, Ipv6, ether_type, protocol},
 };
 
 const ROUTER_SOLICITATION: u8 = 133;
 const ROUTER_ADVERTISEMENT: u8 = 134;
+/// ICMPv6 type of a neighbour solicitation.
+pub const SOLICITATION: u8 = 135;
 const ADVERTISEMENT: u8 = 136;
 const REDIRECT: u8 = 137;
 /// Options that are looked at; a message with more is refused.
@@ -88,11 +91,18 @@ pub fn from_port<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut
         return advertise(packet, tables, scratch, target, &Mac::ROUTER);
     }
     match route::endpoint(tables, scratch, port.vpc, target) {
-        Some(owner) if owner.subnet == port.subnet && (owner.mac != port.mac || port.flags & flags::ROUTER != 0) => {
+        Some(owner) if owner.subnet == port.subnet && speaks_for(port, owner) => {
             advertise(packet, tables, scratch, target, &owner.mac)
         }
+        // Its own (duplicate address detection), or an address that wanders between instances: all hear it.
         _ => Ok(()),
     }
+}
+
+/// Whether the router answers for `owner`: to a workload for all others, to plain VTEPs for itself only.
+#[inline(always)]
+fn speaks_for(port: &Port, owner: &Endpoint) -> bool {
+    if port.flags & flags::ROUTER != 0 { owner.flags & endpoint_flags::GATEWAY != 0 } else { owner.mac != port.mac }
 }
 
 /// RFC 4861 §7.1: hop limit 255, code 0, checksum, length; RFC 6980: no fragments.
