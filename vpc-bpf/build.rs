@@ -109,6 +109,8 @@ fn cargo(toolchain: &Toolchain, linker: &Path) -> Command {
     let flags = [
         format!("-Clinker={}", linker.display()),
         "-Clink-arg=--btf".to_owned(),
+        // In order, LLVM would call a memcpy() that copies byte by byte for whatever is not aligned.
+        "-Clink-arg=--disable-expand-memcpy-in-order".to_owned(),
         "-Cdebuginfo=2".to_owned(),
         "-Ctarget-cpu=v3".to_owned(),
         "-Ctarget-feature=+allows-misaligned-mem-access".to_owned(),

@@ -121,8 +121,10 @@ fn next_hop(vtep: &Vtep, source_port: Be16) -> Stage<&NextHop> {
 
 #[inline(always)]
 fn ethernet<P: Packet>(packet: &mut P, next_hop: &NextHop, ether_type: Be16) -> Stage {
-    *packet.get_mut(0).ok_or(DropReason::NoRoom)? =
-        Ethernet { destination: next_hop.destination, source: next_hop.source, ether_type };
+    let ethernet = packet.get_mut::<Ethernet>(0).ok_or(DropReason::NoRoom)?;
+    ethernet.destination = next_hop.destination;
+    ethernet.source = next_hop.source;
+    ethernet.ether_type = ether_type;
     Ok(())
 }
 
