@@ -18,6 +18,8 @@ pub trait Packet {
     fn length(&self) -> u32;
     /// Payload bytes of one segment of a GSO frame; 0 where the frame is what it seems.
     fn gso_size(&self) -> u32;
+    /// Whether the kernel holds a VLAN tag of the frame apart from its bytes.
+    fn has_vlan_tag(&self) -> bool;
     /// A header at a constant offset.
     fn get<T: Pod>(&self, offset: usize) -> Option<&T>;
     /// A header at a constant offset, to be changed.

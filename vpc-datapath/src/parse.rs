@@ -11,9 +11,12 @@ use vpc_common::{
     wire::{Ethernet, Icmp, L4Ports, protocol},
 };
 
-/// The Ethernet header.
+/// The Ethernet header. The kernel takes VLAN tags out of a frame before TC sees it.
 #[inline(always)]
 pub fn ethernet<P: Packet>(packet: &P, scratch: &mut Scratch) -> Stage {
+    if packet.has_vlan_tag() {
+        return Err(DropReason::Vlan.into());
+    }
     scratch.flow.ethernet = *packet.get::<Ethernet>(0).ok_or(DropReason::Truncated)?;
     Ok(())
 }

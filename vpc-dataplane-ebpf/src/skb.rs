@@ -58,6 +58,11 @@ impl Packet for Skb {
         unsafe { (*self.0).gso_size }
     }
     #[inline(always)]
+    fn has_vlan_tag(&self) -> bool {
+        // SAFETY: as above.
+        unsafe { (*self.0).vlan_present != 0 }
+    }
+    #[inline(always)]
     fn get<T: Pod>(&self, offset: usize) -> Option<&T> {
         // SAFETY: `at` checked the bounds; headers have alignment 1 and any bytes are valid.
         self.at(offset).map(|p| unsafe { &*p })

@@ -32,6 +32,11 @@ impl Packet for Frame {
         0
     }
     #[inline(always)]
+    fn has_vlan_tag(&self) -> bool {
+        // Tags stand in the frame; one that the driver strips from the outer frame is the underlay's own.
+        false
+    }
+    #[inline(always)]
     fn get<T: Pod>(&self, offset: usize) -> Option<&T> {
         // SAFETY: `at` checked the bounds; headers have alignment 1 and any bytes are valid.
         self.at(offset).map(|p| unsafe { &*p })
