@@ -1,13 +1,17 @@
 //! Compilation of small topologies, every table compared.
 #![expect(clippy::unwrap_used, reason = "a test")]
 
+use std::collections::BTreeSet;
 use vpc_common::{
     Ip, Mac, Vni,
     endpoint::{EndpointKey, flags},
-    port::FloodMember,
+    port::{FloodMember, flags as port_flags},
     route::kind,
 };
-use vpc_topology::{Limits, Slots, Topology, compile::Desired};
+use vpc_topology::{
+    CompileError, Limits, Slots, Topology,
+    compile::{Desired, ReceiveMode},
+};
 
 fn load(text: &str) -> Topology {
     vpc_topology::load(text, "test.yaml").unwrap()
@@ -54,4 +58,101 @@ fn two_nodes() {
     let member = |target, local| FloodMember { target, local, l2_vni: Vni(5001) };
     assert_eq!(members, [(0, member(2, 0)), (1, member(1, 1))]);
     assert_eq!(hv1.vteps.iter().map(|vtep| vtep.id).collect::<Vec<_>>(), [2]);
+}
+
+#[test]
+fn peers_are_known_as_far_as_routes_lead() {
+    let topology = load(include_str!("../../examples/peering.yaml"));
+    let (hv1, hv2) = (compile(&topology, "hv1"), compile(&topology, "hv2"));
+    let vpcs = |state: &Desired| state.endpoints.iter().map(|(key, _)| key.vpc.0).collect::<BTreeSet<_>>();
+    assert_eq!(vpcs(&hv1), BTreeSet::from([5001, 5002, 5003]));
+    assert_eq!(vpcs(&hv2), BTreeSet::from([5001, 5002]), "nothing of the third VPC on a node without a port of it");
+    let reach = |name: &str| hv1.ports.values().find(|port| port.name == name).unwrap().reach.clone();
+    assert_eq!(reach("app-1"), BTreeSet::from([Vni(5001), Vni(5002)]));
+    assert_eq!(reach("test-1"), BTreeSet::from([Vni(5003)]));
+
+    let table = hv1.ports.values().find(|port| port.name == "app-1").unwrap().record.route_table;
+    let routes: Vec<_> = hv1.routes.iter().filter(|(key, _)| key.table.get() == table).collect();
+    let shown: Vec<_> = routes.iter().map(|(k, r)| (k.prefix_len, k.destination.to_string(), r.kind, r.vpc)).collect();
+    assert_eq!(
+        shown,
+        [(144, "10.0.0.0".into(), kind::LOCAL, Vni(5001)), (144, "10.1.0.0".into(), kind::LOCAL, Vni(5002)),]
+    );
+    assert!(hv2.macs.iter().all(|(key, _)| key.l2_vni == Vni(5002)), "no frame stays inside a peer's subnet");
+}
+
+#[test]
+fn appliances_are_next_hops() {
+    let topology = load(include_str!("../../examples/appliance.yaml"));
+    let hv1 = compile(&topology, "hv1");
+    let web = &hv1.ports[&1].record;
+    assert_eq!((Ip::v4(web.gateway_v4), web.gateway_v6), (ip("10.0.1.254"), ip("fd00:1:0:1::1")));
+    let shown: Vec<_> = hv1
+        .routes
+        .iter()
+        .map(|(key, route)| (key.prefix_len - 32, key.destination.to_string(), route.kind, route.next_hop.to_string()))
+        .collect();
+    assert_eq!(
+        shown,
+        [
+            (0, "::".into(), kind::PORT, "fd00:1:0:9::4".into()),
+            (56, "fd00:1::".into(), kind::LOCAL, "::".into()),
+            // Without it the route above would carry IPv4, which lies in ::ffff:0:0/96.
+            (96, "0.0.0.0".into(), kind::UNREACHABLE, "::".into()),
+            (96 + 12, "172.16.0.0".into(), kind::PORT, "10.0.9.4".into()),
+            (96 + 16, "10.0.0.0".into(), kind::LOCAL, "::".into()),
+            (96 + 24, "172.16.66.0".into(), kind::BLACKHOLE, "::".into()),
+        ]
+    );
+    assert_eq!((hv1.node.flags, hv1.node.uplinks.as_slice()), (1, ["eth1".to_owned(), "eth2".to_owned()].as_slice()));
+
+    let hv2 = compile(&topology, "hv2");
+    assert_eq!((hv2.node.flags, hv2.node.receive_mode), (0, ReceiveMode::Tc));
+    let port = |name: &str| hv2.ports.iter().find(|(_, port)| port.name == name).unwrap();
+    assert_eq!(port("firewall-1").1.record.flags, port_flags::ROUTES_FOR_OTHERS);
+    let (slot, _) = port("db-1");
+    let sources = hv2.sources.iter().filter(|(key, _)| key.slot.get() == u32::from(*slot));
+    let sources: Vec<_> = sources.map(|(key, _)| key.address.to_string()).collect();
+    assert_eq!(sources, ["10.0.1.20", "10.0.1.99"]);
+}
+
+#[test]
+fn plain_vteps_reach_a_router() {
+    let topology = load(include_str!("../../examples/plain-vtep.yaml"));
+    let hv1 = compile(&topology, "hv1");
+    let (slot, router) = hv1.ports.iter().find(|(_, port)| port.name == "router/metal").unwrap();
+    assert_eq!(
+        (router.device.as_ref(), router.record.flags, router.record.mac),
+        (None, port_flags::ROUTER, Mac::ROUTER)
+    );
+    assert_eq!((router.record.vpc, router.record.l2_vni), (Vni(5001), Vni(6002)));
+    assert_eq!(Ip::v4(router.record.gateway_v4), ip("10.0.2.1"));
+    let sources = hv1.sources.iter().filter(|(key, _)| key.slot.get() == u32::from(*slot));
+    let sources: Vec<_> = sources.map(|(key, _)| (key.prefix_len - 32 - 96, key.address.to_string())).collect();
+    assert_eq!(sources, [(24, "10.0.2.0".to_owned())]);
+    let floods = hv1.flood.iter().filter(|(key, _)| key.subnet == router.record.subnet);
+    assert_eq!(floods.count(), 0, "no port of that subnet is here");
+    let error = vpc_topology::compile(&topology, "rack-switch", &Slots::new(), &Limits::default()).unwrap_err();
+    assert_eq!(error, CompileError::PlainVtep { node: "rack-switch".into() });
+}
+
+#[test]
+fn refusals() {
+    let topology = load(include_str!("../../examples/two-nodes.yaml"));
+    let refuse = |node, limits| vpc_topology::compile(&topology, node, &Slots::new(), &limits).unwrap_err().to_string();
+    assert_eq!(
+        refuse("hv3", Limits::default()),
+        "compile for node `hv3`: the topology has no such node (did you mean `hv1`?)"
+    );
+    assert_eq!(
+        refuse("hv2", Limits { local_ports: 1, endpoints: 8, ..Limits::default() }),
+        "compile for node `hv2`: it needs 2 local ports, the map holds 1; 12 endpoints, the map holds 8"
+    );
+}
+
+#[test]
+fn a_node_without_ports_needs_nothing() {
+    let text = "version: 1\nnodes: [{name: hv1, id: 1, vtep: 192.0.2.1, uplink: eth1}]\n";
+    let state = compile(&load(text), "hv1");
+    assert!(state.ports.is_empty() && state.endpoints.is_empty() && state.routes.is_empty() && state.vteps.is_empty());
 }

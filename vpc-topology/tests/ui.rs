@@ -7,7 +7,7 @@ use std::{fs, path::Path};
 #[test]
 fn renderings() {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/ui");
-    let update = std::env::var_os("UPDATE_EXPECT").is_some();
+    let update = std::env::var_os("UPDATE_EXPECT").is_some_and(|value| !value.is_empty());
     let mut failures = Vec::new();
     let mut cases: Vec<_> = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
     cases.retain(|path| path.extension().is_some_and(|extension| extension == "yaml"));

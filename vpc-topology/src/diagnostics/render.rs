@@ -97,10 +97,10 @@ fn one(renderer: &Renderer, name: &str, text: &str, lines: &Lines, problem: &Pro
 }
 
 fn mark<'a>(text: &str, lines: &Lines, span: Span, label: &'a str, kind: AnnotationKind) -> Mark<'a> {
-    let start = span.start.min(text.len() as u32);
-    let line = lines.line(start);
-    let line_end = lines.bytes(line, line, text).start as u32
-        + text[lines.bytes(line, line, text)].trim_end_matches(['\n', '\r']).len() as u32;
-    let end = span.end.clamp(start, line_end.max(start));
-    Mark { span: Span { start, end }, line, label, kind }
+    let start = text.floor_char_boundary(span.start as usize);
+    let line = lines.line(start as u32);
+    let bytes = lines.bytes(line, line, text);
+    let line_end = bytes.start + text[bytes.clone()].trim_end_matches(['\n', '\r']).len();
+    let end = text.ceil_char_boundary((span.end as usize).clamp(start, line_end.max(start)));
+    Mark { span: Span { start: start as u32, end: end as u32 }, line, label, kind }
 }

@@ -57,6 +57,11 @@ impl Words<'_> {
 
     /// A VPC that comes or goes is one line, not one for each of its endpoints.
     fn vpcs(&self, lines: &mut Vec<String>) {
+        for (vni, to) in &self.new.names.vpcs {
+            if let Some(from) = self.old.names.vpcs.get(vni).filter(|from| *from != to) {
+                lines.push(format!("~ VPC {to} (VNI {}): name {from} -> {to}", vni.0));
+            }
+        }
         for (sign, of, other) in [('+', self.new, self.old), ('-', self.old, self.new)] {
             for (vni, name) in of.names.vpcs.iter().filter(|(vni, _)| !other.names.vpcs.contains_key(vni)) {
                 let count = of.endpoints.iter().filter(|(key, e)| key.vpc == *vni && e.flags == 0).count();
@@ -72,7 +77,9 @@ impl Words<'_> {
         // A slot whose port is another one is one port less and one more.
         for Changed { key: _, from, to } in &self.plan.ports.changed {
             if from.record.uid == to.record.uid {
-                lines.push(format!("~ port {}: {}", to.name, self.port_changes(from, to)));
+                // Another route table is told route by route.
+                let changes = self.port_changes(from, to);
+                lines.extend((!changes.is_empty()).then(|| format!("~ port {}: {changes}", to.name)));
             } else {
                 lines.push(format!("- {}", place(self.old, from)));
                 lines.push(format!("+ {}", place(self.new, to)));
@@ -101,7 +108,6 @@ impl Words<'_> {
             change("reaches", reach(self.old, from), reach(self.new, to)),
             change("non-IP frames", on(from, port_flags::NON_IP), on(to, port_flags::NON_IP)),
             change("routes for others", on(from, port_flags::ROUTES_FOR_OTHERS), on(to, port_flags::ROUTES_FOR_OTHERS)),
-            (a.route_table != b.route_table).then(|| "another route table".into()),
         ])
     }
 

@@ -18,6 +18,7 @@ impl Broken {
 
 /// Reads one document. Problems are collected; whatever has one is skipped.
 pub(crate) struct Reader<'a> {
+    text: &'a str,
     events: Parser<'a, StrInput<'a>>,
     peeked: Option<(Event<'a>, Span)>,
     problems: Vec<Problem>,
@@ -34,7 +35,7 @@ impl<'a> Reader<'a> {
         options.emit_unresolved_aliases = true;
         let end = Span { start: text.len() as u32, end: text.len() as u32 };
         let events = Parser::new_from_str_with_options(text, options);
-        Self { events, peeked: None, problems: Vec::new(), syntax_error: false, broken: Broken::default(), end }
+        Self { text, events, peeked: None, problems: Vec::new(), syntax_error: false, broken: Broken::default(), end }
     }
 
     /// Reads the one document of the text.
@@ -96,8 +97,10 @@ impl<'a> Reader<'a> {
             }
             Some(Err(error)) => {
                 let at = error.marker().byte_offset().map_or(self.end.start, |at| at as u32);
+                let width =
+                    self.text.get(at as usize..).and_then(|rest| rest.chars().next()).map_or(0, char::len_utf8) as u32;
                 let message = format!("this is no YAML: {}", error.info().lines().next().unwrap_or_default());
-                self.report(Problem::new(Span { start: at, end: at + 1 }, message));
+                self.report(Problem::new(Span { start: at, end: at + width }, message));
                 self.syntax_error = true;
                 (Event::StreamEnd, self.end)
             }

@@ -5,6 +5,7 @@ mod links;
 mod names;
 mod nodes;
 mod ports;
+mod routers;
 mod routes;
 mod sizes;
 mod vnis;
@@ -33,6 +34,7 @@ pub(crate) fn validate(file: &File, broken: &Broken, limits: &Limits, problems: 
         return None;
     }
     let links = resolved.complete(file)?;
+    routers::check(file, &links, problems);
     sizes::check(file, &links, limits, problems);
     Some(links)
 }

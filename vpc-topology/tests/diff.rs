@@ -1,0 +1,92 @@
+//! Plans in words: a change of the file, and what an operator reads of it.
+#![expect(clippy::unwrap_used, reason = "a test")]
+
+use vpc_topology::{Limits, Slots, compile, compile::Desired, diff::Plan, load};
+
+const BASE: &str = include_str!("../../examples/appliance.yaml");
+
+fn state(text: &str, previous: &Slots) -> Desired {
+    compile(&load(text, "test.yaml").unwrap(), "hv1", previous, &Limits::default()).unwrap()
+}
+
+/// What hv1 says of a replacement in the example, and the ports whose epoch moves.
+fn check(from: &str, to: &str, expected: &[&str], moved: &[&str]) {
+    assert!(BASE.contains(from));
+    let old = state(BASE, &Slots::new());
+    let slots = old.ports.iter().map(|(slot, port)| (port.record.uid, *slot)).collect();
+    let new = state(&BASE.replacen(from, to, 1), &slots);
+    let plan = Plan::between(&old, &new);
+    assert_eq!(plan.describe(&old, &new), expected);
+    let epochs: Vec<_> = plan.epochs.iter().map(|slot| new.ports[slot].name.as_str()).collect();
+    assert_eq!(epochs, moved);
+    let back = Plan::between(&new, &old);
+    let mut state = old.clone();
+    plan.apply(&mut state);
+    assert_eq!(state, new);
+    back.apply(&mut state);
+    assert_eq!(state, old);
+}
+
+#[test]
+fn nothing() {
+    check("name: db-1", "name: db-1", &[], &[]);
+}
+
+#[test]
+fn ports_come_and_go() {
+    let port = "\
+ports:
+  - {name: web-2, subnet: front, node: hv1, device: tap-web2, mac: \"02:00:00:00:01:11\", private_ips: [10.0.1.11]}";
+    check("ports:", port, &["+ port web-2 in subnet front on hv1"], &["web-1", "web-2"]);
+    let away = ["- VPC prod (VNI 5001) with 7 addresses", "- port web-1 in subnet front on hv1"];
+    check("    node: hv1", "    node: hv2", &away, &[]);
+}
+
+#[test]
+fn endpoints_move_and_change() {
+    let moves = ["+ port db-1 in subnet front on hv1", "~ endpoint 10.0.1.20 of prod moves from hv2 to hv1"];
+    check("    node: hv2\n    device: tap-db1", "    node: hv1\n    device: tap-db1", &moves, &["web-1", "db-1"]);
+    let address = ["+ endpoint 10.0.1.21 of prod on hv2", "- endpoint 10.0.1.20 of prod on hv2"];
+    check("[10.0.1.20]", "[10.0.1.21]", &address, &["web-1"]);
+    let mac = ["~ endpoint 10.0.1.20 of prod: MAC 02:00:00:00:01:20 -> 02:00:00:00:01:21"];
+    check("02:00:00:00:01:20", "02:00:00:00:01:21", &mac, &["web-1"]);
+    let gateway = [
+        "~ port web-1: IPv4 gateway 10.0.1.254 -> 10.0.1.253",
+        "+ gateway 10.0.1.253 of prod in subnet front",
+        "- gateway 10.0.1.254 of prod in subnet front",
+    ];
+    check("gateway_ips: [10.0.1.254]", "gateway_ips: [10.0.1.253]", &gateway, &["web-1"]);
+}
+
+#[test]
+fn routes_and_sources_change() {
+    let route =
+        ["+ route 172.17.0.0/16 via 10.0.9.4 for subnet front", "- route 172.16.0.0/12 via 10.0.9.4 for subnet front"];
+    check("172.16.0.0/12, port", "172.17.0.0/16, port", &route, &["web-1"]);
+    let target = ["~ route 172.16.66.0/24 for subnet front: to nowhere (blackhole) -> via 10.0.9.4"];
+    check("172.16.66.0/24, blackhole: true", "172.16.66.0/24, port: firewall-1", &target, &["web-1"]);
+    let source = ["+ port web-1 may use 10.0.1.96/28"];
+    let pairs = "device: tap-web1\n    allowed_address_pairs: [10.0.1.96/28]";
+    check("device: tap-web1", pairs, &source, &["web-1"]);
+}
+
+#[test]
+fn names_change() {
+    let old = BASE.replace("vpc: prod", "vpc: main");
+    let renamed = old.replacen("{name: prod,", "{name: main,", 1);
+    let (old, new) = (state(BASE, &Slots::new()), state(&renamed, &Slots::new()));
+    let plan = Plan::between(&old, &new);
+    assert_eq!(plan.describe(&old, &new), ["~ VPC main (VNI 5001): name prod -> main"]);
+    assert!(plan.epochs.is_empty());
+}
+
+#[test]
+fn nodes_change() {
+    let node = "\
+nodes:
+  - {name: hv3, id: 3, vtep: \"2001:db8::13\", uplinks: [eth1, eth2]}";
+    check("nodes:", node, &["+ node hv3 (id 3, VTEP 2001:db8::13)"], &[]);
+    check("2001:db8::12", "2001:db8::22", &["~ node hv2 (id 2): VTEP 2001:db8::12 -> 2001:db8::22"], &[]);
+    let own = ["~ this node, hv1: uplinks eth1, eth2 -> eth1"];
+    check("uplinks: [eth1, eth2]", "uplinks: [eth1]", &own, &[]);
+}
