@@ -1,6 +1,7 @@
 //! `cargo xtask demo`: the main job in network namespaces, with real agents and real clients.
 
 mod lines;
+mod machine;
 mod table;
 
 use crate::{
@@ -22,6 +23,9 @@ pub struct Arguments {
     /// Leave it up, and say how to enter a guest
     #[arg(long, conflicts_with = "down")]
     keep: bool,
+    /// Make one more guest a virtual machine
+    #[arg(long, conflicts_with = "down")]
+    vm: bool,
     /// Remove every trace of what --keep left
     #[arg(long)]
     down: bool,
@@ -34,7 +38,7 @@ pub fn run_verb(arguments: &Arguments) -> Result<()> {
         println!("{}", if there { "The demo is gone." } else { "No demo is up." });
         return Ok(());
     }
-    setup::ensure(Stage::Demo)?;
+    setup::ensure(if arguments.vm { Stage::Vm } else { Stage::Demo })?;
     let built = programs(Profile::Dev)?;
     let topology = fs::read_to_string(repository().join("examples/demo.yaml")).context("examples/demo.yaml")?;
 
@@ -47,11 +51,15 @@ pub fn run_verb(arguments: &Arguments) -> Result<()> {
 
     let mut table = Table::default();
     table.line("agents of three nodes converged", || Ok(format!("{:.0} ms", converged.as_secs_f64() * 1e3)));
-    lines::all(&mut fabric, &topology, &mut table);
+    let topology = lines::all(&mut fabric, &topology, &mut table);
+    let machine = if arguments.vm { machine::line(&fabric, &topology, &mut table) } else { None };
     println!("\n{} in {:.0} s", table.summary(), start.elapsed().as_secs_f64());
 
     if arguments.keep {
         print_how_to_enter(&fabric, &built)?;
+        if let Some(mut machine) = machine {
+            machine.release();
+        }
         fabric.keep()?;
     }
     if table.failures() > 0 {

@@ -1,6 +1,7 @@
 //! `cargo xtask setup`: what the other verbs need, whether it is there, and how to get it.
 
 mod install;
+pub mod kernel;
 mod needs;
 
 use crate::process::is_root;

@@ -24,26 +24,46 @@ pub struct NodePlan {
     pub name: String,
     /// Its tunnel address, which the lab puts on its loopback device.
     pub vtep: IpAddr,
-    /// Its only uplink.
-    #[serde(default)]
-    pub uplink: Option<String>,
-    /// Its uplinks.
-    #[serde(default)]
-    pub uplinks: Vec<String>,
+    /// Its uplink or uplinks.
+    #[serde(alias = "uplinks")]
+    pub uplink: OneOrMore,
+    /// Whether it runs an agent.
+    #[serde(default = "yes")]
+    pub agent: bool,
     /// Its zone, which has a router of its own.
     #[serde(default)]
     pub zone: Option<String>,
 }
 
 impl NodePlan {
-    /// All its uplinks.
-    pub fn all_uplinks(&self) -> impl Iterator<Item = &str> {
-        self.uplink.iter().chain(&self.uplinks).map(String::as_str)
-    }
     /// Its zone's name.
     pub fn zone_name(&self) -> &str {
         self.zone.as_deref().unwrap_or("zone")
     }
+}
+
+/// A name, or a list of names.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(untagged)]
+pub enum OneOrMore {
+    /// A name.
+    One(String),
+    /// A list.
+    More(Vec<String>),
+}
+
+impl OneOrMore {
+    /// The names.
+    pub fn names(&self) -> &[String] {
+        match self {
+            Self::One(name) => std::slice::from_ref(name),
+            Self::More(names) => names,
+        }
+    }
+}
+
+fn yes() -> bool {
+    true
 }
 
 /// A subnet.
@@ -121,7 +141,8 @@ mod tests {
         let text = "version: 1\nvpcs: [{name: v, vni: 1}]\nnodes: [{name: hv1, id: 1, vtep: 192.0.2.1, uplink: eth1}]\n\
                     subnets: [{name: s, vpc: v, cidr_blocks: [10.0.1.0/24, \"fd00:1::/64\"]}]\n";
         let blueprint = Blueprint::parse(text).unwrap();
-        assert_eq!(blueprint.nodes[0].all_uplinks().collect::<Vec<_>>(), ["eth1"]);
+        assert_eq!(blueprint.nodes[0].uplink.names(), ["eth1"]);
+        assert!(blueprint.nodes[0].agent);
         let subnet = blueprint.subnet("s").unwrap();
         let gateway = |address: &str| subnet.block_of(address.parse().unwrap()).map(|(_, gateway)| gateway.to_string());
         assert_eq!(gateway("10.0.1.9").as_deref(), Some("10.0.1.1"));

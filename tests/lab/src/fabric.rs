@@ -13,7 +13,7 @@ use std::{
     collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 /// A fabric. The fields are dropped in their order: agents, guests, nodes, routers, and the lab with its files last.
@@ -86,27 +86,19 @@ impl Fabric {
         self.underlay.mtu() - overhead
     }
 
-    /// Starts an agent on every node and waits until all have converged. Returns how long the slowest took.
+    /// Starts an agent on every node that is to have one and waits until all have converged. Returns how long that
+    /// took.
     ///
     /// # Errors
     /// One does not converge.
     pub fn start_agents(&mut self) -> Result<Duration> {
-        let names: Vec<String> = self.nodes.keys().cloned().collect();
-        self.start_agents_on(&names.iter().map(String::as_str).collect::<Vec<_>>())
-    }
-
-    /// The same on some nodes only. The others are plain hosts.
-    ///
-    /// # Errors
-    /// One does not converge.
-    pub fn start_agents_on(&mut self, names: &[&str]) -> Result<Duration> {
-        let start = std::time::Instant::now();
-        for name in names {
-            let agent = Agent::start(self.node(name)?, &self.topology)?;
-            self.agents.insert((*name).to_owned(), agent);
+        let start = Instant::now();
+        for plan in self.blueprint.nodes.iter().filter(|plan| plan.agent) {
+            let node = self.nodes.get(&plan.name).with_context(|| format!("no node {}", plan.name))?;
+            self.agents.insert(plan.name.clone(), Agent::start(node, &self.topology)?);
         }
-        for name in names {
-            self.agent_mut(name)?.wait_ready().with_context(|| format!("node {name}"))?;
+        for (name, agent) in &mut self.agents {
+            agent.wait_ready().with_context(|| format!("node {name}"))?;
         }
         Ok(start.elapsed())
     }
@@ -139,6 +131,11 @@ impl Fabric {
         let new = self.topology.with_extension("yaml.new");
         fs::write(&new, text)?;
         fs::rename(&new, &self.topology).context("the topology cannot be replaced")
+    }
+
+    /// What the fabric was wired from.
+    pub fn blueprint(&self) -> &Blueprint {
+        &self.blueprint
     }
 
     /// The file that the agents watch.

@@ -20,6 +20,7 @@ pub mod ping;
 pub mod plain_vtep;
 pub mod traceroute;
 pub mod underlay;
+pub mod vm;
 pub mod wait;
 
 pub use agent::Agent;

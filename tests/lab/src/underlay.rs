@@ -115,7 +115,7 @@ impl Underlay {
         node.netns()
             .sysctl(&[("net/ipv4/fib_multipath_hash_policy", "1"), ("net/ipv6/fib_multipath_hash_policy", "1")])?;
         let (mut to_router, mut to_node) = (String::new(), String::new());
-        for uplink in plan.all_uplinks() {
+        for uplink in plan.uplink.names() {
             let index = self.links.len();
             let device = format!("node{index}");
             let router = &self.zones[zone].router;
@@ -131,7 +131,7 @@ impl Underlay {
             }
             to_router.push_str(&format!(" nexthop via {near} dev {uplink}"));
             to_node.push_str(&format!(" nexthop via {far} dev {device}"));
-            self.links.push(Link { node: plan.name.clone(), uplink: uplink.to_owned(), zone, device });
+            self.links.push(Link { node: plan.name.clone(), uplink: uplink.clone(), zone, device });
         }
         let family = if plan.vtep.is_ipv4() { "-4" } else { "-6" };
         let host = if plan.vtep.is_ipv4() { 32 } else { 128 };

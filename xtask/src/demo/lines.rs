@@ -23,8 +23,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const ADDED: &str = "  - {name: web-4, subnet: red-web, node: hv2, device: tap-web4, mac: \"02:00:00:01:01:13\", \
                      private_ips: [10.0.1.13]}\n";
 
-/// All lines, in an order in which later ones may build on what earlier ones changed.
-pub fn all(fabric: &mut Fabric, topology: &str, table: &mut Table) {
+/// All lines, in an order in which later ones may build on what earlier ones changed. Returns the topology as it is then.
+pub fn all(fabric: &mut Fabric, topology: &str, table: &mut Table) -> String {
     println!(" IPv4");
     paths(fabric, table, "web-1", &[("web-3", "same node"), ("web-2", "other zone"), ("db-1", "routed")]);
     println!(" IPv6");
@@ -40,6 +40,7 @@ pub fn all(fabric: &mut Fabric, topology: &str, table: &mut Table) {
     text = text.replace("subnet: red-web,  node: hv3", "subnet: red-web,  node: hv2");
     table.line("a port moves to another node", || moved(fabric, &text));
     table.line("kill -9 of an agent, and its restart", || killed(fabric));
+    text
 }
 
 /// Ping, throughput and route from one guest to others.

@@ -1,6 +1,9 @@
 //! Getting what is missing.
 
-use super::needs::{BPF_LINKER, LLVM, Need, Source};
+use super::{
+    kernel,
+    needs::{BPF_LINKER, LLVM, Need, Source},
+};
 use crate::process::{cargo, cargo_home, describe, run};
 use anyhow::{Context, Result};
 use std::process::Command;
@@ -21,6 +24,7 @@ pub fn all(missing: &[&Need]) -> Result<()> {
         match need.source {
             Source::Apt(_) | Source::Machine(_) => {}
             Source::BpfLinker => bpf_linker()?,
+            Source::Kernel => kernel::get()?,
             Source::Rustup(component) => {
                 loudly(Command::new("rustup").args(["component", "add", component]))?;
             }

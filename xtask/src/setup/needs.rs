@@ -1,5 +1,6 @@
 //! The one table of everything that building, the demo and the tests need.
 
+use super::kernel;
 use crate::process::{cargo_home, find_program, is_root};
 use std::{fs, path::Path, process::Command};
 
@@ -45,6 +46,8 @@ pub enum Source {
     BpfLinker,
     /// A component of the rustup toolchain in use.
     Rustup(&'static str),
+    /// A kernel for virtual machines.
+    Kernel,
     /// Nothing that could be installed: the machine has it or not.
     Machine(&'static str),
 }
@@ -56,6 +59,7 @@ impl Source {
             Self::Apt(package) => format!("apt-get install {package}"),
             Self::BpfLinker => format!("LLVM_PREFIX={LLVM} LLVM_SYS_221_PREFIX={LLVM} cargo {}", BPF_LINKER.join(" ")),
             Self::Rustup(component) => format!("rustup component add {component}"),
+            Self::Kernel => format!("apt-get download {} into target/vm", kernel::META_PACKAGE),
             Self::Machine(advice) => (*advice).to_owned(),
         }
     }
@@ -181,6 +185,14 @@ pub const NEEDS: &[Need] = &[
     Need::package("openvswitch-switch", Program("ovs-vswitchd"), Test, "Open vSwitch as a peer VTEP"),
     Need::package("qemu-system-x86", Program("qemu-system-x86_64"), Vm, "a virtual machine as a guest"),
     Need::package("busybox-static", File("/bin/busybox"), Vm, "its user space"),
+    Need {
+        name: "cloud kernel",
+        why: "its kernel",
+        stage: Vm,
+        source: Source::Kernel,
+        probe: Check(kernel::is_there),
+        unless: Unless::Never,
+    },
 ];
 
 const DEBIAN_CORE: &str = "/usr/lib/rustlib/bpfel-unknown-none/lib";
