@@ -70,7 +70,7 @@ fn check() -> Result<Vec<String>> {
 fn words(path: &str, text: &str) -> Vec<String> {
     let mut problems = Vec::new();
     for (number, line) in (1..).zip(text.lines()) {
-        for word in WORDS.iter().filter(|word| line.contains(**word)) {
+        for word in WORDS.iter().filter(|word| has_word(line, word)) {
             problems.push(format!("{path}:{number}: contains {word:?}"));
         }
         if line.ends_with([' ', '\t']) {
@@ -78,6 +78,17 @@ fn words(path: &str, text: &str) -> Vec<String> {
         }
     }
     problems
+}
+
+/// Whether a line has the word, not only as a part of a longer one.
+fn has_word(line: &str, word: &str) -> bool {
+    let is_letter = |neighbour: Option<char>| neighbour.is_some_and(char::is_alphanumeric);
+    line.match_indices(word).any(|(at, _)| {
+        let (before, after) = (&line[..at], &line[at + word.len()..]);
+        let begins = !word.starts_with(char::is_alphanumeric) || !is_letter(before.chars().next_back());
+        let ends = !word.ends_with(char::is_alphanumeric) || !is_letter(after.chars().next());
+        begins && ends
+    })
 }
 
 fn source(path: &str, text: &str) -> Vec<String> {
@@ -141,6 +152,7 @@ mod tests {
         assert_eq!(source("a/b.rs", "//! It.\nfn f() { unsafe { g() } }\n").len(), 1);
         assert_eq!(source("a/b.rs", &"//! It.\n".repeat(LINES + 1)).len(), 1);
         assert_eq!(words("a.md", concat!("TO", "DO: all\nline \n")).len(), 2);
+        assert_eq!(words("a.md", concat!("FFXX:XX", "XX\n")).len(), 0);
         assert_eq!(manifest("vpc-datapath/Cargo.toml", "[dependencies]\naya = { workspace = true }\n").len(), 1);
         assert_eq!(manifest("vpc-agent/Cargo.toml", "[package]\nversion.workspace = true\n").len(), 1);
     }
