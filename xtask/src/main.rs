@@ -1,5 +1,6 @@
 //! The verbs of this repository: `cargo xtask <verb>`. One file per verb.
 
+mod budget;
 mod build;
 mod completions;
 mod demo;
@@ -38,6 +39,8 @@ enum Verb {
     Demo(demo::Arguments),
     /// Run every check: format, lints, unit tests, packet cases, network scenarios
     Test(test::Arguments),
+    /// Compare what the kernel programs use of the verifier's limits with what is recorded
+    Budget(budget::Arguments),
     /// Check what the compiler and clippy do not: file length, words, file names, comments on unsafe
     Tidy,
     /// Write the man pages to target/man
@@ -62,6 +65,7 @@ fn run(verb: Verb) -> Result<()> {
         Verb::Build(arguments) => build::run_verb(&arguments),
         Verb::Demo(arguments) => demo::run_verb(&arguments),
         Verb::Test(arguments) => test::run_verb(&arguments),
+        Verb::Budget(arguments) => budget::run_verb(&arguments),
         Verb::Tidy => tidy::run_verb(),
         Verb::Man => man::run_verb(),
         Verb::Completions => completions::run_verb(),

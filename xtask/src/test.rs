@@ -3,6 +3,7 @@
 mod report;
 
 use crate::{
+    budget,
     build::{Profile, programs},
     process::{cargo, repository},
     setup::{self, Stage},
@@ -52,6 +53,7 @@ fn steps() -> Vec<(&'static str, Step)> {
         ("unit tests", unit_tests),
         ("packet cases", || package(CASES)),
         ("network scenarios", || package(SCENARIOS)),
+        ("verifier budget", || package(budget::PACKAGE)),
         ("documentation", documentation),
     ];
     if crate::process::find_program("cargo-deny").is_some() {
@@ -76,7 +78,7 @@ fn clippy_of_the_kernel_programs() -> Result<Outcome> {
 
 fn unit_tests() -> Result<Outcome> {
     let mut command = cargo(["test", "--workspace", "--no-fail-fast"]);
-    command.args(["--exclude", CASES, "--exclude", SCENARIOS]);
+    command.args(["--exclude", CASES, "--exclude", SCENARIOS, "--exclude", budget::PACKAGE]);
     report::tests(&mut command)
 }
 
