@@ -1,3 +1,39 @@
-//! The agent of one node.
+//! The agent's program: arguments, log, run.
 
-fn main() {}
+use clap::Parser;
+use std::{io::IsTerminal, process::ExitCode};
+use tracing_subscriber::EnvFilter;
+use vpc_agent::args::{Arguments, Command, LogFormat, Run};
+
+fn main() -> ExitCode {
+    let Arguments { command: Command::Run(arguments) } = Arguments::parse();
+    log(arguments.log_format);
+    match run(arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: Run) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let result = runtime.block_on(vpc_agent::agent::run(arguments));
+    // A compilation that is under way is of no use any more.
+    runtime.shutdown_background();
+    result
+}
+
+fn log(format: LogFormat) {
+    let filter = EnvFilter::try_from_env("VPC_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_target(false)
+        .with_ansi(std::io::stderr().is_terminal());
+    match format {
+        LogFormat::Text => builder.init(),
+        LogFormat::Json => builder.json().init(),
+    }
+}

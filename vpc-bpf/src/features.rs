@@ -45,7 +45,6 @@ const HEADERS: usize = 16 + 4;
 pub struct FeatureQuery {
     socket: OwnedFd,
     family: u16,
-    /// Multicast group that tells of changes.
     group: Option<u32>,
 }
 
@@ -55,7 +54,7 @@ impl FeatureQuery {
     /// # Errors
     /// ENOENT where the kernel has no such family.
     pub fn new() -> io::Result<Self> {
-        let socket = open(libc::SOCK_CLOEXEC)?;
+        let socket = open()?;
         let reply = ask(&socket, GENL_ID_CTRL, CTRL_CMD_GETFAMILY, CTRL_ATTR_FAMILY_NAME, b"netdev\0")?;
         let family = Attributes(&reply)
             .find(|(kind, _)| *kind == CTRL_ATTR_FAMILY_ID)
@@ -78,35 +77,9 @@ impl FeatureQuery {
             .ok_or_else(|| invalid("no features in the kernel's answer"))
     }
 
-    /// A non-blocking netlink socket that becomes readable whenever the features of some interface change.
-    ///
-    /// # Errors
-    /// Where the kernel refuses the subscription.
-    pub fn changes(&self) -> io::Result<OwnedFd> {
-        let socket = open(libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK)?;
-        let group = self.group.ok_or_else(|| invalid("the netdev family has no management group"))?;
-        // A socket without an address gets no multicast.
-        // SAFETY: zero is valid for plain numbers.
-        let mut address: libc::sockaddr_nl = unsafe { std::mem::zeroed() };
-        address.nl_family = libc::AF_NETLINK as u16;
-        // SAFETY: the address has the stated length and is alive during the call.
-        let bound = unsafe {
-            libc::bind(socket.as_raw_fd(), std::ptr::from_ref(&address).cast(), size_of::<libc::sockaddr_nl>() as u32)
-        };
-        if bound < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        // SAFETY: the option's value is a number of the stated length, alive during the call.
-        let result = unsafe {
-            libc::setsockopt(
-                socket.as_raw_fd(),
-                libc::SOL_NETLINK,
-                libc::NETLINK_ADD_MEMBERSHIP,
-                std::ptr::from_ref(&group).cast(),
-                size_of::<u32>() as u32,
-            )
-        };
-        if result < 0 { Err(io::Error::last_os_error()) } else { Ok(socket) }
+    /// The multicast group of generic netlink that tells whenever the features of some interface change.
+    pub fn change_group(&self) -> Option<u32> {
+        self.group
     }
 }
 
@@ -123,9 +96,9 @@ fn invalid(what: &'static str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, what)
 }
 
-fn open(flags: libc::c_int) -> io::Result<OwnedFd> {
+fn open() -> io::Result<OwnedFd> {
     // SAFETY: plain call without addresses.
-    let fd = unsafe { libc::socket(libc::AF_NETLINK, libc::SOCK_RAW | flags, libc::NETLINK_GENERIC) };
+    let fd = unsafe { libc::socket(libc::AF_NETLINK, libc::SOCK_RAW | libc::SOCK_CLOEXEC, libc::NETLINK_GENERIC) };
     if fd < 0 {
         return Err(io::Error::last_os_error());
     }

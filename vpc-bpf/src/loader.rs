@@ -3,7 +3,7 @@
 use crate::{
     Sizes, Table, TableError,
     copy::copy_entries,
-    map::{MapDescription, describe},
+    map::{MapDescription, describe, memory},
     program::{ProgramInfo, program_info},
     syscall::{open_pin, pin},
     table::{PerCpuTable, RawTable},
@@ -248,6 +248,16 @@ impl Loaded {
     /// Names of all maps.
     pub fn map_names(&self) -> impl Iterator<Item = &str> {
         self.maps.keys().map(String::as_str)
+    }
+
+    /// Largest number of entries of a map, and the bytes of kernel memory that it takes.
+    ///
+    /// # Errors
+    /// Where there is none of that name, or the kernel does not tell.
+    pub fn map_size(&self, name: &str) -> Result<(u32, u64), LoadError> {
+        let map = self.map_ref(name)?;
+        let size = describe(map).and_then(|description| Ok((description.max_entries, memory(map)?)));
+        size.map_err(|source| LoadError::Pin { operation: "read the size of map", path: name.into(), source })
     }
 
     /// Names of all programs.

@@ -1,0 +1,395 @@
+//! The agent's life: start, rounds on every change, stop.
+
+use crate::{
+    answer::Answers,
+    args::Run,
+    bpffs,
+    control::{
+        Answer, Request,
+        report::TopologyStatus,
+        server::{self, Call},
+    },
+    datapath::Datapath,
+    lock,
+    machine::{Observer, Routes},
+    netlink::{events::Events, neighbours},
+    reconcile::{Outcome, Reconciler, chain},
+    sweeper,
+    topology::{self, Compiled},
+    watch::FileWatch,
+};
+use anyhow::Context;
+use std::{
+    collections::BTreeSet,
+    path::Path,
+    time::{Duration, Instant},
+};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::mpsc,
+    task::JoinHandle,
+};
+
+/// Changes of the machine come in bursts.
+const BURST: Duration = Duration::from_millis(5);
+/// The longest that a burst may put a round off.
+const LONGEST_BURST: Duration = Duration::from_millis(50);
+/// How long readiness waits for the next hops of other nodes.
+const RESOLVE_LIMIT: Duration = Duration::from_secs(1);
+/// Neighbours that are confirmed a tick, over all next hops.
+const CONFIRMATIONS: usize = 50;
+
+/// Runs until SIGTERM, SIGINT or a request to stop.
+///
+/// # Errors
+/// What makes it impossible to start. What goes wrong later is logged and shown in the status.
+pub async fn run(arguments: Run) -> anyhow::Result<()> {
+    std::fs::create_dir_all(&arguments.run_dir)
+        .with_context(|| format!("make run directory {}", arguments.run_dir.display()))?;
+    let _lock = lock::take(&arguments.run_dir)?;
+    bpffs::ensure(&arguments.bpffs)?;
+    let (connection, handle, _) = rtnetlink::new_connection().context("open a netlink socket")?;
+    tokio::spawn(connection);
+    let observer = Observer::new(handle);
+    let mut events = Events::subscribe(observer.feature_changes()).context("subscribe to the kernel's messages")?;
+    let mut watch = FileWatch::new(&arguments.topology)?;
+    let datapath = Datapath::load(&arguments.bpffs, arguments.sizes.into())?;
+    sweeper::spawn(&datapath.tables).context("start the session sweeper")?;
+    let reconciler = Reconciler::new(datapath, observer).context("read the maps")?;
+    let (calls_in, mut calls) = mpsc::channel(64);
+    server::listen(&arguments.run_dir, calls_in).context("listen on the control socket")?;
+    let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
+    let mut tick = tokio::time::interval(Duration::from_secs(1));
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+
+    let mut agent = Agent::new(arguments, reconciler);
+    agent.start(&mut watch).await;
+    loop {
+        let routes = tokio::select! {
+            event = events.next() => {
+                let mut changed = event.context("read the kernel's messages")?;
+                let burst = Instant::now();
+                while burst.elapsed() < LONGEST_BURST
+                    && let Ok(more) = tokio::time::timeout(BURST, events.next()).await
+                {
+                    changed.routes |= more.context("read the kernel's messages")?.routes;
+                }
+                if changed.routes { Routes::Fresh } else { Routes::Known }
+            }
+            () = watch.quiet() => {
+                agent.read(&mut watch);
+                continue;
+            }
+            compiled = agent.compiling.finished() => {
+                agent.accept(compiled);
+                Routes::Known
+            }
+            Some(call) = calls.recv() => {
+                if agent.answer(call) {
+                    break;
+                }
+                continue;
+            }
+            _ = tick.tick() => {
+                agent.read(&mut watch);
+                if !agent.tick().await {
+                    continue;
+                }
+                Routes::Fresh
+            }
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+        };
+        agent.round(routes).await;
+    }
+    tracing::info!("stopping; packets go on");
+    // Without a service manager there is nobody to tell.
+    let _nobody = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+    Ok(())
+}
+
+/// A topology on its way. It may be large, so it is compiled beside the loop.
+#[derive(Default)]
+struct Compiling(Option<JoinHandle<Result<Compiled, String>>>);
+
+impl Compiling {
+    /// Waits for the result, for ever if nothing is on its way.
+    async fn finished(&mut self) -> Result<Compiled, String> {
+        let Some(task) = &mut self.0 else { return std::future::pending().await };
+        let result = task.await;
+        self.0 = None;
+        result.unwrap_or_else(|error| Err(format!("the compiler failed: {error}")))
+    }
+}
+
+struct Agent {
+    arguments: Run,
+    reconciler: Reconciler,
+    compiling: Compiling,
+    /// A text that came while another one was compiled.
+    waiting: Option<String>,
+    topology: TopologyStatus,
+    outcome: Outcome,
+    /// Why the last round failed.
+    failure: Option<String>,
+    told: BTreeSet<String>,
+    confirmed: usize,
+    ticks: u64,
+    started: Instant,
+    ready: bool,
+}
+
+impl Agent {
+    fn new(arguments: Run, reconciler: Reconciler) -> Self {
+        let file = arguments.topology.display().to_string();
+        Self {
+            arguments,
+            reconciler,
+            compiling: Compiling::default(),
+            waiting: None,
+            topology: TopologyStatus { file, state: "none".to_owned(), ..TopologyStatus::default() },
+            outcome: Outcome::default(),
+            failure: None,
+            told: BTreeSet::new(),
+            confirmed: 0,
+            ticks: 0,
+            started: Instant::now(),
+            ready: false,
+        }
+    }
+
+    /// Brings the file, or the last good content, into force before anyone is told that the agent is ready.
+    async fn start(&mut self, watch: &mut FileWatch) {
+        self.read(watch);
+        if self.compiling.0.is_some() {
+            let compiled = self.compiling.finished().await;
+            self.accept(compiled);
+        }
+        if self.reconciler.desired().is_none() {
+            self.fall_back();
+        }
+        self.round(Routes::Fresh).await;
+        let start = Instant::now();
+        while !self.outcome.unresolved.is_empty() && start.elapsed() < RESOLVE_LIMIT {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            self.round(Routes::Known).await;
+        }
+        self.ready = true;
+        tracing::info!(node = %self.arguments.node, topology = %self.topology.state, "ready");
+        let status = self.state_line();
+        // Without a service manager there is nobody to tell.
+        let _nobody = sd_notify::notify(&[sd_notify::NotifyState::Ready, sd_notify::NotifyState::Status(&status)]);
+    }
+
+    fn state_line(&self) -> String {
+        let problems = self.problems().len();
+        let ports = self.reconciler.desired().map_or(0, |desired| desired.ports.len());
+        format!("topology: {}, {ports} ports, {problems} problems", self.topology.state)
+    }
+
+    /// Everything that is wrong now.
+    fn problems(&self) -> Vec<String> {
+        self.failure.iter().chain(&self.outcome.problems).cloned().collect()
+    }
+
+    /// Reads the file and has it compiled if it is other than before.
+    fn read(&mut self, watch: &mut FileWatch) {
+        match watch.read_if_changed() {
+            Ok(None) => {}
+            Ok(Some(text)) if self.compiling.0.is_some() => self.waiting = Some(text),
+            Ok(Some(text)) => self.compile(text),
+            Err(error) => self.reject(format!("read {}: {error}", self.topology.file)),
+        }
+    }
+
+    fn compile(&mut self, text: String) {
+        let (name, node) = (self.topology.file.clone(), self.arguments.node.clone());
+        let (slots, limits) = (self.reconciler.slots(), self.arguments.sizes.into());
+        let task = move || topology::compile(&text, &name, &node, &slots, &limits);
+        self.compiling.0 = Some(tokio::task::spawn_blocking(task));
+    }
+
+    fn accept(&mut self, compiled: Result<Compiled, String>) {
+        match compiled {
+            Ok(compiled) => {
+                self.put_into_force(&compiled);
+                self.topology.state = "file".to_owned();
+                self.topology.errors.clear();
+                if let Err(error) = topology::keep(&self.arguments.run_dir, &compiled.text) {
+                    tracing::warn!(%error, "keep the topology as the last good one");
+                }
+            }
+            Err(problems) => self.reject(problems),
+        }
+        if let Some(text) = self.waiting.take() {
+            self.compile(text);
+        }
+    }
+
+    fn put_into_force(&mut self, compiled: &Compiled) {
+        self.reconciler.desire(compiled.desired.clone());
+        self.topology.generation += 1;
+        tracing::info!(
+            ports = compiled.desired.ports.len(),
+            generation = self.topology.generation,
+            "topology accepted"
+        );
+    }
+
+    /// The file is bad: what is in force stays.
+    fn reject(&mut self, problems: String) {
+        if self.topology.errors != problems {
+            tracing::error!(file = %self.topology.file, "the topology is rejected:\n{problems}");
+            self.topology.errors = problems;
+        }
+        if self.topology.state == "file" {
+            self.topology.state = "last_good".to_owned();
+        }
+    }
+
+    /// The file is bad at the start: the last good content, if there is one, is in force on.
+    fn fall_back(&mut self) {
+        let Some(text) = topology::kept(&self.arguments.run_dir) else { return };
+        let name = topology::last_good_path(&self.arguments.run_dir).display().to_string();
+        let (slots, limits) = (self.reconciler.slots(), self.arguments.sizes.into());
+        match topology::compile(&text, &name, &self.arguments.node, &slots, &limits) {
+            Ok(compiled) => {
+                self.put_into_force(&compiled);
+                self.topology.state = "last_good".to_owned();
+            }
+            Err(problems) => tracing::error!("the last good topology is bad as well:\n{problems}"),
+        }
+    }
+
+    async fn round(&mut self, routes: Routes) {
+        let start = Instant::now();
+        match self.reconciler.round(routes).await {
+            Ok(outcome) => {
+                if outcome.writes > 0 {
+                    let milliseconds = start.elapsed().as_secs_f64() * 1e3;
+                    tracing::info!(writes = outcome.writes, milliseconds, "applied");
+                }
+                let new: Vec<_> = outcome.unresolved.difference(&self.outcome.unresolved).copied().collect();
+                self.outcome = outcome;
+                self.failure = None;
+                for key in new {
+                    if let Err(error) = neighbours::resolve(self.reconciler.observer.handle(), key).await {
+                        tracing::debug!(error = %chain(&error), "resolve a next hop");
+                    }
+                }
+            }
+            Err(error) => self.failure = Some(chain(&error)),
+        }
+        self.tell();
+    }
+
+    /// Logs problems as they come and go.
+    fn tell(&mut self) {
+        let now: BTreeSet<String> = self.problems().into_iter().collect();
+        for problem in now.difference(&self.told) {
+            tracing::warn!("{problem}");
+        }
+        for problem in self.told.difference(&now) {
+            tracing::info!("no longer: {problem}");
+        }
+        if now != self.told && self.ready {
+            let status = self.state_line();
+            // Without a service manager there is nobody to tell.
+            let _nobody = sd_notify::notify(&[sd_notify::NotifyState::Status(&status)]);
+        }
+        self.told = now;
+    }
+
+    /// Keeps next hops resolved. Says whether another round is due although nothing was announced.
+    async fn tick(&mut self) -> bool {
+        self.ticks += 1;
+        // Without a service manager there is nobody to tell.
+        let _nobody = sd_notify::notify(&[sd_notify::NotifyState::Watchdog]);
+        let handle = self.reconciler.observer.handle();
+        for key in self.outcome.unresolved.iter().take(CONFIRMATIONS) {
+            if let Err(error) = neighbours::resolve(handle, *key).await {
+                tracing::debug!(error = %chain(&error), "resolve a next hop");
+            }
+        }
+        // A next hop that died without its link going down is noticed by asking it, every other second where there
+        // are few.
+        if self.ticks.is_multiple_of(2) && !self.outcome.learned.is_empty() {
+            let count = self.outcome.learned.len();
+            for key in self.outcome.learned.iter().cycle().skip(self.confirmed % count).take(CONFIRMATIONS.min(count)) {
+                if let Err(error) = neighbours::confirm(handle, *key).await {
+                    tracing::debug!(error = %chain(&error), "confirm a next hop");
+                }
+            }
+            self.confirmed = (self.confirmed + CONFIRMATIONS) % count.max(1);
+        }
+        // Whatever was not announced is found within ten seconds; a failed round is repeated at once.
+        self.failure.is_some() || !self.outcome.problems.is_empty() || self.ticks.is_multiple_of(10)
+    }
+
+    /// Answers a request. Says whether the agent is to end.
+    fn answer(&mut self, call: Call) -> bool {
+        let Call { request, answer } = call;
+        let answers = Answers {
+            reconciler: &self.reconciler,
+            outcome: &self.outcome,
+            topology: &self.topology,
+            problems: self.problems(),
+            node: &self.arguments.node,
+            pins: bpffs::directory(&self.arguments.bpffs),
+            started: self.started,
+            limits: self.arguments.sizes.into(),
+        };
+        let stop = request == Request::Stop;
+        match answers.later(&request) {
+            // Long lists are made beside the loop.
+            Some(work) => {
+                tokio::task::spawn_blocking(move || answer.send(work()));
+            }
+            None => {
+                // Whoever asked may be gone.
+                let _gone = answer.send(answers.now(&request));
+            }
+        }
+        stop
+    }
+}
+
+/// Turns a result into an answer.
+pub(crate) fn to_answer<T: serde::Serialize>(result: Result<T, String>) -> Answer {
+    match result.and_then(|value| serde_json::to_value(value).map_err(|error| error.to_string())) {
+        Ok(value) => Answer::Ok(value),
+        Err(error) => Answer::Error(error),
+    }
+}
+
+/// Removes everything that agents made on this node: links, maps, the tunnel device. No agent may be running.
+///
+/// # Errors
+/// Where one is running, or something cannot be removed.
+pub async fn uninstall(run_dir: &Path, bpffs: &Path) -> anyhow::Result<Vec<String>> {
+    let mut removed = Vec::new();
+    let _lock = if run_dir.exists() { Some(lock::take(run_dir)?) } else { None };
+    let directory = bpffs::directory(bpffs);
+    if directory.exists() {
+        // Links go first: a program whose maps are gone would still run.
+        for part in [bpffs::links(bpffs), directory.clone()] {
+            if part.exists() {
+                removed.push(part.display().to_string());
+                std::fs::remove_dir_all(&part).with_context(|| format!("remove {}", part.display()))?;
+            }
+        }
+    }
+    let (connection, handle, _) = rtnetlink::new_connection().context("open a netlink socket")?;
+    tokio::spawn(connection);
+    let links = crate::netlink::links::all(&handle).await?;
+    if let Some(link) = links.get(crate::netlink::tunnel::NAME) {
+        crate::netlink::links::remove(&handle, link).await?;
+        removed.push(format!("interface {}", link.name));
+    }
+    if run_dir.exists() {
+        std::fs::remove_dir_all(run_dir).with_context(|| format!("remove {}", run_dir.display()))?;
+        removed.push(run_dir.display().to_string());
+    }
+    Ok(removed)
+}

@@ -1,0 +1,126 @@
+//! Answers to what is asked over the control socket.
+
+mod drops;
+mod listing;
+mod sessions;
+
+use crate::{
+    agent::to_answer,
+    control::{
+        Answer, Request,
+        report::{MapRow, NextHopRow, PlanReport, Status, TopologyStatus, VtepRow},
+    },
+    reconcile::{Outcome, Reconciler},
+    topology,
+    underlay::{Described, WayState},
+};
+use std::{path::PathBuf, time::Instant};
+use vpc_topology::{Limits, compile::Desired};
+
+/// What answers are made of.
+pub(crate) struct Answers<'a> {
+    pub reconciler: &'a Reconciler,
+    pub outcome: &'a Outcome,
+    pub topology: &'a TopologyStatus,
+    pub problems: Vec<String>,
+    pub node: &'a str,
+    pub pins: PathBuf,
+    pub started: Instant,
+    pub limits: Limits,
+}
+
+/// An answer that takes long.
+pub(crate) type Work = Box<dyn FnOnce() -> Answer + Send>;
+
+impl Answers<'_> {
+    /// The answer to a question that takes no time.
+    pub(crate) fn now(&self, request: &Request) -> Answer {
+        match request {
+            Request::Status => to_answer(self.status()),
+            Request::Get(kind) => to_answer(Ok(listing::list(*kind, self.reconciler, self.outcome))),
+            Request::Drops => to_answer(drops::drops(self.reconciler)),
+            Request::Stop => to_answer(Ok(())),
+            Request::Plan { .. } | Request::Sessions(_) => Answer::Error("asked the wrong way".to_owned()),
+        }
+    }
+
+    /// The work behind the others.
+    pub(crate) fn later(&self, request: &Request) -> Option<Work> {
+        match request {
+            Request::Sessions(filter) => {
+                let (reader, filter) = (sessions::Reader::new(self.reconciler), filter.clone());
+                Some(Box::new(move || to_answer(reader.and_then(|reader| reader.read(&filter)))))
+            }
+            Request::Plan { name, text } => {
+                let (name, text, node, limits) = (name.clone(), text.clone(), self.node.to_owned(), self.limits);
+                let (slots, old) = (self.reconciler.slots(), self.reconciler.desired().cloned());
+                Some(Box::new(move || {
+                    to_answer(topology::compile(&text, &name, &node, &slots, &limits).map(|new| {
+                        let old = old.map(|old| Desired::clone(&old)).unwrap_or_default();
+                        let plan = vpc_topology::diff::Plan::between(&old, &new.desired);
+                        PlanReport { changes: plan.describe(&old, &new.desired), writes: plan.len() }
+                    }))
+                }))
+            }
+            _ => None,
+        }
+    }
+
+    fn status(&self) -> Result<Status, String> {
+        let desired = self.reconciler.desired();
+        let vteps = desired.map(|desired| desired.vteps.as_slice()).unwrap_or_default();
+        Ok(Status {
+            node: self.node.to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            kernel: vpc_bpf::kernel_release(),
+            uptime_seconds: self.started.elapsed().as_secs(),
+            pins: self.pins.display().to_string(),
+            topology: self.topology.clone(),
+            problems: self.problems.clone(),
+            attachments: self.outcome.attachments.clone(),
+            vteps: vteps
+                .iter()
+                .zip(&self.outcome.vteps)
+                .map(|(vtep, described)| VtepRow {
+                    node: vtep.name.clone(),
+                    id: vtep.id,
+                    address: vtep.address.to_string(),
+                    mtu: described.record.mtu,
+                    next_hops: next_hops(described),
+                })
+                .collect(),
+            maps: self.maps()?,
+        })
+    }
+
+    fn maps(&self) -> Result<Vec<MapRow>, String> {
+        let image = self.reconciler.actual();
+        let mut rows = Vec::new();
+        for name in self.reconciler.datapath.map_names() {
+            let (max_entries, bytes) = self.reconciler.datapath.map_size(name).map_err(|error| error.to_string())?;
+            rows.push(MapRow { name: name.to_owned(), max_entries, entries: image.entries(name), bytes });
+        }
+        Ok(rows)
+    }
+}
+
+fn next_hops(described: &Described) -> Vec<NextHopRow> {
+    let state = |state| match state {
+        WayState::Used => "used",
+        WayState::Unresolved => "unresolved",
+        WayState::LinkDown => "link_down",
+        WayState::NotEthernet => "not_ethernet",
+        WayState::Surplus => "surplus",
+    };
+    described
+        .ways
+        .iter()
+        .map(|way| NextHopRow {
+            uplink: way.uplink.clone(),
+            address: way.neighbour.to_string(),
+            mac: way.mac.map(|mac| mac.to_string()).unwrap_or_default(),
+            state: state(way.state).to_owned(),
+        })
+        .collect()
+}

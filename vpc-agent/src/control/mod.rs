@@ -1,0 +1,83 @@
+//! The control socket: one JSON object a line, a request and then its answer.
+
+pub mod client;
+pub mod report;
+pub mod server;
+
+use serde::{Deserialize, Serialize};
+
+/// Default directory of the control socket.
+pub const RUN_DIR: &str = "/run/vpc-agent";
+/// Name of the control socket in it.
+pub const SOCKET: &str = "agent.sock";
+/// Version of requests and answers. An agent refuses requests of another one.
+pub const VERSION: u32 = 1;
+
+/// A request with its version.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Envelope {
+    /// See [`VERSION`].
+    pub version: u32,
+    /// What is asked.
+    pub request: Request,
+}
+
+/// What is asked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Request {
+    /// [`report::Status`].
+    Status,
+    /// [`report::Listing`].
+    Get(Kind),
+    /// A list of [`report::PortDrops`].
+    Drops,
+    /// A list of [`report::SessionRow`].
+    Sessions(SessionFilter),
+    /// [`report::PlanReport`] of a topology's text.
+    Plan {
+        /// Name of the file, for messages.
+        name: String,
+        /// Its text.
+        text: String,
+    },
+    /// Ends the agent, so that everything can be removed. Answered when it holds nothing any more.
+    Stop,
+}
+
+/// What can be listed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// Local ports.
+    Ports,
+    /// Endpoints that this node knows.
+    Endpoints,
+    /// Routes of the tables that local ports use.
+    Routes,
+    /// The other nodes.
+    Vteps,
+    /// Subnets of the VPCs that this node takes part in.
+    Subnets,
+}
+
+/// Which sessions are shown.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionFilter {
+    /// Of that port only.
+    pub port: Option<String>,
+    /// With that local or remote address only.
+    pub address: Option<std::net::IpAddr>,
+    /// At most so many; 0 for all.
+    pub limit: usize,
+}
+
+/// The answer.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Answer {
+    /// What was asked for.
+    Ok(serde_json::Value),
+    /// Why not.
+    Error(String),
+}

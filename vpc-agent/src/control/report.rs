@@ -1,0 +1,164 @@
+//! What the agent reports. Field names are stable: programs read them.
+
+use serde::{Deserialize, Serialize};
+
+/// `vpcctl status`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// Name of the node.
+    pub node: String,
+    /// Version of the agent.
+    pub version: String,
+    /// Its pid.
+    pub pid: u32,
+    /// Release of the kernel.
+    pub kernel: String,
+    /// Seconds since the agent started.
+    pub uptime_seconds: u64,
+    /// Where everything is pinned.
+    pub pins: String,
+    /// The topology in force.
+    pub topology: TopologyStatus,
+    /// What is wrong now; empty where all is well.
+    pub problems: Vec<String>,
+    /// Interfaces with programs.
+    pub attachments: Vec<Attachment>,
+    /// The other nodes.
+    pub vteps: Vec<VtepRow>,
+    /// Memory.
+    pub maps: Vec<MapRow>,
+}
+
+/// Which topology is in force.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct TopologyStatus {
+    /// The file that is watched.
+    pub file: String,
+    /// `file`: what the file says; `last_good`: the file is bad, an older content is in force; `none`: nothing was
+    /// ever good.
+    pub state: String,
+    /// How many topologies were put into force since the agent started.
+    pub generation: u64,
+    /// Every problem of the file, rendered; empty where it is good.
+    pub errors: String,
+}
+
+/// An interface with a program, or that should have one.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Attachment {
+    /// `port`, `uplink` or `tunnel`.
+    pub role: String,
+    /// Name of the port; the interface's own for the others.
+    pub name: String,
+    /// Name of the interface; empty for a port without one.
+    pub device: String,
+    /// Its index; 0 while it is not there.
+    pub ifindex: u32,
+    /// `tcx`, `xdp`, `absent` or `failed`.
+    pub mode: String,
+    /// Why so, and how frames are delivered.
+    pub reason: String,
+    /// MTU of the guest's end, or of the uplink.
+    pub mtu: u32,
+}
+
+/// Another node.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct VtepRow {
+    /// Its name.
+    pub node: String,
+    /// Its id.
+    pub id: u16,
+    /// Its VTEP address.
+    pub address: String,
+    /// Largest inner packet, bytes; 0 where it cannot be reached.
+    pub mtu: u16,
+    /// Its ways.
+    pub next_hops: Vec<NextHopRow>,
+}
+
+/// One way to another node.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct NextHopRow {
+    /// The uplink.
+    pub uplink: String,
+    /// The next hop's address.
+    pub address: String,
+    /// Its MAC; empty where it is not known.
+    pub mac: String,
+    /// `used`, `unresolved`, `link_down`, `not_ethernet` or `surplus`.
+    pub state: String,
+}
+
+/// A map.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct MapRow {
+    /// Its name.
+    pub name: String,
+    /// Most entries.
+    pub max_entries: u32,
+    /// Entries in use, where the agent keeps count.
+    pub entries: Option<usize>,
+    /// Bytes of kernel memory.
+    pub bytes: u64,
+}
+
+/// `vpcctl get KIND`: rows of text under headings, and the same for programs.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Listing {
+    /// Headings; also the fields' names for programs.
+    pub columns: Vec<String>,
+    /// Rows, one value per column.
+    pub rows: Vec<Vec<serde_json::Value>>,
+}
+
+/// `vpcctl drops`: counters of one port, or of the node where the port is empty.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct PortDrops {
+    /// Name of the port; `-` for what could not be attributed to one.
+    pub port: String,
+    /// Name of the reason.
+    pub reason: String,
+    /// Frames.
+    pub packets: u64,
+    /// One sentence.
+    pub description: String,
+}
+
+/// `vpcctl sessions`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct SessionRow {
+    /// Name of the port.
+    pub port: String,
+    /// `tcp`, `udp`, `icmp`, `icmp6` or the number.
+    pub protocol: String,
+    /// The guest's address and port.
+    pub local: String,
+    /// The peer's address and port.
+    pub remote: String,
+    /// What happens to what the guest sends.
+    pub egress: String,
+    /// Node that the peer's packets come from; empty where none came.
+    pub ingress: String,
+    /// `current`, or `stale` where it will be decided again.
+    pub state: String,
+    /// Seconds since the last packet.
+    pub idle_seconds: u64,
+    /// Frames that the guest sent.
+    pub sent_packets: u64,
+    /// Their bytes.
+    pub sent_bytes: u64,
+    /// Frames that the guest was sent.
+    pub received_packets: u64,
+    /// Their bytes.
+    pub received_bytes: u64,
+}
+
+/// `vpcctl plan -f`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct PlanReport {
+    /// One line per change; empty where there is none.
+    pub changes: Vec<String>,
+    /// Writes to the maps that it would take.
+    pub writes: usize,
+}

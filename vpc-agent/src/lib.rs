@@ -1,0 +1,25 @@
+//! The agent of one node: it keeps the kernel's maps, programs and devices as the topology wants them.
+//!
+//! Data flows one way: what is watched ([`watch`], [`netlink::events`]) gives what is desired and what is there; the
+//! plan between them ([`maps::plan()`]) is applied in order. Nothing here is on the path of a packet.
+
+pub mod agent;
+mod answer;
+pub mod args;
+pub mod attach;
+pub mod bpffs;
+pub mod control;
+pub mod datapath;
+pub mod devices;
+pub mod epoch;
+pub mod lock;
+pub mod machine;
+pub mod maps;
+pub mod netlink;
+pub mod reconcile;
+pub mod render;
+pub mod sweeper;
+pub mod topology;
+pub mod underlay;
+pub mod uplink;
+pub mod watch;

@@ -1,0 +1,299 @@
+//! One round: look, plan, attach, apply. A round that finds nothing to do writes nothing.
+
+use crate::{
+    attach::{LinkName, UplinkHook},
+    control::report::Attachment,
+    datapath::{Datapath, DatapathError},
+    devices,
+    epoch::{EpochClock, since_boot},
+    machine::{Machine, Observer, Routes},
+    maps::{self, Image, Wanted, image::Shared, locate::Full},
+    netlink::{NetlinkError, neighbours::NeighbourKey, tunnel},
+    render::{PortDevice, render},
+    underlay::Described,
+    uplink,
+};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+use thiserror::Error;
+use vpc_bpf::TableError;
+use vpc_topology::{Slots, compile::Desired};
+
+/// A round failed. What was there stays; the next round tries again.
+#[derive(Debug, Error)]
+pub enum ReconcileError {
+    /// The kernel did not tell what the machine is like.
+    #[error(transparent)]
+    Netlink(#[from] NetlinkError),
+    /// A map.
+    #[error(transparent)]
+    Table(#[from] TableError),
+    /// The table of ports by address.
+    #[error(transparent)]
+    Full(#[from] Full),
+    /// Programs could not be replaced.
+    #[error(transparent)]
+    Datapath(#[from] DatapathError),
+}
+
+/// What a round found and did.
+#[derive(Clone, Debug, Default)]
+pub struct Outcome {
+    /// Writes to the maps.
+    pub writes: usize,
+    /// What is wrong now.
+    pub problems: Vec<String>,
+    /// Interfaces with programs.
+    pub attachments: Vec<Attachment>,
+    /// The other nodes, in the order of [`Desired::vteps`].
+    pub vteps: Vec<Described>,
+    /// Neighbours that the kernel should ask for.
+    pub unresolved: BTreeSet<NeighbourKey>,
+    /// Neighbours that the kernel should confirm from time to time.
+    pub learned: BTreeSet<NeighbourKey>,
+}
+
+/// What this node holds and should hold.
+pub struct Reconciler {
+    /// The kernel side.
+    pub datapath: Datapath,
+    /// Looks at the machine.
+    pub observer: Observer,
+    actual: Image,
+    desired: Option<Arc<Desired>>,
+    shared: Shared,
+    epochs: EpochClock,
+    /// Whether programs of an earlier agent may still be attached.
+    inherited: bool,
+}
+
+impl Reconciler {
+    /// Starts from what the maps hold.
+    ///
+    /// # Errors
+    /// Where they cannot be read.
+    pub fn new(datapath: Datapath, observer: Observer) -> Result<Self, TableError> {
+        let actual = datapath.tables.read()?;
+        let epochs = EpochClock::after(actual.last_epoch());
+        Ok(Self { datapath, observer, actual, desired: None, shared: Shared::default(), epochs, inherited: true })
+    }
+
+    /// The state in force; none before the first topology.
+    pub fn desired(&self) -> Option<&Arc<Desired>> {
+        self.desired.as_ref()
+    }
+
+    /// What the maps hold.
+    pub fn actual(&self) -> &Image {
+        &self.actual
+    }
+
+    /// Which port has which slot.
+    pub fn slots(&self) -> Slots {
+        self.actual.slots()
+    }
+
+    /// Another state is desired from now on.
+    pub fn desire(&mut self, desired: Arc<Desired>) {
+        self.shared = self.share(&desired);
+        self.desired = Some(desired);
+    }
+
+    /// Tables that are the same as before keep their identity, so that nobody compares them again.
+    fn share(&self, desired: &Desired) -> Shared {
+        fn keep<T: PartialEq + Clone>(old: &Arc<Vec<T>>, new: &[T]) -> Arc<Vec<T>> {
+            if old.as_slice() == new { Arc::clone(old) } else { Arc::new(new.to_vec()) }
+        }
+        let old = &self.actual.shared;
+        Shared {
+            endpoints: keep(&old.endpoints, &desired.endpoints),
+            macs: keep(&old.macs, &desired.macs),
+            routes: keep(&old.routes, &desired.routes),
+            sources: keep(&old.sources, &desired.sources),
+            flood: keep(&old.flood, &desired.flood),
+        }
+    }
+
+    /// One round.
+    ///
+    /// # Errors
+    /// See [`ReconcileError`].
+    pub async fn round(&mut self, routes: Routes) -> Result<Outcome, ReconcileError> {
+        let Some(desired) = self.desired.clone() else { return self.without_topology() };
+        let machine = self.observer.look(desired.vteps.iter().map(|vtep| vtep.address), routes).await?;
+        let mut outcome = Outcome::default();
+        let devices = self.ports(&desired, &machine, &mut outcome).await;
+        let rendered = render(&desired, &self.shared, &devices, &machine);
+        self.apply(&rendered.wanted, &mut outcome)?;
+        self.take_over()?;
+        self.tunnel(&machine, &mut outcome).await;
+        uplink::attach(&desired.node, &machine, &mut self.datapath, &self.observer, &mut outcome);
+        self.detach(&desired, &mut outcome);
+        for vtep in &rendered.vteps {
+            outcome.unresolved.extend(&vtep.unresolved);
+            outcome.learned.extend(&vtep.learned);
+        }
+        for (vtep, node) in rendered.vteps.iter().zip(&desired.vteps) {
+            if machine.reaches.get(&node.address).is_some_and(|reach| reach.local) {
+                let problem = format!("VTEP {} of node {} is an address of this machine", node.address, node.name);
+                outcome.problems.push(problem);
+            } else if vtep.record.next_hop_count == 0 {
+                let problem = format!("node {} cannot be reached: no usable next hop to {}", node.name, node.address);
+                outcome.problems.push(problem);
+            }
+        }
+        outcome.vteps = rendered.vteps;
+        Ok(outcome)
+    }
+
+    /// No topology was ever good here: what an earlier agent left goes on, with this agent's programs.
+    fn without_topology(&mut self) -> Result<Outcome, ReconcileError> {
+        self.take_over()?;
+        Ok(Outcome::default())
+    }
+
+    fn take_over(&mut self) -> Result<(), ReconcileError> {
+        if self.inherited {
+            let replaced = self.datapath.take_over()?;
+            if replaced > 0 {
+                tracing::info!(replaced, "replaced the programs of an earlier agent");
+            }
+            self.inherited = false;
+        }
+        Ok(())
+    }
+
+    /// Attaches the ports' programs before anything leads to them: until the maps know a port, all its frames are
+    /// dropped.
+    async fn ports(
+        &mut self,
+        desired: &Desired,
+        machine: &Machine,
+        outcome: &mut Outcome,
+    ) -> BTreeMap<u16, PortDevice> {
+        let uplink_mtu = desired.node.uplinks.iter().filter_map(|name| machine.links.get(name)).map(|link| link.mtu);
+        let uplink_mtu = uplink_mtu.max().unwrap_or_default();
+        let mut devices = BTreeMap::new();
+        for (slot, port) in &desired.ports {
+            let Some(device) = &port.device else { continue };
+            let mut row = Attachment {
+                role: "port".to_owned(),
+                name: port.name.clone(),
+                device: device.clone(),
+                mode: "absent".to_owned(),
+                reason: format!("there is no interface {device}"),
+                ..Attachment::default()
+            };
+            if let Some(link) = machine.links.get(device) {
+                row.ifindex = link.index;
+                let known = self.actual.ports.get(slot).filter(|record| record.ifindex == link.index);
+                let (mtu, enlarged) = self.observer.prepare_port(link, known.map(|record| record.mtu)).await;
+                row.mtu = mtu;
+                if let Err(error) = enlarged {
+                    outcome.problems.push(format!("port {}: {}", port.name, chain(&error)));
+                }
+                let delivery = devices::delivery(link, self.observer.features(link.index), uplink_mtu);
+                match self.datapath.attach(&LinkName::Port(port.record.uid), link.index) {
+                    Ok(()) => {
+                        row.mode = "tcx".to_owned();
+                        row.reason.clone_from(&delivery.reason);
+                        devices.insert(*slot, PortDevice { ifindex: link.index, mtu, delivery });
+                    }
+                    Err(error) => {
+                        row.mode = "failed".to_owned();
+                        row.reason = chain(&error);
+                        outcome.problems.push(format!("port {}: {}", port.name, row.reason));
+                    }
+                }
+            }
+            outcome.attachments.push(row);
+        }
+        devices
+    }
+
+    fn apply(&mut self, wanted: &Wanted, outcome: &mut Outcome) -> Result<(), ReconcileError> {
+        let recycled = self.actual.recycled(wanted);
+        if !recycled.is_empty() {
+            let emptied = self.actual.without(&recycled);
+            self.step(&emptied, outcome)?;
+        }
+        self.step(wanted, outcome)
+    }
+
+    fn step(&mut self, wanted: &Wanted, outcome: &mut Outcome) -> Result<(), ReconcileError> {
+        let epochs = &mut self.epochs;
+        let (plan, image) = maps::plan(&self.actual, wanted, || epochs.next(since_boot()))?;
+        if plan.is_empty() {
+            return Ok(());
+        }
+        if let Err(error) = maps::apply(&self.datapath.tables, &plan) {
+            // Some writes were made: only the maps themselves know which.
+            self.actual = self.datapath.tables.read()?;
+            return Err(error.into());
+        }
+        outcome.writes += plan.writes();
+        self.actual = image;
+        Ok(())
+    }
+
+    async fn tunnel(&mut self, machine: &Machine, outcome: &mut Outcome) {
+        let mut row = Attachment { role: "tunnel".to_owned(), name: tunnel::NAME.to_owned(), ..Attachment::default() };
+        row.device.clone_from(&row.name);
+        let result = match tunnel::ensure(self.observer.handle(), &machine.links).await {
+            Ok(link) => {
+                row.ifindex = link.index;
+                row.mtu = link.mtu;
+                self.datapath.attach(&LinkName::Tunnel, link.index).map_err(|error| chain(&error))
+            }
+            Err(error) => Err(chain(&error)),
+        };
+        match result {
+            Ok(()) => {
+                row.mode = "tcx".to_owned();
+                row.reason = "TCP is merged by the kernel's tunnel device first".to_owned();
+            }
+            Err(reason) => {
+                row.mode = "failed".to_owned();
+                outcome.problems.push(format!("tunnel: {reason}"));
+                row.reason = reason;
+            }
+        }
+        outcome.attachments.push(row);
+    }
+
+    /// Removes the links of ports and uplinks that the topology no longer has here.
+    fn detach(&mut self, desired: &Desired, outcome: &mut Outcome) {
+        let ports: BTreeSet<u64> =
+            desired.ports.values().filter(|port| port.device.is_some()).map(|port| port.record.uid).collect();
+        let stale: Vec<LinkName> = self
+            .datapath
+            .attachments
+            .names()
+            .filter(|name| match name {
+                LinkName::Port(uid) => !ports.contains(uid),
+                LinkName::Uplink(device, UplinkHook::Xdp | UplinkHook::Tc) => !desired.node.uplinks.contains(device),
+                LinkName::Tunnel => false,
+            })
+            .cloned()
+            .collect();
+        for name in stale {
+            if let Err(error) = self.datapath.attachments.remove(&name) {
+                outcome.problems.push(chain(&error));
+            }
+        }
+    }
+}
+
+/// An error with its causes, in one line.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}

@@ -1,0 +1,66 @@
+//! From what is desired and what the machine is like to what the maps should hold.
+
+use crate::{
+    devices::Delivery,
+    machine::Machine,
+    maps::{Wanted, image::Shared},
+    underlay::{self, Described},
+};
+use std::collections::{BTreeMap, BTreeSet};
+use vpc_common::{node::Node, vtep::VtepId};
+use vpc_topology::compile::Desired;
+
+/// What the agent found out about a port's interface.
+#[derive(Clone, Debug)]
+pub struct PortDevice {
+    /// Its index.
+    pub ifindex: u32,
+    /// MTU of the guest's end.
+    pub mtu: u32,
+    /// How frames are delivered.
+    pub delivery: Delivery,
+}
+
+/// What the maps should hold, and the ways to other nodes for the operator.
+#[derive(Debug)]
+pub struct Rendered {
+    /// Content of the maps.
+    pub wanted: Wanted,
+    /// The other nodes, in the order of [`Desired::vteps`].
+    pub vteps: Vec<Described>,
+}
+
+/// Makes the content of the maps. `devices` are the interfaces that are there, by slot.
+pub fn render(desired: &Desired, shared: &Shared, devices: &BTreeMap<u16, PortDevice>, machine: &Machine) -> Rendered {
+    let mut wanted = Wanted {
+        node: Node {
+            vtep: desired.node.vtep,
+            flags: desired.node.flags,
+            id: desired.node.id.into(),
+            ..Node::default()
+        },
+        shared: shared.clone(),
+        ..Wanted::default()
+    };
+    for (slot, port) in &desired.ports {
+        let mut record = port.record;
+        if let Some(device) = devices.get(slot) {
+            record.ifindex = device.ifindex;
+            record.mtu = device.mtu;
+            record.flags |= device.delivery.flags;
+            wanted.devices.insert(*slot, device.ifindex);
+        }
+        wanted.ports.insert(*slot, record);
+        wanted.reach.insert(*slot, BTreeSet::clone(&port.reach));
+    }
+    let mut vteps = Vec::new();
+    let nowhere = crate::netlink::routes::Reach::default();
+    for vtep in &desired.vteps {
+        let reach = machine.reaches.get(&vtep.address).unwrap_or(&nowhere);
+        let described = underlay::describe(&wanted.node, vtep.address, reach, &machine.links, &machine.neighbours);
+        wanted.vteps.insert(vtep.id.into(), described.record);
+        wanted.vtep_ids.insert(vtep.address, VtepId { node: vtep.id.into() });
+        vteps.push(described);
+    }
+    Rendered { wanted, vteps }
+}

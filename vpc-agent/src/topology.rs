@@ -1,0 +1,45 @@
+//! Topology files: reading, checking, compiling for this node, and keeping the last good one.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+use vpc_topology::{Limits, Slots, Topology, compile::Desired};
+
+/// A topology that fits this node.
+#[derive(Clone, Debug)]
+pub struct Compiled {
+    /// The text that it was made from.
+    pub text: Arc<str>,
+    /// What this node needs.
+    pub desired: Arc<Desired>,
+}
+
+/// Reads a topology and compiles it for a node. The error is every problem, for people.
+pub fn compile(text: &str, name: &str, node: &str, slots: &Slots, limits: &Limits) -> Result<Compiled, String> {
+    let topology: Topology = vpc_topology::load_within(text, name, limits).map_err(|problems| problems.to_string())?;
+    let desired = vpc_topology::compile(&topology, node, slots, limits).map_err(|error| error.to_string())?;
+    Ok(Compiled { text: text.into(), desired: Arc::new(desired) })
+}
+
+/// Where the last good topology is kept, so that a restart with a bad file changes nothing.
+pub fn last_good_path(run_dir: &Path) -> PathBuf {
+    run_dir.join("topology.last-good.yaml")
+}
+
+/// Keeps a topology as the last good one.
+///
+/// # Errors
+/// Where it cannot be written.
+pub fn keep(run_dir: &Path, text: &str) -> io::Result<()> {
+    let path = last_good_path(run_dir);
+    let next = path.with_extension("next");
+    fs::write(&next, text)?;
+    fs::rename(next, path)
+}
+
+/// The last good topology; none where there never was one.
+pub fn kept(run_dir: &Path) -> Option<String> {
+    fs::read_to_string(last_good_path(run_dir)).ok()
+}

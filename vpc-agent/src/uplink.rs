@@ -1,0 +1,111 @@
+//! Uplinks: XDP in the driver where that loses nothing, TC ingress otherwise.
+
+use crate::{
+    attach::{AttachError, LinkName, UplinkHook},
+    control::report::Attachment,
+    datapath::Datapath,
+    machine::{Machine, Observer},
+    netlink::links::Link,
+    reconcile::{Outcome, chain},
+};
+use vpc_bpf::XdpFeatures;
+use vpc_topology::compile::{DesiredNode, ReceiveMode};
+
+/// Attaches the programs of all uplinks.
+pub fn attach(
+    node: &DesiredNode,
+    machine: &Machine,
+    datapath: &mut Datapath,
+    observer: &Observer,
+    outcome: &mut Outcome,
+) {
+    for device in &node.uplinks {
+        let mut row = Attachment {
+            role: "uplink".to_owned(),
+            name: device.clone(),
+            device: device.clone(),
+            mode: "absent".to_owned(),
+            reason: format!("there is no interface {device}"),
+            ..Attachment::default()
+        };
+        match machine.links.get(device) {
+            Some(link) => {
+                (row.ifindex, row.mtu) = (link.index, link.mtu);
+                let features = observer.features(link.index);
+                match one(link, node.receive_mode, features, datapath) {
+                    Ok(attached) => {
+                        row.mode = attached.mode.to_owned();
+                        row.reason = attached.reason;
+                        outcome.problems.extend(attached.problem.map(|text| format!("uplink {device}: {text}")));
+                    }
+                    Err(error) => {
+                        row.mode = "failed".to_owned();
+                        row.reason = failure(&error);
+                        outcome.problems.push(format!("uplink {device}: {}", row.reason));
+                    }
+                }
+            }
+            None => outcome.problems.push(format!("uplink {device}: {}", row.reason)),
+        }
+        outcome.attachments.push(row);
+    }
+}
+
+struct Attached {
+    mode: &'static str,
+    reason: String,
+    problem: Option<String>,
+}
+
+fn one(
+    link: &Link,
+    mode: ReceiveMode,
+    features: Option<XdpFeatures>,
+    datapath: &mut Datapath,
+) -> Result<Attached, AttachError> {
+    let driver = if link.kind.is_empty() { "its driver" } else { &link.kind };
+    let by_tc = |datapath: &mut Datapath, reason: String, problem| {
+        switch(datapath, link, UplinkHook::Tc)?;
+        Ok(Attached { mode: "tcx", reason, problem })
+    };
+    if mode == ReceiveMode::Tc {
+        return by_tc(datapath, "the topology says `receive_mode: tc`".to_owned(), None);
+    }
+    let lacks = match features {
+        Some(features) if !features.has(XdpFeatures::BASIC) => Some(format!("{driver} has no native XDP")),
+        Some(features) if link.mtu > 3_000 && !features.has(XdpFeatures::RX_SG) => {
+            Some(format!("{driver} has no XDP for frames of several buffers, which an MTU of {} has", link.mtu))
+        }
+        _ => None,
+    };
+    if let (Some(reason), ReceiveMode::Auto) = (&lacks, mode) {
+        return by_tc(datapath, reason.clone(), None);
+    }
+    match switch(datapath, link, UplinkHook::Xdp) {
+        Ok(()) => Ok(Attached { mode: "xdp", reason: format!("{driver} has native XDP"), problem: None }),
+        Err(error) if mode == ReceiveMode::Xdp => Err(error),
+        Err(error) if error.number() == Some(libc::EBUSY) => {
+            let foreign = failure(&error);
+            by_tc(datapath, foreign.clone(), Some(foreign))
+        }
+        Err(error) => by_tc(datapath, format!("native XDP was refused: {}", chain(&error)), None),
+    }
+}
+
+/// Attaches by one hook and gives up the other one after that.
+fn switch(datapath: &mut Datapath, link: &Link, hook: UplinkHook) -> Result<(), AttachError> {
+    let other = match hook {
+        UplinkHook::Xdp => UplinkHook::Tc,
+        UplinkHook::Tc => UplinkHook::Xdp,
+    };
+    datapath.attach(&LinkName::Uplink(link.name.clone(), hook), link.index)?;
+    datapath.attachments.remove(&LinkName::Uplink(link.name.clone(), other))
+}
+
+/// What an operator reads of it.
+fn failure(error: &AttachError) -> String {
+    match error.number() {
+        Some(libc::EBUSY) => "another XDP program is attached there; it is left in place".to_owned(),
+        _ => chain(error),
+    }
+}
