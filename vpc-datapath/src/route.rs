@@ -56,6 +56,7 @@ pub fn lookup<'t, F: Family, T: Tables>(
     let (address, role) = match route.kind {
         kind::LOCAL => (destination, Role::Destination),
         kind::PORT => (route.next_hop, Role::NextHop),
+        kind::UNREACHABLE => return Err(NoRoute::Unreachable(Trouble::NetUnreachable)),
         _ => return Err(NoRoute::Silent(DropReason::Blackhole)),
     };
     let endpoint =
