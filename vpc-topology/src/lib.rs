@@ -9,6 +9,7 @@ pub mod diagnostics;
 pub mod diff;
 mod document;
 mod limits;
+mod loader;
 pub mod model;
 pub mod schema;
 mod topology;
@@ -17,6 +18,7 @@ mod validate;
 pub use compile::{CompileError, Slots, compile};
 pub use diagnostics::Diagnostics;
 pub use limits::Limits;
+pub use loader::Loader;
 pub use topology::Topology;
 
 /// Reads and validates a topology against the default limits. `name` is the file's name, for messages.
@@ -32,10 +34,9 @@ pub fn load(text: &str, name: &str) -> Result<Topology, Diagnostics> {
 /// # Errors
 /// As [`load`].
 pub fn load_within(text: &str, name: &str, limits: &Limits) -> Result<Topology, Diagnostics> {
-    let result = if u32::try_from(text.len()).is_ok() {
-        topology::Topology::read(text, limits)
-    } else {
-        Err(vec![diagnostics::Problem::new(diagnostics::Span::default(), "the file is larger than 4 GiB")])
-    };
-    result.map_err(|problems| Diagnostics::new(name, text, problems))
+    if u32::try_from(text.len()).is_err() {
+        let problem = diagnostics::Problem::new(diagnostics::Span::default(), "the file is larger than 4 GiB");
+        return Err(Diagnostics::new(name, "", vec![problem]));
+    }
+    Topology::read(text, limits).map_err(|problems| Diagnostics::new(name, text, problems))
 }

@@ -3,7 +3,7 @@
 use crate::{
     Limits,
     diagnostics::Problem,
-    document::Reader,
+    document::{Broken, Reader},
     model::{File, Node, Port, RouteTable, Subnet, Vpc},
     validate,
 };
@@ -129,13 +129,30 @@ pub struct Topology {
 
 impl Topology {
     pub(crate) fn read(text: &str, limits: &Limits) -> Result<Self, Vec<Problem>> {
-        let (file, mut problems, broken) = Reader::new(text).document::<File>();
-        let Some(file) = file else { return Err(problems) };
-        let links = validate::validate(&file, &broken, limits, &mut problems);
+        let (file, problems, broken) = Reader::new(text).document::<File>();
+        match file {
+            Some(file) => Self::validated(file, problems, &broken, limits),
+            None => Err(problems),
+        }
+    }
+
+    /// A topology of records that were read, with the problems met on the way.
+    pub(crate) fn validated(
+        file: File,
+        mut problems: Vec<Problem>,
+        broken: &Broken,
+        limits: &Limits,
+    ) -> Result<Self, Vec<Problem>> {
+        let links = validate::validate(&file, broken, limits, &mut problems);
         match links {
             Some(links) if problems.is_empty() => Ok(Self { file, links }),
             _ => Err(problems),
         }
+    }
+
+    /// Gives the records back.
+    pub(crate) fn into_file(self) -> File {
+        self.file
     }
 
     /// The records as the file has them.

@@ -23,7 +23,11 @@ pub(super) fn sources(scope: &Scope<'_>, ports: &BTreeMap<u16, DesiredPort>) -> 
 
 /// The number of prefixes of all local ports.
 pub(super) fn count(scope: &Scope<'_>) -> usize {
-    let workloads = scope.subnets.values().flatten().map(|port| of_port(port.of(scope.file)).len());
+    let workloads = scope.subnets.values().flatten().map(|port| match port.of(scope.file) {
+        // Own addresses differ from each other: they need not be collected to be counted.
+        port if port.allowed_address_pairs.is_empty() => port.private_ips.len() + usize::from(has_link_local(port)),
+        port => of_port(port).len(),
+    });
     workloads.sum::<usize>() + routers(scope).map(|(_, prefixes)| prefixes.len()).sum::<usize>()
 }
 

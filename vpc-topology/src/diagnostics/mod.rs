@@ -17,6 +17,14 @@ pub struct Span {
     pub end: u32,
 }
 
+impl Span {
+    /// The span after text before it grew by so many bytes, or shrank.
+    pub(crate) fn shift(&mut self, by: i64) {
+        self.start = (i64::from(self.start) + by) as u32;
+        self.end = (i64::from(self.end) + by) as u32;
+    }
+}
+
 /// A value with its place in the file.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, PartialOrd, Ord, Hash)]
 pub struct Spanned<T> {

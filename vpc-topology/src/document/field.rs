@@ -16,6 +16,9 @@ pub(crate) trait Field: JsonSchema + Sized {
 
     /// The value where the field is absent.
     fn absent() -> Option<Self>;
+
+    /// Moves every span inside by so many bytes.
+    fn shift(&mut self, by: i64);
 }
 
 /// Holds a field while its record is read.
@@ -80,6 +83,10 @@ impl<T: Scalar + JsonSchema> Field for Spanned<T> {
     fn absent() -> Option<Self> {
         None
     }
+
+    fn shift(&mut self, by: i64) {
+        self.span.shift(by);
+    }
 }
 
 impl<T: Field> Field for Option<T> {
@@ -91,6 +98,10 @@ impl<T: Field> Field for Option<T> {
 
     fn absent() -> Option<Self> {
         Some(None)
+    }
+
+    fn shift(&mut self, by: i64) {
+        self.iter_mut().for_each(|value| value.shift(by));
     }
 }
 
@@ -108,6 +119,10 @@ impl<T: Field> Field for Vec<T> {
 
     fn absent() -> Option<Self> {
         Some(Self::new())
+    }
+
+    fn shift(&mut self, by: i64) {
+        self.iter_mut().for_each(|item| item.shift(by));
     }
 }
 
@@ -153,6 +168,10 @@ impl<T: Field> Field for AtLeastOne<T> {
 
     fn absent() -> Option<Self> {
         None
+    }
+
+    fn shift(&mut self, by: i64) {
+        self.0.shift(by);
     }
 }
 
@@ -203,6 +222,10 @@ impl<T: Field> Field for OneOrMore<T> {
 
     fn absent() -> Option<Self> {
         Some(Self(Vec::new()))
+    }
+
+    fn shift(&mut self, by: i64) {
+        self.0.shift(by);
     }
 }
 

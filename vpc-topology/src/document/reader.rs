@@ -24,7 +24,10 @@ pub(crate) struct Reader<'a> {
     problems: Vec<Problem>,
     syntax_error: bool,
     broken: Broken,
+    /// Behind the last byte.
     end: Span,
+    /// Where the last event that is written as anything ended.
+    read_to: u32,
 }
 
 impl<'a> Reader<'a> {
@@ -35,7 +38,16 @@ impl<'a> Reader<'a> {
         options.emit_unresolved_aliases = true;
         let end = Span { start: text.len() as u32, end: text.len() as u32 };
         let events = Parser::new_from_str_with_options(text, options);
-        Self { text, events, peeked: None, problems: Vec::new(), syntax_error: false, broken: Broken::default(), end }
+        Self {
+            text,
+            events,
+            peeked: None,
+            problems: Vec::new(),
+            syntax_error: false,
+            broken: Broken::default(),
+            end,
+            read_to: 0,
+        }
     }
 
     /// Reads the one document of the text.
@@ -93,7 +105,11 @@ impl<'a> Reader<'a> {
         match self.events.next() {
             Some(Ok((event, span))) => {
                 let bytes = span.byte_range().unwrap_or(0..0);
-                (event, Span { start: bytes.start as u32, end: bytes.end as u32 })
+                let span = Span { start: bytes.start as u32, end: bytes.end as u32 };
+                if span.start < span.end {
+                    self.read_to = span.end;
+                }
+                (event, span)
             }
             Some(Err(error)) => {
                 let at = error.marker().byte_offset().map_or(self.end.start, |at| at as u32);
@@ -218,8 +234,9 @@ impl<'a> Reader<'a> {
                         self.unknown_field::<R>(&mut mapping, key, span);
                     }
                 }
-                (end, span) => {
-                    mapping.span = Span { start: start.start, end: span.end };
+                (end, _) => {
+                    // A block mapping ends with its last value: what follows is not part of it.
+                    mapping.span = Span { start: start.start, end: self.read_to.max(start.end) };
                     mapping.complete = matches!(end, Event::MappingEnd) && !self.syntax_error;
                     return mapping;
                 }

@@ -62,6 +62,11 @@ macro_rules! record {
             fn absent() -> Option<Self> {
                 None
             }
+
+            fn shift(&mut self, by: i64) {
+                $( $crate::document::Field::shift(&mut self.$field, by); )+
+                self.span.shift(by);
+            }
         }
 
         impl schemars::JsonSchema for $Name {

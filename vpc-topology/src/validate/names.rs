@@ -1,13 +1,13 @@
 //! Names: unique within their kind, and found by those who refer to them.
 
-use super::Unique;
 use crate::{
-    diagnostics::{Problem, Spanned, nearest},
+    diagnostics::{Problem, Span, Spanned, nearest},
     document::{Broken, Record, article},
     model::{File, Name, Node, Peering, Port, RouteTable, Subnet, Vpc},
     topology::At,
 };
 use rustc_hash::FxHashMap;
+use std::collections::hash_map::Entry;
 
 /// The names of a file, by kind.
 pub(super) struct Names<'f> {
@@ -34,7 +34,8 @@ impl<'f> Names<'f> {
 
 /// The names of one kind.
 pub(super) struct Kind<'f, T> {
-    by_name: FxHashMap<&'f str, At<T>>,
+    /// Where each is, in its list and in the file.
+    by_name: FxHashMap<&'f str, (At<T>, Span)>,
     broken: &'f Broken,
     /// A name that is wrong in a thousand places is compared with all others once.
     hints: FxHashMap<&'f str, Option<&'f str>>,
@@ -46,18 +47,25 @@ impl<'f, T: Record> Kind<'f, T> {
         broken: &'f Broken,
         problems: &mut Vec<Problem>,
     ) -> Self {
-        let mut unique = Unique::with_capacity(names.len());
-        let mut by_name = FxHashMap::with_capacity_and_hasher(names.len(), rustc_hash::FxBuildHasher);
+        let mut by_name: FxHashMap<&str, (At<T>, Span)> =
+            FxHashMap::with_capacity_and_hasher(names.len(), rustc_hash::FxBuildHasher);
         for (index, name) in names.enumerate() {
-            unique.check(&*name.value, name.span, problems, || format!("two {}s are named `{}`", T::NOUN, name.value));
-            by_name.entry(&*name.value).or_insert(At::new(index));
+            match by_name.entry(&*name.value) {
+                Entry::Vacant(vacant) => {
+                    vacant.insert((At::new(index), name.span));
+                }
+                Entry::Occupied(first) => {
+                    let problem = Problem::new(name.span, format!("two {}s are named `{}`", T::NOUN, name.value));
+                    problems.push(problem.label("again here").also(first.get().1, "first here"));
+                }
+            }
         }
         Self { by_name, broken, hints: FxHashMap::default() }
     }
 
     /// The record of a name. A name that belongs to no record is reported.
     pub(super) fn resolve(&mut self, name: &'f Spanned<Name>, problems: &mut Vec<Problem>) -> Option<At<T>> {
-        if let Some(at) = self.by_name.get(&*name.value) {
+        if let Some((at, _)) = self.by_name.get(&*name.value) {
             return Some(*at);
         }
         if !self.broken.contains(T::NOUN, &name.value) {

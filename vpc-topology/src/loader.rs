@@ -1,0 +1,190 @@
+//! Loads one version of a file after the other, and reads of each only what changed.
+//!
+//! Reading takes four fifths of the time of loading. An edit of ports is read alone where the rest of the file cannot
+//! mean anything else because of it; everything is validated either way. What is loaded is the same, span by span, as
+//! if the file had been read whole.
+
+use crate::{
+    Diagnostics, Limits, Topology,
+    diagnostics::Span,
+    document::{Broken, Field, Reader},
+    load_within,
+    model::{File, Port},
+};
+use std::ops::Range;
+
+/// Loads successive versions of a file.
+#[derive(Debug, Default)]
+pub struct Loader {
+    /// The version loaded last, if it was valid, with its text.
+    last: Option<(String, Topology)>,
+}
+
+impl Loader {
+    /// A loader that has seen nothing yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Reads and validates a version of the file. `name` is the file's name, for messages.
+    ///
+    /// # Errors
+    /// Every problem of the file at once, as [`crate::load`] reports them.
+    pub fn load(&mut self, text: &str, name: &str, limits: &Limits) -> Result<&Topology, Diagnostics> {
+        let edited = self.last.take().and_then(|(old, topology)| {
+            let mut file = topology.into_file();
+            apply(&old, text, &mut file).then_some(file)
+        });
+        let topology = match edited {
+            Some(file) => Topology::validated(file, Vec::new(), &Broken::default(), limits)
+                .map_err(|problems| Diagnostics::new(name, text, problems))?,
+            None => load_within(text, name, limits)?,
+        };
+        Ok(&self.last.insert((text.to_owned(), topology)).1)
+    }
+}
+
+/// What stands before a part of the list of ports to make it a topology of its own.
+const HEADER: &str = "version: 1\nports:\n";
+
+/// Brings the records of an old text up to date. `false`: the new text must be read whole; the records are no longer
+/// to be used.
+fn apply(old: &str, new: &str, file: &mut File) -> bool {
+    let Some(edit) = edit(old, new, &file.ports) else { return false };
+    let part = &new[edit.new.clone()];
+    // What follows must stand on a line of its own.
+    if edit.old.end < old.len() && !part.ends_with('\n') {
+        return false;
+    }
+    // A lone carriage return would be a line break that `lines` does not know.
+    if u32::try_from(new.len()).is_err() || part.contains('\r') || !part.lines().all(is_part_of_list) {
+        return false;
+    }
+    let (read, problems, _) = Reader::new(&format!("{HEADER}{part}")).document::<File>();
+    let Some(mut read) = read.filter(|_| problems.is_empty()) else { return false };
+    read.shift(edit.new.start as i64 - HEADER.len() as i64);
+
+    let grown = new.len() as i64 - old.len() as i64;
+    if grown != 0 {
+        shift_behind(&mut file.nodes, edit.old.end, grown, |node| node.span);
+        shift_behind(&mut file.vpcs, edit.old.end, grown, |vpc| vpc.span);
+        shift_behind(&mut file.subnets, edit.old.end, grown, |subnet| subnet.span);
+        shift_behind(&mut file.route_tables, edit.old.end, grown, |table| table.span);
+        shift_behind(&mut file.peerings, edit.old.end, grown, |peering| peering.span);
+        shift_behind(&mut file.ports, edit.old.end, grown, |port| port.span);
+        if file.version.span.start as usize >= edit.old.end {
+            file.version.shift(grown);
+        }
+    }
+    file.span.end = if edit.old.end == old.len() { read.span.end } else { (i64::from(file.span.end) + grown) as u32 };
+    file.ports.splice(edit.ports, read.ports);
+    true
+}
+
+fn shift_behind<T: Field>(records: &mut [T], at: usize, by: i64, span: impl Fn(&T) -> Span) {
+    records.iter_mut().filter(|record| span(record).start as usize >= at).for_each(|record| record.shift(by));
+}
+
+/// Which ports an edit touches: whole items of the list, each from the start of its line.
+struct Edit {
+    ports: Range<usize>,
+    old: Range<usize>,
+    new: Range<usize>,
+}
+
+/// The items around what differs. `None`: more than items of a block list of ports differs.
+fn edit(old: &str, new: &str, ports: &[Port]) -> Option<Edit> {
+    let prefix = common_prefix(old.as_bytes(), new.as_bytes());
+    let suffix = common_suffix(&old.as_bytes()[prefix..], &new.as_bytes()[prefix..]);
+    let (old_end, new_end) = (old.len() - suffix, new.len() - suffix);
+
+    // The first item is the one in whose line or behind which the edit starts; the line must still start it.
+    let first = ports.partition_point(|port| (port.span.start as usize) < prefix).checked_sub(1)?;
+    let start = item_start(old, &ports[first])?;
+    if start >= prefix || prefix < ports[first].span.start as usize {
+        return None;
+    }
+    // The first item that the edit leaves alone, line start and all, ends it; without one, the file does.
+    let mut after = ports.partition_point(|port| (port.span.start as usize) < old_end);
+    while after < ports.len() && item_start(old, &ports[after])? < old_end {
+        after += 1;
+    }
+    let end = match ports.get(after) {
+        Some(port) => item_start(old, port)?,
+        None => old.len(),
+    };
+    let new_end = end - old_end + new_end;
+    Some(Edit { ports: first..after, old: start..end, new: start..new_end })
+}
+
+/// Where the line of an item starts, if the item is the first thing on it: `  - {…}` or `  - name: …`.
+fn item_start(text: &str, port: &Port) -> Option<usize> {
+    let at = port.span.start as usize;
+    let start = text[..at].rfind('\n').map_or(0, |newline| newline + 1);
+    let indicator = text[start..at].trim_start_matches(' ').strip_prefix('-')?;
+    (!indicator.is_empty() && indicator.bytes().all(|byte| byte == b' ')).then_some(start)
+}
+
+/// Whether a line cannot end the list: no key of the topology, no end of a document.
+fn is_part_of_list(line: &str) -> bool {
+    line.is_empty() || line.starts_with([' ', '#']) || line.starts_with("- ")
+}
+
+/// Compares in blocks first: byte by byte a large file takes ten times as long.
+const BLOCK: usize = 4_096;
+
+fn common_prefix(a: &[u8], b: &[u8]) -> usize {
+    let blocks = a.chunks_exact(BLOCK).zip(b.chunks_exact(BLOCK)).take_while(|(a, b)| a == b).count() * BLOCK;
+    blocks + a[blocks..].iter().zip(&b[blocks..]).take_while(|(a, b)| a == b).count()
+}
+
+fn common_suffix(a: &[u8], b: &[u8]) -> usize {
+    let blocks = a.rchunks_exact(BLOCK).zip(b.rchunks_exact(BLOCK)).take_while(|(a, b)| a == b).count() * BLOCK;
+    let rest = a[..a.len() - blocks].iter().rev().zip(b[..b.len() - blocks].iter().rev());
+    blocks + rest.take_while(|(a, b)| a == b).count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FLOW: &str = include_str!("../../examples/peering.yaml");
+    const BLOCK_STYLE: &str = include_str!("../../examples/appliance.yaml");
+
+    /// Whether a replacement is read alone. Either way the outcome is that of reading all.
+    fn alone(base: &str, from: &str, to: &str) -> bool {
+        assert!(base.contains(from));
+        let edited = base.replacen(from, to, 1);
+        let mut file = crate::load(base, "").unwrap().into_file();
+        let alone = apply(base, &edited, &mut file);
+        let whole = Reader::new(&edited).document::<File>().0;
+        assert!(!alone || whole.is_some_and(|whole| whole == file), "spans and all");
+        alone
+    }
+
+    #[test]
+    fn edits_of_ports_are_read_alone() {
+        assert!(alone(FLOW, "subnet: prod-a, node: hv1", "subnet: prod-a, node: hv2"));
+        assert!(alone(FLOW, "name: tool-1", "name: tool-one"));
+        assert!(alone(FLOW, "name: app-1", "name: app-one"));
+        assert!(alone(FLOW, "  - {name: tool-1", "  # new\n\n  - {name: tool-1"));
+        assert!(alone(BLOCK_STYLE, "[10.0.1.20]", "[10.0.1.20, 10.0.1.21]"));
+        let more = "10.0.1.10]}\n  - {name: new, subnet: test-a, node: hv2, device: tap-new, mac: \"02:00:00:01:00:0b\", private_ips: [10.0.1.11]}\n";
+        let last = "private_ips: [10.0.1.10]}\n";
+        let (before, _) = FLOW.rsplit_once(last).unwrap();
+        let mut file = crate::load(FLOW, "").unwrap().into_file();
+        let edited = format!("{before}private_ips: [{more}");
+        assert!(apply(FLOW, &edited, &mut file), "a port behind the last one");
+        assert_eq!(file.ports.len(), 4);
+    }
+
+    #[test]
+    fn other_edits_are_not() {
+        assert!(!alone(FLOW, "vni: 5001", "vni: 5009"));
+        assert!(!alone(FLOW, "ports:\n", "ports: # all of them\n"));
+        assert!(!alone(FLOW, "  - {name: app-1", "    - {name: app-1"));
+        assert!(!alone(FLOW, "private_ips: [10.1.1.10]}", "private_ips: [10.1.1.10]"));
+        assert!(!alone(FLOW, "private_ips: [10.1.1.10]}", "private_ips: [10.1.1.10]}\nnodes: []"));
+        assert!(!alone(FLOW, "private_ips: [10.1.1.10]}", "private_ips: [10.1.1.10]}\r# "));
+    }
+}
