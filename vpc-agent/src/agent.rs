@@ -21,7 +21,6 @@ use crate::{
 use anyhow::Context;
 use std::{
     collections::BTreeSet,
-    path::Path,
     time::{Duration, Instant},
 };
 use tokio::{
@@ -87,6 +86,8 @@ pub async fn run(arguments: Run) -> anyhow::Result<()> {
             }
             Some(call) = calls.recv() => {
                 if agent.answer(call) {
+                    // The answer goes out first.
+                    tokio::time::sleep(BURST).await;
                     break;
                 }
                 continue;
@@ -361,35 +362,4 @@ pub(crate) fn to_answer<T: serde::Serialize>(result: Result<T, String>) -> Answe
         Ok(value) => Answer::Ok(value),
         Err(error) => Answer::Error(error),
     }
-}
-
-/// Removes everything that agents made on this node: links, maps, the tunnel device. No agent may be running.
-///
-/// # Errors
-/// Where one is running, or something cannot be removed.
-pub async fn uninstall(run_dir: &Path, bpffs: &Path) -> anyhow::Result<Vec<String>> {
-    let mut removed = Vec::new();
-    let _lock = if run_dir.exists() { Some(lock::take(run_dir)?) } else { None };
-    let directory = bpffs::directory(bpffs);
-    if directory.exists() {
-        // Links go first: a program whose maps are gone would still run.
-        for part in [bpffs::links(bpffs), directory.clone()] {
-            if part.exists() {
-                removed.push(part.display().to_string());
-                std::fs::remove_dir_all(&part).with_context(|| format!("remove {}", part.display()))?;
-            }
-        }
-    }
-    let (connection, handle, _) = rtnetlink::new_connection().context("open a netlink socket")?;
-    tokio::spawn(connection);
-    let links = crate::netlink::links::all(&handle).await?;
-    if let Some(link) = links.get(crate::netlink::tunnel::NAME) {
-        crate::netlink::links::remove(&handle, link).await?;
-        removed.push(format!("interface {}", link.name));
-    }
-    if run_dir.exists() {
-        std::fs::remove_dir_all(run_dir).with_context(|| format!("remove {}", run_dir.display()))?;
-        removed.push(run_dir.display().to_string());
-    }
-    Ok(removed)
 }

@@ -21,6 +21,9 @@ pub enum Command {
     #[command(after_help = "Examples:\n  vpc-agent run --node hv1 --topology /etc/vpc/topology.yaml\n  \
                             vpc-agent run --node hv1 --topology topology.yaml --sessions 262144 --log-format json")]
     Run(Run),
+    /// Write man pages or completions.
+    #[command(hide = true)]
+    Generate(crate::generate::Generate),
 }
 
 /// Arguments of `run`.

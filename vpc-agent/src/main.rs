@@ -1,14 +1,22 @@
 //! The agent's program: arguments, log, run.
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 use std::{io::IsTerminal, process::ExitCode};
 use tracing_subscriber::EnvFilter;
 use vpc_agent::args::{Arguments, Command, LogFormat, Run};
 
 fn main() -> ExitCode {
-    let Arguments { command: Command::Run(arguments) } = Arguments::parse();
-    log(arguments.log_format);
-    match run(arguments) {
+    let result = match Arguments::parse().command {
+        Command::Run(arguments) => {
+            log(arguments.log_format);
+            run(arguments)
+        }
+        Command::Generate(arguments) => {
+            log(LogFormat::Text);
+            arguments.run(Arguments::command()).map_err(Into::into)
+        }
+    };
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error:#}");

@@ -104,7 +104,9 @@ fn endpoints(desired: &Desired, names: &Names<'_>) -> Vec<Vec<Value>> {
             json!(kind),
         ]
     };
-    desired.endpoints.iter().map(row).collect()
+    let mut sorted: Vec<_> = desired.endpoints.iter().collect();
+    sorted.sort_by_key(|(key, _)| (key.vpc, IpAddr::from(key.address)));
+    sorted.into_iter().map(row).collect()
 }
 
 fn routes(desired: &Desired, names: &Names<'_>) -> Vec<Vec<Value>> {

@@ -57,7 +57,8 @@ async fn create(handle: &Handle) -> Result<(), NetlinkError> {
     handle.link().add(message).execute().await.map_err(NetlinkError::new("make", NAME))
 }
 
-fn is_ours(link: &Link) -> bool {
+/// Whether it is what [`ensure`] makes.
+pub fn is_ours(link: &Link) -> bool {
     link.kind == "vxlan"
         && link.vxlan.contains(&InfoVxlan::CollectMetadata(true))
         && link.vxlan.contains(&InfoVxlan::Port(VXLAN_PORT))

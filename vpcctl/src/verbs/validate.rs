@@ -1,9 +1,9 @@
 //! `vpcctl validate`.
 
+use super::read;
 use crate::output;
-use anyhow::Context;
 use clap::Args;
-use std::{fs, io::Read, path::PathBuf, process::ExitCode};
+use std::{path::PathBuf, process::ExitCode};
 use vpc_topology::{Topology, load};
 
 const EXAMPLES: &str = "\
@@ -42,16 +42,6 @@ impl Arguments {
         }
         Ok(code)
     }
-}
-
-fn read(file: &PathBuf) -> anyhow::Result<(String, String)> {
-    if file.as_os_str() == "-" {
-        let mut text = String::new();
-        std::io::stdin().read_to_string(&mut text).context("cannot read standard input")?;
-        return Ok(("<stdin>".into(), text));
-    }
-    let text = fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
-    Ok((file.display().to_string(), text))
 }
 
 fn summary(topology: &Topology) -> String {

@@ -1,0 +1,104 @@
+//! Removes everything that agents made on a node.
+
+use crate::{
+    bpffs,
+    control::{
+        Request,
+        client::{self, ClientError},
+    },
+    lock::{self, Lock, LockError},
+    netlink::{NetlinkError, links, tunnel},
+};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    thread,
+    time::{Duration, Instant},
+};
+use thiserror::Error;
+
+/// How long a running agent may take to end.
+const END_LIMIT: Duration = Duration::from_secs(5);
+
+/// Something could not be removed.
+#[derive(Debug, Error)]
+pub enum UninstallError {
+    /// A running agent refused to end.
+    #[error(transparent)]
+    Agent(#[from] ClientError),
+    /// It did not end in time, or the lock cannot be had.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// A directory.
+    #[error("remove {}", path.display())]
+    Directory {
+        /// The directory.
+        path: PathBuf,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+    /// No netlink socket or runtime.
+    #[error("open a netlink socket")]
+    Socket(#[source] io::Error),
+    /// The tunnel device.
+    #[error(transparent)]
+    Netlink(#[from] NetlinkError),
+}
+
+/// Ends the agent if one runs, then removes links, maps, the tunnel device and the run directory. Returns what was
+/// removed.
+///
+/// # Errors
+/// Where something cannot be removed; what was removed before stays so.
+pub fn uninstall(run_dir: &Path, bpffs: &Path) -> Result<Vec<String>, UninstallError> {
+    match client::ask::<()>(run_dir, Request::Stop) {
+        // Nobody listens, or it ended before it answered.
+        Ok(()) | Err(ClientError::Connect { .. } | ClientError::Exchange(_) | ClientError::Answer(_)) => {}
+        Err(error) => return Err(error.into()),
+    }
+    let _lock = if run_dir.exists() { Some(wait_for_lock(run_dir)?) } else { None };
+    let mut removed = Vec::new();
+    // Links go first: a program whose maps are gone would still run.
+    for directory in [bpffs::links(bpffs), bpffs::directory(bpffs)] {
+        remove_directory(&directory, &mut removed)?;
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(UninstallError::Socket)?;
+    removed.extend(runtime.block_on(remove_tunnel())?);
+    remove_directory(run_dir, &mut removed)?;
+    Ok(removed)
+}
+
+fn wait_for_lock(run_dir: &Path) -> Result<Lock, LockError> {
+    let start = Instant::now();
+    loop {
+        match lock::take(run_dir) {
+            Err(LockError::Held { .. }) if start.elapsed() < END_LIMIT => thread::sleep(Duration::from_millis(20)),
+            result => return result,
+        }
+    }
+}
+
+fn remove_directory(path: &Path, removed: &mut Vec<String>) -> Result<(), UninstallError> {
+    match fs::remove_dir_all(path) {
+        Ok(()) => {
+            removed.push(path.display().to_string());
+            Ok(())
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(source) => Err(UninstallError::Directory { path: path.to_owned(), source }),
+    }
+}
+
+async fn remove_tunnel() -> Result<Option<String>, UninstallError> {
+    let (connection, handle, _) = rtnetlink::new_connection().map_err(UninstallError::Socket)?;
+    tokio::spawn(connection);
+    let links = links::all(&handle).await?;
+    match links.get(tunnel::NAME) {
+        Some(link) if tunnel::is_ours(link) => {
+            links::remove(&handle, link).await?;
+            Ok(Some(format!("interface {}", link.name)))
+        }
+        _ => Ok(None),
+    }
+}

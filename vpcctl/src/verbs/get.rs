@@ -1,0 +1,75 @@
+//! `vpcctl get`.
+
+use crate::output::{self, table};
+use clap::{Args, ValueEnum};
+use serde_json::{Map, Value};
+use std::process::ExitCode;
+use vpc_agent::control::{self, Request, client::ask, report::Listing};
+
+const EXAMPLES: &str = "\
+Examples:
+  vpcctl get ports                              local ports, with slots and addresses
+  vpcctl get endpoints -o json                  every endpoint that this node knows";
+
+/// Arguments of `vpcctl get`.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Arguments {
+    /// What to list
+    kind: Kind,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Kind {
+    /// Local ports
+    Ports,
+    /// Endpoints that this node knows
+    Endpoints,
+    /// Routes of the tables that local ports use
+    Routes,
+    /// The other nodes
+    Vteps,
+    /// Subnets of the VPCs that this node takes part in
+    Subnets,
+}
+
+impl From<Kind> for control::Kind {
+    fn from(kind: Kind) -> Self {
+        match kind {
+            Kind::Ports => Self::Ports,
+            Kind::Endpoints => Self::Endpoints,
+            Kind::Routes => Self::Routes,
+            Kind::Vteps => Self::Vteps,
+            Kind::Subnets => Self::Subnets,
+        }
+    }
+}
+
+impl Arguments {
+    pub(super) fn run(&self, output: &output::Options) -> anyhow::Result<ExitCode> {
+        let listing: Listing = ask(&output.run_dir, Request::Get(self.kind.into()))?;
+        output.show(&objects(&listing), |_| people(&listing))?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn objects(listing: &Listing) -> Vec<Map<String, Value>> {
+    let object = |row: &Vec<Value>| listing.columns.iter().cloned().zip(row.iter().cloned()).collect();
+    listing.rows.iter().map(object).collect()
+}
+
+fn people(listing: &Listing) -> String {
+    let headings: Vec<String> = listing.columns.iter().map(|column| column.replace('_', " ")).collect();
+    let headings: Vec<&str> = headings.iter().map(String::as_str).collect();
+    table(&headings, listing.rows.iter().map(|row| row.iter().map(cell).collect::<Vec<_>>()))
+}
+
+fn cell(value: &Value) -> String {
+    match value {
+        Value::Null => "-".to_owned(),
+        Value::String(text) if text.is_empty() => "-".to_owned(),
+        Value::String(text) => text.clone(),
+        Value::Array(values) => values.iter().map(cell).collect::<Vec<_>>().join(", "),
+        other => other.to_string(),
+    }
+}
