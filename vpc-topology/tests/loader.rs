@@ -1,5 +1,4 @@
 //! A loader's outcome is that of reading the whole file, whatever the edits were.
-#![expect(clippy::unwrap_used, reason = "a test")]
 
 use proptest::{collection::vec, prelude::*, sample::select};
 use vpc_topology::{Limits, Loader, load};

@@ -3,7 +3,7 @@
 
 use proptest::{collection::vec, prelude::*};
 use std::{collections::BTreeMap, fmt::Write as _};
-use vpc_topology::{Limits, Slots, compile, compile::Desired, diagnostics::Style, diff::Plan, load};
+use vpc_topology::{Limits, Slots, compile, compile::Desired, diagnostics::Style, diff::Plan, load, load_within};
 
 /// One port: its number, which gives it name, MAC and host address; the subnet; the node.
 #[derive(Clone, Copy, Debug)]
@@ -129,6 +129,24 @@ proptest! {
         for (_, endpoint) in state.endpoints.iter().filter(|(_, endpoint)| endpoint.flags == 0) {
             prop_assert!(endpoint.node == 1 || state.vteps.iter().any(|vtep| vtep.id == endpoint.node));
         }
+    }
+
+    /// A topology that validation lets pass compiles within the same limits.
+    #[test]
+    fn what_is_valid_fits(ports in ports(), size in 1..40_u32) {
+        let limits = Limits {
+            local_ports: size,
+            endpoints: size * 2,
+            routes: size / 8,
+            sources: size,
+            flood_members: size / 2,
+            flood_fanout: size / 4,
+            ..Limits::default()
+        };
+        let fits = ["hv1", "hv2"].iter().all(|node| {
+            compile(&load(&text(&ports), "").unwrap(), node, &Slots::new(), &limits).is_ok()
+        });
+        prop_assert_eq!(load_within(&text(&ports), "test.yaml", &limits).is_ok(), fits);
     }
 
     #[test]

@@ -20,6 +20,7 @@ pub use ids::port_uid;
 pub(crate) use ids::subnet_ids;
 pub(crate) use scope::Scope;
 pub use sizes::Excess;
+pub(crate) use sizes::upper_bounds;
 
 use crate::{Limits, Topology, diagnostics::nearest, topology::At};
 use thiserror::Error;

@@ -1,7 +1,7 @@
 //! How much of each map a node needs.
 
 use super::{Scope, flood, routes, sources};
-use crate::Limits;
+use crate::{Limits, model::File, topology::Links};
 use std::fmt;
 
 /// What a node needs of its maps.
@@ -14,6 +14,35 @@ pub(crate) struct Sizes {
     sources: usize,
     flood_members: usize,
     flood_fanout: usize,
+}
+
+/// For each node a bound that its sizes do not exceed, from one pass over the file. What is not too large by its bound
+/// needs no exact count, which costs the more the more VPCs a node takes part in.
+pub(crate) fn upper_bounds(file: &File, links: &Links) -> Vec<Sizes> {
+    let sum = |counts: &mut dyn Iterator<Item = usize>| counts.sum::<usize>();
+    let plain = || links.subnets.iter().zip(&file.subnets).filter(|(links, _)| links.on_plain_vtep);
+    let blocks = sum(&mut file.vpcs.iter().map(|vpc| vpc.cidr_blocks.len()));
+    let every_block = file.vpcs.iter().map(|vpc| vpc.cidr_blocks.len()).max().unwrap_or_default();
+    // A table is used in its own VPC only; one more for the guard of each.
+    let tables = sum(&mut file.route_tables.iter().map(|table| table.routes.len() + every_block + 1));
+    let fabric = Sizes {
+        local_ports: plain().count(),
+        endpoints: sum(&mut links.vpcs.iter().map(|vpc| vpc.endpoints)),
+        macs: file.ports.len(),
+        routes: blocks + tables,
+        sources: sum(&mut plain().map(|(_, subnet)| subnet.cidr_blocks.len())),
+        flood_members: 0,
+        flood_fanout: links.subnets.iter().map(|subnet| subnet.nodes.len()).max().unwrap_or_default(),
+    };
+    let mut bounds = vec![fabric; file.nodes.len()];
+    for (port, port_links) in file.ports.iter().zip(&links.ports) {
+        let bound = &mut bounds[port_links.node.index()];
+        bound.local_ports += 1;
+        bound.sources += port.private_ips.len() + port.allowed_address_pairs.len() + 1;
+        bound.flood_members += port_links.subnet.links(links).nodes.len() + 1;
+        bound.flood_fanout += 1;
+    }
+    bounds
 }
 
 /// A map that is too small.

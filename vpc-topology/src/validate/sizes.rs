@@ -2,7 +2,7 @@
 
 use crate::{
     Limits,
-    compile::{Excess, Scope},
+    compile::{Excess, Scope, upper_bounds},
     diagnostics::Problem,
     model::File,
     topology::{At, Links},
@@ -13,14 +13,14 @@ pub(super) fn check(file: &File, links: &Links, limits: &Limits, problems: &mut 
         let message = Excess { what: "VPCs", needed: file.vpcs.len(), limit: limits.vpcs }.to_string();
         problems.push(Problem::new(over.name.span, format!("the topology has {message}")).label("one too many"));
     }
-    for (index, node) in file.nodes.iter().enumerate() {
+    for ((index, node), bound) in file.nodes.iter().enumerate().zip(upper_bounds(file, links)) {
         let id = u32::from(node.id.value.0);
         if id >= limits.vteps {
             let excess = Excess { what: "VTEPs", needed: id as usize + 1, limit: limits.vteps };
             let message = format!("the id {id} of node `{}` needs {excess}", node.name.value);
             problems.push(Problem::new(node.id.span, message).label("too large for the map"));
         }
-        if !node.runs_agent() {
+        if !node.runs_agent() || bound.excesses(limits).next().is_none() {
             continue;
         }
         for excess in Scope::new(file, links, At::new(index)).sizes().excesses(limits) {
