@@ -1,5 +1,6 @@
 //! The verbs of this repository: `cargo xtask <verb>`. One file per verb.
 
+mod bench;
 mod budget;
 mod build;
 mod completions;
@@ -37,6 +38,8 @@ enum Verb {
     Build(build::Arguments),
     /// Run the main job in network namespaces and show that it works
     Demo(demo::Arguments),
+    /// Measure the datapath and the control plane, beside the kernel doing the same
+    Bench(bench::Arguments),
     /// Run every check: format, lints, unit tests, packet cases, network scenarios
     Test(test::Arguments),
     /// Compare what the kernel programs use of the verifier's limits with what is recorded
@@ -64,6 +67,7 @@ fn run(verb: Verb) -> Result<()> {
         Verb::Setup(arguments) => setup::run_verb(&arguments),
         Verb::Build(arguments) => build::run_verb(&arguments),
         Verb::Demo(arguments) => demo::run_verb(&arguments),
+        Verb::Bench(arguments) => bench::run_verb(&arguments),
         Verb::Test(arguments) => test::run_verb(&arguments),
         Verb::Budget(arguments) => budget::run_verb(&arguments),
         Verb::Tidy => tidy::run_verb(),

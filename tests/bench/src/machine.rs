@@ -1,0 +1,40 @@
+//! The machine that the figures are of, and the CPU that they are taken on.
+
+use anyhow::{Context, Result};
+use nix::{
+    sched::{CpuSet, sched_setaffinity},
+    unistd::Pid,
+};
+use std::fs;
+
+/// One line: CPU, number of CPUs, kernel.
+pub fn describe() -> String {
+    let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = cpuinfo
+        .lines()
+        .find(|line| line.starts_with("model name"))
+        .and_then(|line| line.split_once(':'))
+        .map_or("unknown CPU", |(_, model)| model.trim());
+    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+    format!("{model}, {cpus} CPUs, Linux {}", vpc_bpf::kernel_release())
+}
+
+/// Keeps the calling thread, and what it starts, on one CPU: the last, since interrupts prefer the first.
+///
+/// # Errors
+/// The kernel refuses.
+pub fn pin_to_last_cpu() -> Result<usize> {
+    let cpu = std::thread::available_parallelism().map_or(0, |count| count.get() - 1);
+    pin_to(cpu)?;
+    Ok(cpu)
+}
+
+/// Keeps the calling thread, and what it starts, on a CPU.
+///
+/// # Errors
+/// The kernel refuses.
+pub fn pin_to(cpu: usize) -> Result<()> {
+    let mut set = CpuSet::new();
+    set.set(cpu).context("CPU number")?;
+    sched_setaffinity(Pid::from_raw(0), &set).with_context(|| format!("pin to CPU {cpu}"))
+}

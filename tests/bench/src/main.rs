@@ -1,0 +1,74 @@
+//! Measures the datapath. Run by `cargo xtask bench`, which builds everything first; `BENCHMARKS.md` says how to read
+//! what it prints.
+
+#[allow(dead_code, reason = "some of it only the kernel programs use")]
+#[path = "../../bench-ebpf/src/abi.rs"]
+mod abi;
+mod flows;
+mod machine;
+mod node_tables;
+mod noise;
+mod pipelines;
+mod programs;
+mod report;
+mod samples;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use report::Report;
+use std::{path::PathBuf, process::ExitCode};
+
+#[derive(Parser)]
+#[command(name = "vpc-bench", about = "Measure the datapath")]
+struct Arguments {
+    #[command(subcommand)]
+    what: Option<What>,
+    /// Fewer and shorter samples: for a first look
+    #[arg(long, global = true)]
+    quick: bool,
+    /// Also write all samples to this file
+    #[arg(long, global = true, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Print each figure beside the one of an earlier run
+    #[arg(long, global = true, value_name = "OLD.json")]
+    compare: Option<PathBuf>,
+}
+
+#[derive(Subcommand)]
+enum What {
+    /// ns per packet of the kernel programs
+    Pipelines,
+}
+
+/// How much is measured.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Effort {
+    /// Few samples.
+    Quick,
+    /// Enough to publish.
+    Full,
+}
+
+fn main() -> ExitCode {
+    match run(&Arguments::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> Result<()> {
+    let effort = if arguments.quick { Effort::Quick } else { Effort::Full };
+    let earlier = arguments.compare.as_deref().map(Report::read).transpose()?;
+    let mut report = Report::new(machine::describe());
+    match arguments.what {
+        None | Some(What::Pipelines) => pipelines::run(effort, &mut report)?,
+    }
+    report.print(earlier.as_ref());
+    if let Some(path) = &arguments.json {
+        report.write(path)?;
+    }
+    Ok(())
+}

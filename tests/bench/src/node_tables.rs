@@ -1,0 +1,177 @@
+//! The product's maps as an agent would fill them on a node with one guest, so that its programs can run without one.
+
+use crate::abi::NOWHERE;
+use anyhow::{Context, Result, anyhow};
+use std::fmt::Write as _;
+use vpc_bpf::{Loaded, Loader, Sizes};
+use vpc_common::{
+    Be16, Ip, Mac, Vni,
+    counters::Counters,
+    limits::{OVERHEAD_V4, VXLAN_PORT},
+    locate::{LocateBucket, LocateEntry, LocateKey},
+    maps,
+    node::Node,
+    port::{Port, flags},
+    vtep::{NextHop, Vtep, VtepId},
+    wire::{Ipv4, OuterV4, Udp, Vxlan, protocol},
+};
+use vpc_topology::{
+    Limits, Slots, compile,
+    compile::{Desired, DesiredPort},
+    load,
+};
+
+/// Peers of the guest, on another node.
+pub const PEERS: u8 = 250;
+const NODE: &str = "hv1";
+const MTU: u32 = 1_500;
+
+/// The product's programs on a node with one guest, whose peers are all on another node in another subnet.
+pub struct TestNode {
+    /// Programs and maps.
+    pub loaded: Loaded,
+    /// The guest's slot.
+    pub slot: u16,
+    /// The guest's MAC.
+    pub mac: Mac,
+    /// The guest's network.
+    pub vni: Vni,
+    /// This node's VTEP.
+    pub vtep: Ip,
+    /// The other node's VTEP.
+    pub remote_vtep: Ip,
+}
+
+/// The guest's addresses.
+pub const LOCAL: [&str; 2] = ["10.0.1.10", "fd00:1:0:1::10"];
+
+/// Address of a peer, by number from 1 to [`PEERS`]: IPv4, then IPv6.
+pub fn peer(number: u8) -> [String; 2] {
+    [format!("10.0.2.{}", u16::from(number) + 1), format!("fd00:1:0:2::{:x}", u16::from(number) + 0x100)]
+}
+
+impl TestNode {
+    /// Loads the programs and fills their maps. The guest is behind interface `ifindex`; what goes to the other node is
+    /// sent to an interface that does not exist.
+    ///
+    /// # Errors
+    /// The kernel refuses something.
+    pub fn new(ifindex: u32) -> Result<Self> {
+        let topology = load(&topology()?, "bench.yaml").map_err(|problems| anyhow!("{problems}"))?;
+        let desired = compile(&topology, NODE, &Slots::new(), &Limits::default())?;
+        let (slot, port) = guest(&desired)?;
+        let loaded = Loader::new(Sizes::default()).load()?;
+        let remote = desired.vteps.first().context("a second node")?;
+        let record =
+            Port { epoch: 1, ifindex, mtu: MTU, flags: port.record.flags | flags::XDP_DELIVERY, ..port.record };
+        loaded.table::<u32, Port>(maps::PORTS)?.set(&u32::from(slot), &record)?;
+        loaded.table::<u32, [u32; 2]>(maps::PORT_DEVICES)?.set(&u32::from(slot), &[ifindex, 0])?;
+        let node = Node {
+            vtep: desired.node.vtep,
+            flags: desired.node.flags,
+            id: u32::from(desired.node.id),
+            ..Node::default()
+        };
+        loaded.table::<u32, Node>(maps::NODE)?.set(&0, &node)?;
+        loaded.table(maps::ENDPOINTS)?.set_all(&desired.endpoints)?;
+        loaded.table(maps::MACS)?.set_all(&desired.macs)?;
+        loaded.table(maps::ROUTES)?.set_all(&desired.routes)?;
+        loaded.table(maps::SOURCES)?.set_all(&desired.sources)?;
+        loaded.table(maps::FLOOD)?.set_all(&desired.flood)?;
+        loaded.table(maps::VTEP_IDS)?.set(&remote.address, &VtepId { node: u32::from(remote.id) })?;
+        let vtep = vtep(desired.node.vtep, remote.address);
+        loaded.table::<u32, Vtep>(maps::VTEPS)?.set(&u32::from(remote.id), &vtep)?;
+        for key in [LocateKey::interface(ifindex), LocateKey::endpoint(record.l2_vni, record.mac)] {
+            locate(&loaded, key, slot)?;
+        }
+        let (mac, vni, own) = (record.mac, record.l2_vni, desired.node.vtep);
+        Ok(Self { loaded, slot, mac, vni, vtep: own, remote_vtep: remote.address })
+    }
+
+    /// The guest's counters, over all CPUs.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn counters(&self) -> Result<Counters> {
+        let per_cpu = self.loaded.per_cpu::<Counters>(maps::COUNTERS)?.get(u32::from(self.slot))?;
+        Ok(per_cpu.iter().fold(Counters::default(), |mut sum, one| {
+            sum.egress.forwarded += one.egress.forwarded;
+            sum.egress.dropped += one.egress.dropped;
+            sum.ingress.forwarded += one.ingress.forwarded;
+            sum.ingress.dropped += one.ingress.dropped;
+            sum
+        }))
+    }
+}
+
+fn guest(desired: &Desired) -> Result<(u16, &DesiredPort)> {
+    desired.ports.iter().find(|(_, port)| port.name == "guest").map(|(slot, port)| (*slot, port)).context("the guest")
+}
+
+fn topology() -> Result<String> {
+    let mut text = String::from(
+        "version: 1\n\
+         nodes:\n\
+         \x20 - {name: hv1, id: 1, vtep: 192.0.2.11, uplink: eth1}\n\
+         \x20 - {name: hv2, id: 2, vtep: 192.0.2.12, uplink: eth1}\n\
+         vpcs:\n\
+         \x20 - {name: prod, vni: 5001, cidr_blocks: [10.0.0.0/16, \"fd00:1::/56\"]}\n\
+         subnets:\n\
+         \x20 - {name: near, vpc: prod, cidr_blocks: [10.0.1.0/24, \"fd00:1:0:1::/64\"]}\n\
+         \x20 - {name: far, vpc: prod, cidr_blocks: [10.0.2.0/24, \"fd00:1:0:2::/64\"]}\n\
+         ports:\n",
+    );
+    let [v4, v6] = LOCAL;
+    writeln!(
+        text,
+        "  - {{name: guest, subnet: near, node: hv1, device: tap-guest, mac: \"02:00:00:00:01:10\", \
+         private_ips: [{v4}, \"{v6}\"]}}"
+    )?;
+    for number in 1..=PEERS {
+        let [v4, v6] = peer(number);
+        writeln!(
+            text,
+            "  - {{name: peer-{number}, subnet: far, node: hv2, device: tap-{number}, \
+             mac: \"02:00:00:00:02:{number:02x}\", private_ips: [{v4}, \"{v6}\"]}}"
+        )?;
+    }
+    Ok(text)
+}
+
+/// The other node, over IPv4.
+fn vtep(own: Ip, address: Ip) -> Vtep {
+    let ip = Ipv4 {
+        version_ihl: 0x45,
+        fragment: Be16::new(Ipv4::DF),
+        ttl: 64,
+        protocol: protocol::UDP,
+        source: own.low(),
+        destination: address.low(),
+        ..Ipv4::default()
+    };
+    let udp = Udp { destination: Be16::new(VXLAN_PORT), ..Udp::default() };
+    let outer = OuterV4 { ip, udp, vxlan: Vxlan { flags: Vxlan::I, ..Vxlan::default() } };
+    let mut header = [0; 56];
+    header[..size_of::<OuterV4>()].copy_from_slice(bytemuck::bytes_of(&outer));
+    let next_hop =
+        NextHop { ifindex: NOWHERE, destination: Mac::new([2, 0, 0, 0, 0, 2]), source: Mac::new([2, 0, 0, 0, 0, 1]) };
+    Vtep {
+        mtu: MTU as u16,
+        overhead: OVERHEAD_V4 as u16,
+        next_hop_count: 1,
+        tos_mask: 0xff,
+        header,
+        next_hops: [next_hop; 4],
+        address,
+        reserved2: [0; 12],
+    }
+}
+
+fn locate(loaded: &Loaded, key: LocateKey, slot: u16) -> Result<()> {
+    let table = loaded.table::<u32, LocateBucket>(maps::LOCATE)?;
+    let [index, _] = key.buckets();
+    let mut bucket = table.get(&index)?.context("a bucket")?;
+    let free = bucket.0.iter_mut().find(|entry| entry.slot == 0).context("a free way of a bucket")?;
+    *free = LocateEntry::new(key, slot);
+    Ok(table.set(&index, &bucket)?)
+}

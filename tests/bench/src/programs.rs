@@ -1,0 +1,115 @@
+//! The benchmark's own kernel programs.
+
+use crate::abi::{Flow, Frame};
+use anyhow::{Context, Result, anyhow};
+use aya::{Ebpf, EbpfLoader, maps::Map, programs::Program};
+use bytemuck::Pod;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use vpc_bpf::Table;
+
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/vpc-bench.o"));
+
+/// The loaded programs and their maps.
+pub struct Programs {
+    object: Ebpf,
+    frame: Table<u32, Frame>,
+    flows: Table<u32, Flow>,
+    next: Table<u32, u32>,
+    target: Table<u32, u32>,
+    devices: Table<u32, [u32; 2]>,
+}
+
+impl Programs {
+    /// Loads them.
+    ///
+    /// # Errors
+    /// The kernel refuses one.
+    pub fn load() -> Result<Self> {
+        let mut object = EbpfLoader::new().load(OBJECT).context("load the benchmark's kernel object")?;
+        for (name, program) in object.programs_mut() {
+            match program {
+                Program::Xdp(program) => program.load(),
+                Program::SchedClassifier(program) => program.load(),
+                _ => return Err(anyhow!("program {name} is of an unexpected kind")),
+            }
+            .with_context(|| format!("load program {name}"))?;
+        }
+        Ok(Self {
+            frame: table(&object, "FRAME")?,
+            flows: table(&object, "FLOW_LIST")?,
+            next: table(&object, "NEXT")?,
+            target: table(&object, "TARGET")?,
+            devices: table(&object, "DEVICES")?,
+            object,
+        })
+    }
+
+    /// A program by the name of its function.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn fd(&self, name: &str) -> Result<BorrowedFd<'_>> {
+        let program = self.object.program(name).with_context(|| format!("no program {name}"))?;
+        Ok(program.fd()?.as_fd())
+    }
+
+    /// Which frames are made from now on.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn set_frames(&self, frame: &Frame, flows: &[Flow]) -> Result<()> {
+        let entries: Vec<_> = (0_u32..).zip(flows.iter().copied()).collect();
+        self.flows.set_all(&entries)?;
+        self.frame.set(&0, frame)?;
+        Ok(self.next.set(&0, &0)?)
+    }
+
+    /// The template of the frames that are made.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn frame(&self) -> Result<Frame> {
+        self.frame.get(&0)?.context("the frame")
+    }
+
+    /// Which program `drive` calls.
+    ///
+    /// # Errors
+    /// The kernel refuses: with and without frags cannot be mixed.
+    pub fn set_target(&self, program: BorrowedFd<'_>) -> Result<()> {
+        Ok(self.target.set(&0, &(program.as_raw_fd() as u32))?)
+    }
+
+    /// Where `generate` sends.
+    ///
+    /// # Errors
+    /// There is no such interface in the current network namespace.
+    pub fn set_device(&self, ifindex: u32) -> Result<()> {
+        Ok(self.devices.set(&0, &[ifindex, 0])?)
+    }
+
+    /// A map by name.
+    ///
+    /// # Errors
+    /// There is none of that layout.
+    pub fn table<K: Pod, V: Pod>(&self, name: &str) -> Result<Table<K, V>> {
+        table(&self.object, name)
+    }
+}
+
+fn table<K: Pod, V: Pod>(object: &Ebpf, name: &str) -> Result<Table<K, V>> {
+    Ok(Table::new(map_fd(object, name)?)?)
+}
+
+fn map_fd(object: &Ebpf, name: &str) -> Result<std::os::fd::OwnedFd> {
+    let map = object.map(name).with_context(|| format!("no map {name}"))?;
+    let data = match map {
+        Map::Array(data)
+        | Map::DevMap(data)
+        | Map::HashMap(data)
+        | Map::PerCpuArray(data)
+        | Map::ProgramArray(data) => data,
+        _ => return Err(anyhow!("map {name} is of an unexpected kind")),
+    };
+    data.fd().as_fd().try_clone_to_owned().with_context(|| format!("duplicate the descriptor of map {name}"))
+}

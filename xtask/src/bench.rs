@@ -1,0 +1,54 @@
+//! `cargo xtask bench`: how fast it is, beside the kernel doing the same.
+
+use crate::{
+    build::{Profile, programs},
+    process::{cargo, run, target},
+    setup::{self, Stage},
+};
+use anyhow::Result;
+use std::{path::PathBuf, process::Command};
+
+/// Arguments of the verb.
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// Only this part
+    #[arg(value_enum)]
+    part: Option<Part>,
+    /// Fewer and shorter samples: for a first look
+    #[arg(long)]
+    quick: bool,
+    /// Also write all samples to this file
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Print each figure beside the one of an earlier run
+    #[arg(long, value_name = "OLD.json")]
+    compare: Option<PathBuf>,
+}
+
+/// What can be measured.
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Part {
+    /// ns per packet of the kernel programs
+    Pipelines,
+}
+
+/// The verb.
+pub fn run_verb(arguments: &Arguments) -> Result<()> {
+    setup::ensure(Stage::Demo)?;
+    programs(Profile::Release)?;
+    run(&mut cargo(["build", "--release", "--package", "vpc-bench"]))?;
+    let mut command = Command::new(target().join("release/vpc-bench"));
+    match arguments.part {
+        Some(Part::Pipelines) => _ = command.arg("pipelines"),
+        None => {}
+    }
+    if arguments.quick {
+        command.arg("--quick");
+    }
+    for (option, file) in [("--json", &arguments.json), ("--compare", &arguments.compare)] {
+        if let Some(file) = file {
+            command.arg(option).arg(file);
+        }
+    }
+    run(&mut command)
+}
