@@ -1,0 +1,246 @@
+//! An agent's life on a machine: start, restart, crash, changes of the topology and of the machine, uninstall.
+//! Needs root.
+
+mod sandbox;
+
+use nix::sys::signal::Signal;
+use sandbox::{Sandbox, TOPOLOGY, run};
+use std::{fs, process::Command};
+use vpc_agent::{
+    bpffs,
+    control::{
+        Kind, Request,
+        client::ask,
+        report::{Attachment, Listing, PlanReport, Status},
+    },
+    uninstall::uninstall,
+};
+use vpc_bpf::Table;
+use vpc_common::{maps, port::Port, vtep::Vtep};
+
+fn attachment<'a>(status: &'a Status, name: &str) -> &'a Attachment {
+    status.attachments.iter().find(|row| row.name == name).unwrap_or_else(|| panic!("no {name} in {status:#?}"))
+}
+
+fn map<V: bytemuck::Pod>(sandbox: &Sandbox, name: &str, index: u32) -> V {
+    let table: Table<u32, V> = Table::open(&bpffs::maps(sandbox.bpffs()).join(name)).expect("a pinned map");
+    table.get(&index).expect("readable").expect("an element")
+}
+
+fn mtu(device: &str) -> u32 {
+    let text = fs::read_to_string(format!("/sys/class/net/{device}/mtu")).expect("an interface");
+    text.trim().parse().expect("a number")
+}
+
+#[test]
+fn a_node_comes_up_and_stays_up_without_its_agent() {
+    let mut sandbox = Sandbox::new("up");
+    let status = sandbox.start();
+    assert_eq!(status.problems, Vec::<String>::new());
+    assert_eq!(attachment(&status, "web-1").mode, "tcx");
+    assert_eq!(attachment(&status, "web-1").mtu, 1_500, "that of the guest's end");
+    assert_eq!(attachment(&status, "vag-up").mode, "xdp");
+    assert_eq!(attachment(&status, "vpc-vxlan").mode, "tcx");
+    assert!(mtu("vag-p1") >= 65_521, "oversized frames must reach the router");
+    assert_eq!(status.vteps[0].mtu, 1_550);
+    assert_eq!(status.vteps[0].next_hops[0].address, "192.0.2.1");
+    let port: Port = map(&sandbox, maps::PORTS, 1);
+    assert_eq!((port.ifindex, port.mtu), (attachment(&status, "web-1").ifindex, 1_500));
+    let vtep: Vtep = map(&sandbox, maps::VTEPS, 2);
+    assert_eq!((vtep.mtu, vtep.overhead, vtep.next_hop_count), (1_550, 50, 1));
+
+    // Stopped, killed, started again: nothing is written, the epoch stays.
+    for signal in [Signal::SIGTERM, Signal::SIGKILL] {
+        sandbox.end(signal);
+        assert_eq!(map::<Port>(&sandbox, maps::PORTS, 1), port);
+        let length = sandbox.log().len();
+        sandbox.start();
+        assert!(!sandbox.applied_since(length), "{}", &sandbox.log()[length..]);
+        assert_eq!(map::<Port>(&sandbox, maps::PORTS, 1), port);
+    }
+
+    // Other sizes: new maps, filled from the old ones, the programs replaced.
+    sandbox.end(Signal::SIGTERM);
+    let status = sandbox.start_with(&["--log-format", "json"]);
+    assert_eq!(status.problems, Vec::<String>::new());
+}
+
+#[test]
+fn a_second_agent_exits_at_once_and_names_the_first() {
+    let mut sandbox = Sandbox::new("second");
+    let pid = sandbox.start().pid;
+    let output = sandbox.command().output().expect("run a second agent");
+    assert!(!output.status.success());
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(text.contains(&format!("pid {pid}")), "{text}");
+}
+
+#[test]
+fn a_bad_file_changes_nothing_not_even_over_a_restart() {
+    let mut sandbox = Sandbox::new("bad");
+    sandbox.start();
+    let port: Port = map(&sandbox, maps::PORTS, 1);
+    fs::write(sandbox.topology(), TOPOLOGY.replace("subnet: web,", "subnet: wob,")).expect("write");
+    let status = sandbox.eventually("the file is rejected", |status| status.topology.state == "last_good");
+    assert!(status.topology.errors.contains("wob"), "{}", status.topology.errors);
+    assert_eq!(status.topology.errors.matches("error").count(), 3, "two problems and their count");
+    sandbox.end(Signal::SIGKILL);
+    let status = sandbox.start();
+    assert_eq!(status.topology.state, "last_good");
+    assert_eq!(map::<Port>(&sandbox, maps::PORTS, 1), port);
+    assert_eq!(attachment(&status, "web-1").mode, "tcx");
+    fs::write(sandbox.topology(), TOPOLOGY).expect("write");
+    let status = sandbox.eventually("the file is good", |status| status.topology.state == "file");
+    assert_eq!(status.topology.errors, "");
+    assert_eq!(map::<Port>(&sandbox, maps::PORTS, 1), port);
+}
+
+#[test]
+fn a_topology_larger_than_the_maps_is_refused_with_the_numbers() {
+    let mut sandbox = Sandbox::new("large");
+    fs::write(sandbox.topology(), TOPOLOGY.replace("10.0.1.10]", "10.0.1.10], allowed_address_pairs: [10.0.9.0/24]"))
+        .expect("write");
+    let status = sandbox.start_with(&["--sources", "1"]);
+    assert_eq!(status.topology.state, "none");
+    assert!(status.topology.errors.contains('1'), "{}", status.topology.errors);
+    assert_eq!(map::<Port>(&sandbox, maps::PORTS, 1), Port::default());
+}
+
+#[test]
+fn edits_add_move_and_remove_ports() {
+    let mut sandbox = Sandbox::new("edits");
+    sandbox.start();
+    sandbox.plug("vag-p2");
+    let added = format!(
+        "{TOPOLOGY}  - {{name: web-3, subnet: web, node: hv1, device: vag-p2, mac: \"02:00:00:00:01:12\", private_ips: [10.0.1.12]}}\n"
+    );
+    let plan = |text: &str| -> PlanReport {
+        let request = Request::Plan { name: "new.yaml".to_owned(), text: text.to_owned() };
+        ask(std::path::Path::new("/run/vpc-agent"), request).expect("a plan")
+    };
+    assert_eq!(plan(TOPOLOGY).writes, 0);
+    assert!(plan(&added).changes.iter().any(|line| line.contains("web-3")), "{:?}", plan(&added).changes);
+    let old: Port = map(&sandbox, maps::PORTS, 1);
+
+    fs::write(sandbox.topology().with_extension("new"), &added).expect("write");
+    fs::rename(sandbox.topology().with_extension("new"), sandbox.topology()).expect("rename");
+    let status = sandbox.eventually("the port is there", |status| {
+        status.attachments.iter().any(|row| row.name == "web-3" && row.mode == "tcx")
+    });
+    assert_eq!(status.problems, Vec::<String>::new());
+    let new: Port = map(&sandbox, maps::PORTS, 2);
+    assert!(new.epoch != 0 && new.ifindex == attachment(&status, "web-3").ifindex);
+    let first: Port = map(&sandbox, maps::PORTS, 1);
+    assert!(first.epoch > old.epoch, "its VPC changed");
+
+    // The port goes to the other node: the slot is empty, the link is gone, the endpoint is elsewhere.
+    let moved = added.replace("name: web-3, subnet: web, node: hv1", "name: web-3, subnet: web, node: hv2");
+    fs::write(sandbox.topology(), moved).expect("write");
+    sandbox.eventually("the port is gone", |status| status.attachments.iter().all(|row| row.name != "web-3"));
+    assert_eq!(map::<Port>(&sandbox, maps::PORTS, 2), Port::default());
+    assert_eq!(fs::read_dir(bpffs::links(sandbox.bpffs())).expect("links").count(), 3);
+    let endpoints: Listing = ask(sandbox.run_dir(), Request::Get(Kind::Endpoints)).expect("endpoints");
+    assert!(endpoints.rows.iter().any(|row| row[1] == "10.0.1.12" && row[3] == "hv2"), "{endpoints:?}");
+}
+
+#[test]
+fn interfaces_come_go_and_change() {
+    let mut sandbox = Sandbox::new("devices");
+    sandbox.start();
+    run("ip link del vag-p1");
+    let port = |status: &Status| attachment(status, "web-1").clone();
+    sandbox.eventually("the port's interface is gone", |status| port(status).mode == "absent");
+    assert_eq!(map::<Port>(&sandbox, maps::PORTS, 1).ifindex, 0);
+    sandbox.plug("vag-p1");
+    let status = sandbox.eventually("it is back", |status| port(status).mode == "tcx");
+    sandbox.eventually("the maps know it", |_| map::<Port>(&sandbox, maps::PORTS, 1).ifindex == port(&status).ifindex);
+
+    run("ip link set vag-up mtu 1400");
+    sandbox.eventually("the underlay's MTU counts", |_| map::<Vtep>(&sandbox, maps::VTEPS, 2).mtu == 1_350);
+    run("ip -n vag-guest link set g-vag-p1 mtu 1300");
+    sandbox.eventually("the guest's MTU counts", |_| map::<Port>(&sandbox, maps::PORTS, 1).mtu == 1_300);
+    run("ip netns exec vag-guest ethtool -K g-vag-p1 gro on");
+    sandbox.eventually("NAPI at the guest's end counts", |_| {
+        map::<Port>(&sandbox, maps::PORTS, 1).flags & vpc_common::port::flags::XDP_DELIVERY != 0
+    });
+
+    run("ip -n vag-router link set r0 down");
+    sandbox.eventually("the dead uplink is left out", |_| map::<Vtep>(&sandbox, maps::VTEPS, 2).next_hop_count == 0);
+    run("ip -n vag-router link set r0 up");
+    sandbox.eventually("the uplink is back", |status| {
+        map::<Vtep>(&sandbox, maps::VTEPS, 2).next_hop_count == 1 && status.problems.is_empty()
+    });
+}
+
+#[test]
+fn two_uplinks_are_used_and_one_goes() {
+    let mut sandbox = Sandbox::new("uplinks");
+    for line in [
+        "ip link add vag-up2 type veth peer name r1 netns vag-router",
+        "ip address add 203.0.113.11/24 dev vag-up2",
+        "ip link set vag-up2 up mtu 1500",
+        "ip -n vag-router address add 203.0.113.1/24 dev r1",
+        "ip -n vag-router link set r1 up",
+        "ip route replace 198.51.100.0/24 nexthop via 192.0.2.1 nexthop via 203.0.113.1",
+    ] {
+        run(line);
+    }
+    fs::write(sandbox.topology(), TOPOLOGY.replace("uplink: vag-up}", "uplinks: [vag-up, vag-up2]}")).expect("write");
+    let status = sandbox.start();
+    assert_eq!(status.problems, Vec::<String>::new());
+    let vtep: Vtep = map(&sandbox, maps::VTEPS, 2);
+    assert_eq!((vtep.next_hop_count, vtep.mtu), (2, 1_450));
+    run("ip -n vag-router link set r0 down");
+    sandbox.eventually("one is left", |_| map::<Vtep>(&sandbox, maps::VTEPS, 2).next_hop_count == 1);
+    assert_eq!(map::<Vtep>(&sandbox, maps::VTEPS, 2).next_hops[0], vtep.next_hops[1]);
+}
+
+#[test]
+fn a_foreign_program_is_left_in_place() {
+    let mut sandbox = Sandbox::new("foreign");
+    let loaded = vpc_bpf::Loader::new(vpc_bpf::Sizes { sessions: 16, ..Default::default() }).load().expect("load");
+    let index = nix::net::if_::if_nametoindex("vag-up").expect("the uplink");
+    let program = loaded.program_fd(maps::programs::UPLINK_XDP).expect("a program");
+    let foreign = vpc_bpf::Link::attach(program, index, vpc_bpf::Hook::XdpNative).expect("attach");
+    let status = sandbox.start();
+    assert_eq!(attachment(&status, "vag-up").mode, "tcx");
+    assert!(status.problems.iter().any(|problem| problem.contains("another XDP program")), "{:?}", status.problems);
+    assert_eq!(foreign.info().expect("info").ifindex, index);
+    drop(foreign);
+    sandbox.eventually("XDP is used once it is free", |status| attachment(status, "vag-up").mode == "xdp");
+
+    fs::write(sandbox.topology(), TOPOLOGY.replace("uplink: vag-up}", "uplink: vag-up, receive_mode: tc}"))
+        .expect("write");
+    let status = sandbox.eventually("TC is used", |status| attachment(status, "vag-up").mode == "tcx");
+    assert_eq!(status.problems, Vec::<String>::new());
+}
+
+#[test]
+fn uninstalling_leaves_nothing() {
+    for running in [Agent::Runs, Agent::Killed] {
+        let mut sandbox = Sandbox::new("uninstall");
+        sandbox.start();
+        if running == Agent::Killed {
+            sandbox.end(Signal::SIGKILL);
+        }
+        let removed = uninstall(sandbox.run_dir(), sandbox.bpffs()).expect("uninstall");
+        assert_eq!(removed.len(), 4, "{removed:?}");
+        if running == Agent::Runs {
+            sandbox.ended();
+        }
+        assert!(!bpffs::directory(sandbox.bpffs()).exists());
+        assert!(!sandbox.run_dir().exists());
+        assert!(nix::net::if_::if_nametoindex("vpc-vxlan").is_err());
+        let index = nix::net::if_::if_nametoindex("vag-p1").expect("the port");
+        assert_eq!(vpc_bpf::tcx_ingress_programs(index).expect("query"), Vec::<u32>::new());
+        let text = Command::new("ip").args(["link", "show", "vag-up"]).output().expect("ip").stdout;
+        assert!(!String::from_utf8_lossy(&text).contains("xdp"));
+        assert_eq!(uninstall(sandbox.run_dir(), sandbox.bpffs()).expect("again"), Vec::<String>::new());
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Agent {
+    Runs,
+    Killed,
+}
