@@ -11,7 +11,7 @@ use crate::{
     },
     datapath::Datapath,
     lock,
-    machine::{Observer, Routes},
+    machine::{Depth, Observer},
     netlink::{events::Events, neighbours},
     reconcile::{Outcome, Reconciler, chain},
     sweeper,
@@ -21,6 +21,7 @@ use crate::{
 use anyhow::Context;
 use std::{
     collections::BTreeSet,
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 use tokio::{
@@ -28,6 +29,7 @@ use tokio::{
     sync::mpsc,
     task::JoinHandle,
 };
+use vpc_topology::Loader;
 
 /// Changes of the machine come in bursts.
 const BURST: Duration = Duration::from_millis(5);
@@ -65,16 +67,16 @@ pub async fn run(arguments: Run) -> anyhow::Result<()> {
     let mut agent = Agent::new(arguments, reconciler);
     agent.start(&mut watch).await;
     loop {
-        let routes = tokio::select! {
+        let depth = tokio::select! {
             event = events.next() => {
-                let mut changed = event.context("read the kernel's messages")?;
+                let mut depth = event.context("read the kernel's messages")?;
                 let burst = Instant::now();
                 while burst.elapsed() < LONGEST_BURST
                     && let Ok(more) = tokio::time::timeout(BURST, events.next()).await
                 {
-                    changed.routes |= more.context("read the kernel's messages")?.routes;
+                    depth = depth.max(more.context("read the kernel's messages")?);
                 }
-                if changed.routes { Routes::Fresh } else { Routes::Known }
+                depth
             }
             () = watch.quiet() => {
                 agent.read(&mut watch);
@@ -82,7 +84,7 @@ pub async fn run(arguments: Run) -> anyhow::Result<()> {
             }
             compiled = agent.compiling.finished() => {
                 agent.accept(compiled);
-                Routes::Known
+                Depth::Topology
             }
             Some(call) = calls.recv() => {
                 if agent.answer(call) {
@@ -93,16 +95,18 @@ pub async fn run(arguments: Run) -> anyhow::Result<()> {
                 continue;
             }
             _ = tick.tick() => {
-                agent.read(&mut watch);
+                if watch.looks_changed() {
+                    agent.read(&mut watch);
+                }
                 if !agent.tick().await {
                     continue;
                 }
-                Routes::Fresh
+                Depth::Routes
             }
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
         };
-        agent.round(routes).await;
+        agent.round(depth).await;
     }
     tracing::info!("stopping; packets go on");
     // Without a service manager there is nobody to tell.
@@ -130,6 +134,9 @@ struct Agent {
     compiling: Compiling,
     /// A text that came while another one was compiled.
     waiting: Option<String>,
+    /// A good text that is not yet written as the last good one.
+    unkept: Option<Arc<str>>,
+    loader: Arc<Mutex<Loader>>,
     topology: TopologyStatus,
     outcome: Outcome,
     /// Why the last round failed.
@@ -149,6 +156,8 @@ impl Agent {
             reconciler,
             compiling: Compiling::default(),
             waiting: None,
+            unkept: None,
+            loader: Arc::default(),
             topology: TopologyStatus { file, state: "none".to_owned(), ..TopologyStatus::default() },
             outcome: Outcome::default(),
             failure: None,
@@ -170,11 +179,11 @@ impl Agent {
         if self.reconciler.desired().is_none() {
             self.fall_back();
         }
-        self.round(Routes::Fresh).await;
+        self.round(Depth::Routes).await;
         let start = Instant::now();
         while !self.outcome.unresolved.is_empty() && start.elapsed() < RESOLVE_LIMIT {
             tokio::time::sleep(Duration::from_millis(10)).await;
-            self.round(Routes::Known).await;
+            self.round(Depth::Neighbours).await;
         }
         self.ready = true;
         tracing::info!(node = %self.arguments.node, topology = %self.topology.state, "ready");
@@ -207,7 +216,8 @@ impl Agent {
     fn compile(&mut self, text: String) {
         let (name, node) = (self.topology.file.clone(), self.arguments.node.clone());
         let (slots, limits) = (self.reconciler.slots(), self.arguments.sizes.into());
-        let task = move || topology::compile(&text, &name, &node, &slots, &limits);
+        let loader = Arc::clone(&self.loader);
+        let task = move || topology::compile_next(&loader, &text, &name, &node, &slots, &limits);
         self.compiling.0 = Some(tokio::task::spawn_blocking(task));
     }
 
@@ -217,9 +227,7 @@ impl Agent {
                 self.put_into_force(&compiled);
                 self.topology.state = "file".to_owned();
                 self.topology.errors.clear();
-                if let Err(error) = topology::keep(&self.arguments.run_dir, &compiled.text) {
-                    tracing::warn!(%error, "keep the topology as the last good one");
-                }
+                self.unkept = Some(compiled.text);
             }
             Err(problems) => self.reject(problems),
         }
@@ -263,9 +271,9 @@ impl Agent {
         }
     }
 
-    async fn round(&mut self, routes: Routes) {
+    async fn round(&mut self, depth: Depth) {
         let start = Instant::now();
-        match self.reconciler.round(routes).await {
+        match self.reconciler.round(depth).await {
             Ok(outcome) => {
                 if outcome.writes > 0 {
                     let milliseconds = start.elapsed().as_secs_f64() * 1e3;
@@ -281,6 +289,11 @@ impl Agent {
                 }
             }
             Err(error) => self.failure = Some(chain(&error)),
+        }
+        if let Some(text) = self.unkept.take()
+            && let Err(error) = topology::keep(&self.arguments.run_dir, &text)
+        {
+            tracing::warn!(%error, "keep the topology as the last good one");
         }
         self.tell();
     }

@@ -30,16 +30,21 @@ pub struct Machine {
 pub struct Observer {
     handle: Handle,
     features: Option<FeatureQuery>,
+    links: Links,
     reaches: BTreeMap<Ip, Reach>,
 }
 
-/// Whether routes are looked up again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Routes {
-    /// They are.
-    Fresh,
-    /// Those of the last time will do.
-    Known,
+/// How much is looked at again; each includes those before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Depth {
+    /// Neighbours.
+    Neighbours,
+    /// What a new topology needs: interfaces, and routes to VTEPs that are new.
+    Topology,
+    /// What the interfaces of ports can do, and the MTUs of guests' ends.
+    Devices,
+    /// The routes to all VTEPs.
+    Routes,
 }
 
 impl Observer {
@@ -48,7 +53,7 @@ impl Observer {
         let features = FeatureQuery::new()
             .inspect_err(|error| tracing::info!(%error, "the kernel does not tell what drivers can do with XDP"))
             .ok();
-        Self { handle, features, reaches: BTreeMap::new() }
+        Self { handle, features, links: Links::new(), reaches: BTreeMap::new() }
     }
 
     /// The netlink connection.
@@ -70,11 +75,13 @@ impl Observer {
     ///
     /// # Errors
     /// Where the kernel refuses a request.
-    pub async fn look(&mut self, vteps: impl Iterator<Item = Ip>, routes: Routes) -> Result<Machine, NetlinkError> {
-        let links = links::all(&self.handle).await?;
+    pub async fn look(&mut self, vteps: impl Iterator<Item = Ip>, depth: Depth) -> Result<Machine, NetlinkError> {
+        if depth > Depth::Neighbours {
+            self.links = links::all(&self.handle).await?;
+        }
         let mut reaches = BTreeMap::new();
         for vtep in vteps {
-            let known = if routes == Routes::Known { self.reaches.remove(&vtep) } else { None };
+            let known = if depth < Depth::Routes { self.reaches.remove(&vtep) } else { None };
             let reach = match known {
                 Some(reach) => reach,
                 None => routes::reach(&self.handle, IpAddr::from(vtep)).await?,
@@ -84,7 +91,7 @@ impl Observer {
         self.reaches.clone_from(&reaches);
         // After the routes: a lookup may be what made the kernel know a neighbour.
         let neighbours = neighbours::all(&self.handle).await?;
-        Ok(Machine { links, neighbours, reaches })
+        Ok(Machine { links: self.links.clone(), neighbours, reaches })
     }
 
     /// Makes a port's host side large enough. Returns the MTU of the guest's end: the peer's of a veth, otherwise what

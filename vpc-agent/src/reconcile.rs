@@ -4,11 +4,11 @@ use crate::{
     attach::{LinkName, UplinkHook},
     control::report::Attachment,
     datapath::{Datapath, DatapathError},
-    devices,
+    devices::{self, Delivery},
     epoch::{EpochClock, since_boot},
-    machine::{Machine, Observer, Routes},
+    machine::{Depth, Machine, Observer},
     maps::{self, Image, Wanted, image::Shared, locate::Full},
-    netlink::{NetlinkError, neighbours::NeighbourKey, tunnel},
+    netlink::{NetlinkError, links::Link, neighbours::NeighbourKey, tunnel},
     render::{PortDevice, render},
     underlay::Described,
     uplink,
@@ -67,6 +67,27 @@ pub struct Reconciler {
     epochs: EpochClock,
     /// Whether programs of an earlier agent may still be attached.
     inherited: bool,
+    /// Interfaces of ports, by index.
+    inspected: BTreeMap<u32, Inspected>,
+}
+
+/// What was found out about a port's interface.
+#[derive(Clone, Debug)]
+struct Inspected {
+    link: Link,
+    uplink_mtu: u32,
+    mtu: u32,
+    delivery: Delivery,
+    problem: Option<String>,
+}
+
+impl Inspected {
+    /// Whether nothing has changed since that was announced for the interface itself.
+    fn is_of(&self, link: &Link, uplink_mtu: u32) -> bool {
+        // Enlarging its MTU was our own doing.
+        let same = Link { mtu: link.mtu, ..self.link.clone() } == *link;
+        same && self.uplink_mtu == uplink_mtu
+    }
 }
 
 impl Reconciler {
@@ -77,7 +98,16 @@ impl Reconciler {
     pub fn new(datapath: Datapath, observer: Observer) -> Result<Self, TableError> {
         let actual = datapath.tables.read()?;
         let epochs = EpochClock::after(actual.last_epoch());
-        Ok(Self { datapath, observer, actual, desired: None, shared: Shared::default(), epochs, inherited: true })
+        Ok(Self {
+            datapath,
+            observer,
+            actual,
+            desired: None,
+            shared: Shared::default(),
+            epochs,
+            inherited: true,
+            inspected: BTreeMap::new(),
+        })
     }
 
     /// The state in force; none before the first topology.
@@ -120,11 +150,11 @@ impl Reconciler {
     ///
     /// # Errors
     /// See [`ReconcileError`].
-    pub async fn round(&mut self, routes: Routes) -> Result<Outcome, ReconcileError> {
+    pub async fn round(&mut self, depth: Depth) -> Result<Outcome, ReconcileError> {
         let Some(desired) = self.desired.clone() else { return self.without_topology() };
-        let machine = self.observer.look(desired.vteps.iter().map(|vtep| vtep.address), routes).await?;
+        let machine = self.observer.look(desired.vteps.iter().map(|vtep| vtep.address), depth).await?;
         let mut outcome = Outcome::default();
-        let devices = self.ports(&desired, &machine, &mut outcome).await;
+        let devices = self.ports(&desired, &machine, depth, &mut outcome).await;
         let rendered = render(&desired, &self.shared, &devices, &machine);
         self.apply(&rendered.wanted, &mut outcome)?;
         self.take_over()?;
@@ -171,8 +201,10 @@ impl Reconciler {
         &mut self,
         desired: &Desired,
         machine: &Machine,
+        depth: Depth,
         outcome: &mut Outcome,
     ) -> BTreeMap<u16, PortDevice> {
+        let inspected = std::mem::take(&mut self.inspected);
         let uplink_mtu = desired.node.uplinks.iter().filter_map(|name| machine.links.get(name)).map(|link| link.mtu);
         let uplink_mtu = uplink_mtu.max().unwrap_or_default();
         let mut devices = BTreeMap::new();
@@ -188,13 +220,19 @@ impl Reconciler {
             };
             if let Some(link) = machine.links.get(device) {
                 row.ifindex = link.index;
-                let known = self.actual.ports.get(slot).filter(|record| record.ifindex == link.index);
-                let (mtu, enlarged) = self.observer.prepare_port(link, known.map(|record| record.mtu)).await;
-                row.mtu = mtu;
-                if let Err(error) = enlarged {
-                    outcome.problems.push(format!("port {}: {}", port.name, chain(&error)));
-                }
-                let delivery = devices::delivery(link, self.observer.features(link.index), uplink_mtu);
+                let known =
+                    inspected.get(&link.index).filter(|known| depth < Depth::Devices && known.is_of(link, uplink_mtu));
+                let found = match known {
+                    Some(found) => found.clone(),
+                    None => {
+                        let record = self.actual.ports.get(slot).filter(|record| record.ifindex == link.index);
+                        self.inspect(link, record.map(|record| record.mtu), uplink_mtu).await
+                    }
+                };
+                row.mtu = found.mtu;
+                outcome.problems.extend(found.problem.iter().map(|problem| format!("port {}: {problem}", port.name)));
+                let Inspected { mtu, delivery, .. } = found.clone();
+                self.inspected.insert(link.index, found);
                 match self.datapath.attach(&LinkName::Port(port.record.uid), link.index) {
                     Ok(()) => {
                         row.mode = "tcx".to_owned();
@@ -211,6 +249,12 @@ impl Reconciler {
             outcome.attachments.push(row);
         }
         devices
+    }
+
+    async fn inspect(&self, link: &Link, before: Option<u32>, uplink_mtu: u32) -> Inspected {
+        let (mtu, enlarged) = self.observer.prepare_port(link, before).await;
+        let delivery = devices::delivery(link, self.observer.features(link.index), uplink_mtu);
+        Inspected { link: link.clone(), uplink_mtu, mtu, delivery, problem: enlarged.err().map(|error| chain(&error)) }
     }
 
     fn apply(&mut self, wanted: &Wanted, outcome: &mut Outcome) -> Result<(), ReconcileError> {

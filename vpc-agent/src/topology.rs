@@ -3,9 +3,9 @@
 use std::{
     fs, io,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
 };
-use vpc_topology::{Limits, Slots, Topology, compile::Desired};
+use vpc_topology::{Limits, Loader, Slots, Topology, compile::Desired};
 
 /// A topology that fits this node.
 #[derive(Clone, Debug)]
@@ -19,7 +19,26 @@ pub struct Compiled {
 /// Reads a topology and compiles it for a node. The error is every problem, for people.
 pub fn compile(text: &str, name: &str, node: &str, slots: &Slots, limits: &Limits) -> Result<Compiled, String> {
     let topology: Topology = vpc_topology::load_within(text, name, limits).map_err(|problems| problems.to_string())?;
-    let desired = vpc_topology::compile(&topology, node, slots, limits).map_err(|error| error.to_string())?;
+    finish(&topology, text, node, slots, limits)
+}
+
+/// The same for the next version of a file, of which only what changed is read.
+pub fn compile_next(
+    loader: &Mutex<Loader>,
+    text: &str,
+    name: &str,
+    node: &str,
+    slots: &Slots,
+    limits: &Limits,
+) -> Result<Compiled, String> {
+    // A loader that panicked has lost the version before and reads the next one whole.
+    let mut loader = loader.lock().unwrap_or_else(PoisonError::into_inner);
+    let topology = loader.load(text, name, limits).map_err(|problems| problems.to_string())?;
+    finish(topology, text, node, slots, limits)
+}
+
+fn finish(topology: &Topology, text: &str, node: &str, slots: &Slots, limits: &Limits) -> Result<Compiled, String> {
+    let desired = vpc_topology::compile(topology, node, slots, limits).map_err(|error| error.to_string())?;
     Ok(Compiled { text: text.into(), desired: Arc::new(desired) })
 }
 

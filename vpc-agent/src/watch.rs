@@ -3,8 +3,9 @@
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 use std::{
     io,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 use thiserror::Error;
 use tokio::sync::mpsc;
@@ -31,6 +32,8 @@ pub struct FileWatch {
     _watcher: RecommendedWatcher,
     events: mpsc::UnboundedReceiver<()>,
     last: Option<String>,
+    /// What the file was like when it was read last.
+    state: Option<(u64, u64, SystemTime)>,
 }
 
 impl FileWatch {
@@ -55,7 +58,7 @@ impl FileWatch {
         })
         .map_err(failed)?;
         watcher.watch(directory, RecursiveMode::NonRecursive).map_err(failed)?;
-        Ok(Self { path: path.to_owned(), _watcher: watcher, events, last: None })
+        Ok(Self { path: path.to_owned(), _watcher: watcher, events, last: None, state: None })
     }
 
     /// Waits until something happened in the directory and it is quiet again. Can be dropped while it waits.
@@ -66,11 +69,23 @@ impl FileWatch {
         while let Ok(Some(())) = tokio::time::timeout(QUIET, self.events.recv()).await {}
     }
 
+    /// Whether the file is another one, or of another size or time, than when it was read: for changes that nothing
+    /// announced.
+    pub fn looks_changed(&self) -> bool {
+        self.look() != self.state
+    }
+
+    fn look(&self) -> Option<(u64, u64, SystemTime)> {
+        let metadata = std::fs::metadata(&self.path).ok()?;
+        Some((metadata.ino(), metadata.len(), metadata.modified().ok()?))
+    }
+
     /// The file's text if it is other than the last time.
     ///
     /// # Errors
     /// Where it cannot be read.
     pub fn read_if_changed(&mut self) -> io::Result<Option<String>> {
+        self.state = self.look();
         let text = std::fs::read_to_string(&self.path)?;
         if self.last.as_ref() == Some(&text) {
             return Ok(None);

@@ -53,15 +53,15 @@ pub fn plan(buckets: &mut [LocateBucket], wanted: &Placement) -> Result<LocatePl
     for number in 0..buckets.len() {
         for way in 0..WAYS {
             let entry = buckets[number].0[way];
+            if entry.slot == 0 {
+                continue;
+            }
             let key = key(&entry);
-            match wanted.get(&key) {
-                Some(slot) if entry.slot != 0 => {
-                    there.insert(key);
-                    if entry.slot != *slot {
-                        write(buckets, number, way, LocateEntry { slot: *slot, ..entry }, &mut plan.add);
-                    }
+            if let Some(slot) = wanted.get(&key) {
+                there.insert(key);
+                if entry.slot != *slot {
+                    write(buckets, number, way, LocateEntry { slot: *slot, ..entry }, &mut plan.add);
                 }
-                _ => {}
             }
         }
     }

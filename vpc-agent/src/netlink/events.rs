@@ -1,19 +1,11 @@
 //! What tells that interfaces, routes or neighbours changed.
 
+use crate::machine::Depth;
 use netlink_sys::{
     AsyncSocket, AsyncSocketExt, SocketAddr, TokioSocket,
     protocols::{NETLINK_GENERIC, NETLINK_ROUTE},
 };
 use std::io;
-
-/// What a message is about.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Changed {
-    /// Interfaces, addresses or routes: routes are looked up again.
-    pub routes: bool,
-    /// Something that we look at.
-    pub any: bool,
-}
 
 /// A subscription to the kernel's messages.
 pub struct Events {
@@ -64,41 +56,41 @@ impl Events {
         Ok(Self { socket, features })
     }
 
-    /// Waits for a message. Can be dropped while it waits.
+    /// Waits for a message and says how much must be looked at again. Can be dropped while it waits.
     ///
     /// # Errors
     /// Where the socket fails for good; messages that were lost count as everything having changed.
-    pub async fn next(&mut self) -> io::Result<Changed> {
+    pub async fn next(&mut self) -> io::Result<Depth> {
         let received = tokio::select! {
             received = self.socket.recv_from_full() => received,
             received = feature_change(self.features.as_ref()) => return received,
         };
         match received {
             Ok((bytes, _)) => Ok(changed(&bytes)),
-            Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => Ok(Changed { routes: true, any: true }),
+            Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => Ok(Depth::Routes),
             Err(error) => Err(error),
         }
     }
 }
 
-async fn feature_change(socket: Option<&TokioSocket>) -> io::Result<Changed> {
+async fn feature_change(socket: Option<&TokioSocket>) -> io::Result<Depth> {
     let Some(socket) = socket else { return std::future::pending().await };
     match socket.recv_from_full().await {
         Err(error) if error.raw_os_error() != Some(libc::ENOBUFS) => Err(error),
-        _ => Ok(Changed { any: true, ..Changed::default() }),
+        _ => Ok(Depth::Devices),
     }
 }
 
 /// Walks over the messages of a datagram.
-fn changed(mut bytes: &[u8]) -> Changed {
-    let mut changed = Changed::default();
+fn changed(mut bytes: &[u8]) -> Depth {
+    let mut depth = Depth::Neighbours;
     while let Some(header) = bytes.get(..16) {
         let length = u32::from_ne_bytes([header[0], header[1], header[2], header[3]]) as usize;
         match u16::from_ne_bytes([header[4], header[5]]) {
-            libc::RTM_NEWNEIGH | libc::RTM_DELNEIGH => changed.any = true,
-            _ => changed = Changed { routes: true, any: true },
+            libc::RTM_NEWNEIGH | libc::RTM_DELNEIGH => {}
+            _ => depth = Depth::Routes,
         }
         bytes = bytes.get(length.max(16).next_multiple_of(4)..).unwrap_or_default();
     }
-    changed
+    depth
 }
