@@ -90,7 +90,7 @@ pub fn bridge<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut Sc
         return Ok(Verdict::deliver(target));
     }
     let vtep = tables.vtep(target).ok_or(DropReason::NoUnderlay)?;
-    let envelope = Envelope { vni: scratch.hop.vni, source_port: Be16::new(0xc000), tos: 0 };
+    let envelope = Envelope { vni: scratch.hop.vni, source_port: session::NOT_IP, tos: 0 };
     encap::tunnel(packet, vtep, envelope, &scratch.flow.ethernet)
 }
 

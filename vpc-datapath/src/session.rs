@@ -5,6 +5,7 @@ use vpc_common::{
     Be16, Mac,
     port::Port,
     session::{FlowCounter, Session, SessionKey, decided, hop_flags},
+    wire::ether_type,
 };
 
 /// Shift of the monotonic clock, ns, to [`Session::last_seen`].
@@ -132,10 +133,17 @@ pub fn record_ingress<F: Family, T: Tables>(tables: &T, scratch: &mut Scratch, n
     }
 }
 
+/// The outer UDP source port of frames that are not IP.
+pub const NOT_IP: Be16 = Be16::new(0xc000);
+
 /// The outer UDP source port of the packet's flow, in 49152..65535 (RFC 7348 §5).
 #[inline(always)]
 pub fn outer_port(scratch: &Scratch) -> Be16 {
     let flow = &scratch.flow;
+    if flow.ethernet.ether_type != ether_type::IPV4 && flow.ethernet.ether_type != ether_type::IPV6 {
+        // No addresses were read from it.
+        return NOT_IP;
+    }
     let ports = (flow.source_port.raw() as u64) << 16 | flow.destination_port.raw() as u64;
     let mut h = ports << 8 | flow.protocol as u64;
     let mut i = 0;

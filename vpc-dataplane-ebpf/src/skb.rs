@@ -10,7 +10,13 @@ use aya_ebpf::{
     helpers,
 };
 use bytemuck::Pod;
-use vpc_common::{Be32, DropReason, Ip, Vni, limits::OVERHEAD_V4, locate::LocateKey, wire::Ethernet};
+use vpc_common::{
+    Be32, DropReason, Ip, Vni,
+    limits::OVERHEAD_V4,
+    locate::LocateKey,
+    port::UNDERLAY_SLOT,
+    wire::{Ethernet, ether_type},
+};
 use vpc_datapath::{
     Packet, Tables, deliver, egress, ingress,
     packet::{CopyTarget, NoRoom, REACH, Step},
@@ -124,7 +130,7 @@ impl Packet for Skb {
             // SAFETY: as above.
             unsafe { helpers::bpf_skb_adjust_room(self.0, 70, BPF_ADJ_ROOM_MAC, flags) }
         };
-        if result == 0 { Ok(()) } else { Err(NoRoom) }
+        if result == 0 { Ok(()) } else { open_front(self.0, overhead) }
     }
     #[inline(always)]
     fn decapsulate(&mut self, _overhead: u32) -> Result<(), NoRoom> {
@@ -155,6 +161,20 @@ impl Packet for Skb {
     }
 }
 
+/// Opens room in front of a frame that is not IP: `bpf_skb_adjust_room` refuses those (ENOTSUPP, Linux 6.18), and they
+/// have no segments nor checksums to come, for which it would be needed.
+#[inline(never)]
+fn open_front(skb: *mut __sk_buff, overhead: u32) -> Result<(), NoRoom> {
+    // SAFETY: the context pointer is the kernel's.
+    let protocol = unsafe { (*skb).protocol } as u16;
+    if protocol == ether_type::IPV4.raw() || protocol == ether_type::IPV6.raw() {
+        return Err(NoRoom);
+    }
+    // SAFETY: a helper on the context.
+    let result = unsafe { helpers::bpf_skb_change_head(skb, overhead, 0) };
+    if result == 0 { Ok(()) } else { Err(NoRoom) }
+}
+
 /// A workload's interface.
 #[inline(always)]
 pub fn from_port(skb: *mut __sk_buff) -> i32 {
@@ -181,7 +201,11 @@ pub fn from_tunnel(skb: *mut __sk_buff) -> i32 {
     let Some(scratch) = tables::scratch() else { return verdict::NO_SCRATCH };
     let end = match outer(skb, &mut scratch.outer) {
         Some(()) => ingress::tunnel(&mut packet, &Maps, scratch),
-        None => DropReason::OuterHeader.into(),
+        None => {
+            // The scratch is as the last packet left it.
+            scratch.flow.slot = UNDERLAY_SLOT;
+            DropReason::OuterHeader.into()
+        }
     };
     verdict::tc(end, verdict::Direction::Ingress, scratch.flow.slot, length, 0)
 }

@@ -35,7 +35,8 @@ pub fn tc(verdict: Verdict, direction: Direction, slot: u16, length: u32, back: 
         End::Deliver(target) => {
             let Some(port) = Maps.port(target) else { return TC_ACT_SHOT };
             forward(counters, length);
-            if direction == Direction::Egress {
+            // What a port's own program forwards to another port, or the router to a port, reaches that port too.
+            if direction == Direction::Egress || target != slot {
                 let mut neighbour = self::counters(Direction::Ingress, target);
                 receive(neighbour.as_deref_mut(), length);
                 forward(neighbour, length);

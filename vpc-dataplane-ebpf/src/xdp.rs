@@ -107,8 +107,8 @@ impl Packet for Frame {
 #[inline(always)]
 pub fn from_uplink(context: *mut xdp_md) -> u32 {
     let mut packet = Frame(context);
-    let length = packet.length();
     let Some(scratch) = tables::scratch() else { return verdict::NO_SCRATCH_XDP };
     let end = ingress::uplink(&mut packet, &Maps, scratch);
-    verdict::xdp(end, scratch.flow.slot, length)
+    // Once a port is known the outer headers are gone: ports count inner frames.
+    verdict::xdp(end, scratch.flow.slot, packet.length())
 }

@@ -56,7 +56,7 @@ fn two_nodes() {
     assert_eq!(lengths, [160, 160, 160]);
     let members: Vec<_> = hv1.flood.iter().map(|(key, member)| (key.index, *member)).collect();
     let member = |target, local| FloodMember { target, local, l2_vni: Vni(5001) };
-    assert_eq!(members, [(0, member(2, 0)), (1, member(1, 1))]);
+    assert_eq!(members, [(0, member(1, 1)), (1, member(2, 0))]);
     assert_eq!(hv1.vteps.iter().map(|vtep| vtep.id).collect::<Vec<_>>(), [2]);
 }
 

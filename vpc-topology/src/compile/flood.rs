@@ -5,7 +5,7 @@ use crate::{model::Subnet, topology::At};
 use std::collections::BTreeMap;
 use vpc_common::port::{FloodKey, FloodMember};
 
-/// The lists of the subnets of local ports: remote nodes by id, then local ports by slot.
+/// The lists of the subnets of local ports: local ports by slot, then remote nodes by id.
 pub(super) fn flood(scope: &Scope<'_>, ports: &BTreeMap<u16, DesiredPort>) -> Vec<(FloodKey, FloodMember)> {
     let mut local: BTreeMap<u32, Vec<u16>> = BTreeMap::new();
     // A router has no interface to flood to.
@@ -17,7 +17,7 @@ pub(super) fn flood(scope: &Scope<'_>, ports: &BTreeMap<u16, DesiredPort>) -> Ve
         let links = subnet.links(scope.links);
         let remote = remote_nodes(scope, *subnet).map(|node| (node, 0));
         let slots = local.get(&links.id).into_iter().flatten().map(|slot| (*slot, 1));
-        entries.extend(remote.chain(slots).zip(0..).map(|((target, local), index)| {
+        entries.extend(slots.chain(remote).zip(0..).map(|((target, local), index)| {
             (FloodKey { subnet: links.id, index }, FloodMember { target, local, l2_vni: links.vni })
         }));
     }
