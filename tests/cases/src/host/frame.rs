@@ -1,0 +1,124 @@
+//! Bytes as `vpc_datapath::Packet`.
+
+use bytemuck::Pod;
+use std::collections::BTreeMap;
+use vpc_common::wire::Ethernet;
+use vpc_datapath::{
+    Packet, checksum,
+    packet::{BUFFER, CopyTarget, NoRoom, REACH, Repeat, Step},
+};
+
+/// What undefined bytes are.
+const UNDEFINED: u8 = 0xaa;
+/// More than this cannot be summed in the kernel.
+const LONGEST_SUM: u32 = 2_048;
+
+/// A frame.
+#[derive(Clone, Debug, Default)]
+pub struct Frame {
+    bytes: Vec<u8>,
+    gso_size: u32,
+    aside: Vec<u8>,
+    copies: BTreeMap<u32, Vec<Vec<u8>>>,
+}
+
+impl Frame {
+    /// A frame of those bytes.
+    pub fn new(bytes: &[u8], gso_size: u32) -> Self {
+        Self { bytes: bytes.to_vec(), gso_size, ..Self::default() }
+    }
+    /// Its bytes.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+    /// The copies that were sent, by interface.
+    pub fn take_copies(&mut self) -> BTreeMap<u32, Vec<Vec<u8>>> {
+        std::mem::take(&mut self.copies)
+    }
+    /// Removes bytes in front, as a tunnel device does.
+    pub fn cut_front(&mut self, bytes: usize) {
+        self.bytes.drain(..bytes);
+    }
+}
+
+impl Packet for Frame {
+    fn length(&self) -> u32 {
+        self.bytes.len() as u32
+    }
+    fn gso_size(&self) -> u32 {
+        self.gso_size
+    }
+    fn has_vlan_tag(&self) -> bool {
+        false
+    }
+    fn get<T: Pod>(&self, offset: usize) -> Option<&T> {
+        bytemuck::try_from_bytes(self.bytes.get(offset..offset + size_of::<T>())?).ok()
+    }
+    fn get_mut<T: Pod>(&mut self, offset: usize) -> Option<&mut T> {
+        bytemuck::try_from_bytes_mut(self.bytes.get_mut(offset..offset + size_of::<T>())?).ok()
+    }
+    fn get_at<T: Pod>(&self, offset: usize) -> Option<&T> {
+        self.get(offset & REACH)
+    }
+    fn get_at_mut<T: Pod>(&mut self, offset: usize) -> Option<&mut T> {
+        self.get_mut(offset & REACH)
+    }
+    fn pull(&mut self, _length: u32) {}
+    fn sum(&mut self, offset: u32, length: u32) -> Result<u64, NoRoom> {
+        if length >= LONGEST_SUM {
+            return Err(NoRoom);
+        }
+        self.take_aside(offset, length)?;
+        Ok(checksum::sum(&self.aside))
+    }
+    fn take_aside(&mut self, offset: u32, length: u32) -> Result<(), NoRoom> {
+        if length == 0 || length >= BUFFER {
+            return Err(NoRoom);
+        }
+        let range = offset as usize..offset as usize + length as usize;
+        self.aside = self.bytes.get(range).ok_or(NoRoom)?.to_vec();
+        Ok(())
+    }
+    fn put_back(&mut self, from: u32, offset: u32, length: u32) -> Result<(), NoRoom> {
+        if length == 0 || length >= BUFFER {
+            return Err(NoRoom);
+        }
+        let (from, offset, length) = (from as usize, offset as usize, length as usize);
+        let taken = self.aside.get(from..from + length).ok_or(NoRoom)?;
+        self.bytes.get_mut(offset..offset + length).ok_or(NoRoom)?.copy_from_slice(taken);
+        Ok(())
+    }
+    fn encapsulate(&mut self, overhead: u32) -> Result<(), NoRoom> {
+        let opened = vec![UNDEFINED; overhead as usize];
+        self.bytes.splice(0..0, opened);
+        let inner = overhead as usize..overhead as usize + size_of::<Ethernet>();
+        self.bytes.get_mut(inner).ok_or(NoRoom)?.fill(UNDEFINED);
+        Ok(())
+    }
+    fn decapsulate(&mut self, overhead: u32) -> Result<(), NoRoom> {
+        if self.bytes.len() < overhead as usize + size_of::<Ethernet>() {
+            return Err(NoRoom);
+        }
+        self.cut_front(overhead as usize);
+        Ok(())
+    }
+    fn insert_l3(&mut self, bytes: u32) -> Result<(), NoRoom> {
+        self.encapsulate(bytes)
+    }
+    fn resize(&mut self, length: u32) -> Result<(), NoRoom> {
+        self.bytes.resize(length as usize, 0);
+        self.gso_size = 0;
+        Ok(())
+    }
+    fn send_copy(&mut self, target: CopyTarget) {
+        let CopyTarget::Interface(index) = target;
+        self.copies.entry(index).or_default().push(self.bytes.clone());
+    }
+    fn repeat<S: Step>(times: u32, step: &mut S) {
+        for index in 0..times {
+            if step.step(index) == Repeat::Stop {
+                return;
+            }
+        }
+    }
+}

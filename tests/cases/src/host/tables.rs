@@ -1,0 +1,156 @@
+//! Ordered maps as `vpc_datapath::Tables`.
+
+use crate::{
+    case::Bucket,
+    outcome::{FlowKey, Sessions, timeless},
+    state::State,
+};
+use std::{cell::RefCell, collections::BTreeMap};
+use vpc_common::{
+    Ip,
+    endpoint::{Endpoint, EndpointKey, MacEntry, MacKey},
+    locate::LocateBucket,
+    node::Node,
+    port::{FloodKey, FloodMember, Port, PortBuckets, SourceKey},
+    route::{Route, RouteKey},
+    session::{Session, SessionKey},
+    vtep::Vtep,
+};
+use vpc_datapath::{
+    Tables,
+    family::{Address, Family},
+};
+
+/// When the clock starts, ns: late enough for every bucket to be full.
+const START: u64 = 1_000_000_000_000;
+
+/// The tables, and a clock that stands still until it is moved.
+#[derive(Debug, Default)]
+pub struct HostTables {
+    state: Option<State>,
+    sessions: RefCell<Sessions>,
+    buckets: RefCell<BTreeMap<u16, PortBuckets>>,
+    now: u64,
+}
+
+impl HostTables {
+    /// Those tables, without sessions and with full buckets.
+    pub fn new(state: &State) -> Self {
+        Self { state: Some(state.clone()), now: START, ..Self::default() }
+    }
+    /// Other tables; the rest stays.
+    pub fn change(&mut self, state: &State) {
+        self.state = Some(state.clone());
+    }
+    /// Moves the clock.
+    pub fn wait(&mut self, milliseconds: u64) {
+        self.now += milliseconds * 1_000_000;
+    }
+    /// Empties a bucket.
+    pub fn exhaust(&self, slot: u16, bucket: Bucket) {
+        let mut buckets = self.buckets.borrow_mut();
+        let buckets = buckets.entry(slot).or_default();
+        let bucket = match bucket {
+            Bucket::Icmp => &mut buckets.icmp,
+            Bucket::Flood => &mut buckets.flood,
+        };
+        (bucket.tokens, bucket.filled_ns) = (0, self.now);
+    }
+    /// The sessions.
+    pub fn sessions(&self) -> Sessions {
+        self.sessions.borrow().iter().map(|(key, session)| (*key, timeless(session))).collect()
+    }
+    /// Whether XDP can redirect into the interface of a slot.
+    pub fn has_device(&self, slot: u16) -> bool {
+        self.state.as_ref().is_some_and(|state| state.devices.contains_key(&slot))
+    }
+}
+
+fn flow_key<A: Address>(key: &SessionKey<A>) -> FlowKey {
+    FlowKey {
+        slot: key.slot,
+        protocol: key.protocol,
+        local: A::Family::ip(key.local),
+        local_port: key.local_port,
+        remote: A::Family::ip(key.remote),
+        remote_port: key.remote_port,
+    }
+}
+
+/// The longest prefix of `table` that covers the 160 bits of an identifier and an address.
+fn longest<K, V>(table: &[(K, V)], wanted: [u32; 5], prefix: impl Fn(&K) -> (u32, [u32; 5])) -> Option<&V> {
+    let covers = |length: u32, prefix: [u32; 5]| {
+        let mut left = length;
+        wanted.iter().zip(prefix).all(|(a, b)| {
+            let bits = left.min(32);
+            left -= bits;
+            let mask = u32::MAX.checked_shl(32 - bits).unwrap_or(0);
+            u32::from_be(*a) & mask == u32::from_be(b) & mask
+        })
+    };
+    let matching = table.iter().filter(|(key, _)| {
+        let (length, bits) = prefix(key);
+        covers(length, bits)
+    });
+    matching.max_by_key(|(key, _)| prefix(key).0).map(|(_, value)| value)
+}
+
+fn words(first: vpc_common::Be32, address: Ip) -> [u32; 5] {
+    let [a, b, c, d] = address.0;
+    [first.raw(), a, b, c, d]
+}
+
+impl Tables for HostTables {
+    fn node(&self) -> Option<&Node> {
+        Some(&self.state.as_ref()?.node)
+    }
+    fn locate(&self, bucket: u32) -> Option<&LocateBucket> {
+        static EMPTY: LocateBucket = LocateBucket(
+            [vpc_common::locate::LocateEntry { domain: 0, slot: 0, mac_high: 0, mac_low: 0, reserved: 0 };
+                vpc_common::locate::WAYS],
+        );
+        Some(self.state.as_ref()?.locate.get(&bucket).unwrap_or(&EMPTY))
+    }
+    fn port(&self, slot: u16) -> Option<&Port> {
+        static EMPTY: std::sync::OnceLock<Port> = std::sync::OnceLock::new();
+        Some(self.state.as_ref()?.ports.get(&slot).unwrap_or_else(|| EMPTY.get_or_init(Port::default)))
+    }
+    fn owns(&self, key: &SourceKey) -> bool {
+        let Some(state) = &self.state else { return false };
+        let prefix = |key: &SourceKey| (key.prefix_len, words(key.slot, key.address));
+        longest(&state.sources, words(key.slot, key.address), prefix).is_some()
+    }
+    fn endpoint(&self, key: &EndpointKey) -> Option<&Endpoint> {
+        self.state.as_ref()?.endpoints.get(key)
+    }
+    fn mac(&self, key: &MacKey) -> Option<&MacEntry> {
+        self.state.as_ref()?.macs.get(key)
+    }
+    fn route(&self, key: &RouteKey) -> Option<&Route> {
+        let prefix = |key: &RouteKey| (key.prefix_len, words(key.table, key.destination));
+        longest(&self.state.as_ref()?.routes, words(key.table, key.destination), prefix)
+    }
+    fn vtep(&self, node: u16) -> Option<&Vtep> {
+        static EMPTY: std::sync::OnceLock<Vtep> = std::sync::OnceLock::new();
+        let empty = || EMPTY.get_or_init(bytemuck::Zeroable::zeroed);
+        Some(self.state.as_ref()?.vteps.get(&node).unwrap_or_else(empty))
+    }
+    fn vtep_id(&self, address: &Ip) -> Option<u16> {
+        self.state.as_ref()?.vtep_ids.get(address).map(|id| id.node as u16)
+    }
+    fn flood(&self, key: &FloodKey) -> Option<&FloodMember> {
+        self.state.as_ref()?.flood.get(key)
+    }
+    fn session<A: Address, R>(&self, key: &SessionKey<A>, with: impl FnOnce(&mut Session) -> R) -> Option<R> {
+        self.sessions.borrow_mut().get_mut(&flow_key(key)).map(with)
+    }
+    fn insert_session<A: Address>(&self, key: &SessionKey<A>, session: &Session) {
+        self.sessions.borrow_mut().insert(flow_key(key), *session);
+    }
+    fn buckets<R>(&self, slot: u16, with: impl FnOnce(&mut PortBuckets) -> R) -> Option<R> {
+        Some(with(self.buckets.borrow_mut().entry(slot).or_default()))
+    }
+    fn now_coarse(&self) -> u64 {
+        self.now
+    }
+}

@@ -1,0 +1,334 @@
+//! The kernel's build of the packet code: the loaded object, run on packets that are made up.
+
+mod namespace;
+mod wire;
+
+pub use namespace::inside;
+
+use crate::{
+    case::{Bucket, Hook},
+    fabric::{Devices, Fabric},
+    outcome::{Class, Counts, FlowKey, Outcome, Seen, Sessions, SlotCounts, timeless},
+    runner::{Arrival, Runner},
+    state::State,
+};
+use anyhow::{Context, Result, bail};
+use bytemuck::Pod;
+use std::{collections::BTreeMap, net::IpAddr};
+use vpc_bpf::{Hook as Attachment, Link, Loaded, Loader, PerCpuTable, Sizes, Table, TestRun, test_run};
+use vpc_common::{
+    Ip,
+    counters::{Counters, Drops},
+    endpoint::{Endpoint, EndpointKey, MacEntry, MacKey},
+    locate::LocateBucket,
+    maps::{self, programs},
+    node::Node,
+    port::{FloodKey, FloodMember, Port, PortBuckets, SourceKey},
+    route::{Route, RouteKey},
+    session::{Session, SessionKey, V4, V6},
+    vtep::{Vtep, VtepId},
+};
+use vpc_datapath::family::{Address, Family};
+use wire::Wire;
+
+/// Slots of the maps: more than any case has ports.
+const SLOTS: u32 = 31;
+/// A nanosecond that is far in the future: a bucket filled then earns no tokens.
+const NEVER: u64 = u64::MAX / 2;
+
+/// The loaded programs and their maps, in a network namespace with the interfaces of a fabric.
+pub struct Kernel {
+    loaded: Loaded,
+    devices: Devices,
+    wires: BTreeMap<u32, Wire>,
+    uplink: u32,
+    uplinks: Vec<u32>,
+    counters: PerCpuTable<Counters>,
+    drops: PerCpuTable<Drops>,
+    _links: Vec<Link>,
+}
+
+const fn sizes() -> Sizes {
+    Sizes { local_ports: SLOTS, endpoints: 1_024, routes: 1_024, sessions: 1_024, sources: 1_024, flood_members: 1_024 }
+}
+
+impl Kernel {
+    /// Loads the object and makes the interfaces. The calling thread is in a namespace of its own: see [`inside`].
+    ///
+    /// # Errors
+    /// The kernel refuses it.
+    pub fn new(fabric: &Fabric) -> Result<Self> {
+        let devices = namespace::make(fabric)?;
+        let loaded = Loader::new(sizes()).load().context("load the kernel programs")?;
+        let mut wires = BTreeMap::new();
+        for (name, index) in &devices.0 {
+            wires.insert(*index, Wire::open(&namespace::peer_of(*index), name)?);
+        }
+        let mut links = Vec::new();
+        let mut uplinks = Vec::new();
+        for uplink in fabric.uplinks() {
+            let index = devices.index(uplink)?;
+            links.push(
+                Link::attach(loaded.program_fd(programs::UPLINK_TC)?, index, Attachment::TcxIngress)
+                    .with_context(|| format!("attach to {uplink}"))?,
+            );
+            uplinks.push(index);
+        }
+        let tunnel = nix::net::if_::if_nametoindex(namespace::TUNNEL).context("find the tunnel device")?;
+        links.push(
+            Link::attach(loaded.program_fd(programs::TUNNEL)?, tunnel, Attachment::TcxIngress)
+                .context("attach to the tunnel device")?,
+        );
+        let (counters, drops) = (loaded.per_cpu(maps::COUNTERS)?, loaded.per_cpu(maps::DROPS)?);
+        let uplink = *uplinks.first().context("the node has no uplink")?;
+        Ok(Self { loaded, devices, wires, uplink, uplinks, counters, drops, _links: links })
+    }
+
+    /// The interfaces.
+    pub fn devices(&self) -> &Devices {
+        &self.devices
+    }
+
+    /// The programs and maps.
+    pub fn loaded(&self) -> &Loaded {
+        &self.loaded
+    }
+
+    /// Makes a hash or trie hold exactly those entries.
+    fn replace<K: Pod + PartialEq, V: Pod>(&self, name: &str, entries: impl Iterator<Item = (K, V)>) -> Result<()> {
+        let table: Table<K, V> = self.loaded.table(name)?;
+        for (key, _) in table.entries()? {
+            table.delete(&key)?;
+        }
+        for (key, value) in entries {
+            table.set(&key, &value)?;
+        }
+        Ok(())
+    }
+
+    /// Writes every element of an array.
+    fn fill<V: Pod>(&self, name: &str, elements: impl Iterator<Item = (u32, V)>) -> Result<()> {
+        let table: Table<u32, V> = self.loaded.table(name)?;
+        Ok(table.set_all(&elements.collect::<Vec<_>>())?)
+    }
+
+    fn forget<A: Address>(&self, name: &str) -> Result<()>
+    where
+        SessionKey<A>: Pod,
+    {
+        let table: Table<SessionKey<A>, Session> = self.loaded.table(name)?;
+        for (key, _) in table.entries()? {
+            table.delete(&key)?;
+        }
+        Ok(())
+    }
+
+    fn sessions_of<A: Address>(&self, name: &str, into: &mut Sessions) -> Result<()>
+    where
+        SessionKey<A>: Pod,
+    {
+        let table: Table<SessionKey<A>, Session> = self.loaded.table(name)?;
+        into.extend(table.entries()?.iter().map(|(key, session)| {
+            let key = FlowKey {
+                slot: key.slot,
+                protocol: key.protocol,
+                local: A::Family::ip(key.local),
+                local_port: key.local_port,
+                remote: A::Family::ip(key.remote),
+                remote_port: key.remote_port,
+            };
+            (key, timeless(session))
+        }));
+        Ok(())
+    }
+
+    fn test_run(&self, program: &str, arrival: &Arrival<'_>) -> Result<Outcome> {
+        let skb = program != programs::UPLINK_XDP;
+        let context = if skb { wire::skb_context(arrival, self.uplink) } else { Vec::new() };
+        let run = TestRun { data: arrival.bytes, context: &context, ..TestRun::default() };
+        let result = test_run(self.loaded.program_fd(program)?, &run)
+            .with_context(|| format!("run {program} on {} bytes", arrival.bytes.len()))?;
+        let class = match (skb, result.verdict) {
+            (true, 0) | (false, 2) => Class::Passed,
+            (true, 2) | (false, 1) => Class::Ended,
+            (true, 7) | (false, 4) => Class::Redirected,
+            (_, other) => bail!("{program} returned {other}"),
+        };
+        let packet = (class != Class::Ended).then_some(result.data);
+        Ok(Outcome { verdict: Seen::Class(class), packet, copies: self.collect(arrival.copies)? })
+    }
+
+    /// Sends the packet over the real uplink and sees what comes out at the interfaces.
+    fn real(&self, arrival: &Arrival<'_>) -> Result<Outcome> {
+        let before = self.counts()?;
+        self.wires.get(&self.uplink).context("the uplink has a wire")?.send(arrival.bytes)?;
+        let after = self.counts_after(&before)?;
+        let mut copies = self.collect(arrival.copies.max(1))?;
+        // A frame that was redirected looks like a copy: the counters say which it was.
+        let moved = after.since(&before);
+        let sent = moved.iter().any(|(slot, delta)| {
+            let replicated = *slot == 0 && delta.ingress.forwarded > 0;
+            (delta.ingress.forwarded > 0 || delta.ingress.answered > 0) && !replicated
+        });
+        let passed = moved.values().all(|delta| delta.ingress.dropped + delta.ingress.forwarded == 0);
+        let packet = if sent && arrival.copies == 0 {
+            copies.pop_first().and_then(|(_, frames)| frames.into_iter().next())
+        } else {
+            None
+        };
+        let class = match (&packet, passed) {
+            (Some(_), _) => Class::Redirected,
+            (None, true) => Class::Passed,
+            (None, false) => Class::Ended,
+        };
+        Ok(Outcome { verdict: Seen::Class(class), packet, copies })
+    }
+
+    /// The counters once they have moved and stand still.
+    fn counts_after(&self, before: &Counts) -> Result<Counts> {
+        let mut last = before.clone();
+        for round in 0..200 {
+            std::thread::sleep(std::time::Duration::from_millis(1));
+            let now = self.counts()?;
+            if now == last && now != *before && round > 2 {
+                break;
+            }
+            last = now;
+        }
+        Ok(last)
+    }
+
+    fn collect(&self, expected: usize) -> Result<BTreeMap<u32, Vec<Vec<u8>>>> {
+        let mut copies: BTreeMap<u32, Vec<Vec<u8>>> = BTreeMap::new();
+        for round in 0..200 {
+            for (index, wire) in &self.wires {
+                let tunnel_only = self.uplinks.contains(index);
+                let frames = wire.receive(if tunnel_only { wire::Wanted::Tunnel } else { wire::Wanted::All })?;
+                if !frames.is_empty() {
+                    copies.entry(*index).or_default().extend(frames);
+                }
+            }
+            if copies.values().map(Vec::len).sum::<usize>() >= expected && round > 0 {
+                break;
+            }
+            std::thread::sleep(std::time::Duration::from_micros(if round == 0 { 50 } else { 1_000 }));
+        }
+        Ok(copies)
+    }
+
+    fn each_bucket(&self, change: impl Fn(u16, &mut PortBuckets)) -> Result<()> {
+        let table: Table<u32, PortBuckets> = self.loaded.table(maps::PORT_BUCKETS)?;
+        for slot in 0..=SLOTS {
+            let mut buckets = table.get(&slot)?.unwrap_or_default();
+            change(slot as u16, &mut buckets);
+            table.set(&slot, &buckets)?;
+        }
+        Ok(())
+    }
+}
+
+impl Runner for Kernel {
+    fn start(&mut self, state: &State) -> Result<()> {
+        self.change(state)?;
+        self.forget::<V4>(maps::SESSIONS_V4)?;
+        self.forget::<V6>(maps::SESSIONS_V6)?;
+        self.each_bucket(|_, buckets| *buckets = PortBuckets::default())?;
+        for slot in 0..=SLOTS {
+            self.counters.set(slot, &Counters::default())?;
+            self.drops.set(slot, &Drops([0; vpc_common::drop::DROP_REASONS]))?;
+        }
+        Ok(())
+    }
+
+    fn change(&mut self, state: &State) -> Result<()> {
+        let port = |slot: u32| state.ports.get(&(slot as u16)).copied().unwrap_or_default();
+        self.fill::<Node>(maps::NODE, [(0, state.node)].into_iter())?;
+        self.fill::<LocateBucket>(maps::LOCATE, state.buckets())?;
+        self.fill::<Port>(maps::PORTS, (0..=SLOTS).map(|slot| (slot, port(slot))))?;
+        // The second word would be the descriptor of a program to run there.
+        let devices: Table<u32, [u32; 2]> = self.loaded.table(maps::PORT_DEVICES)?;
+        for slot in 0..=SLOTS {
+            match state.devices.get(&(slot as u16)) {
+                Some(index) => devices.set(&slot, &[*index, 0])?,
+                None => {
+                    devices.delete(&slot)?;
+                }
+            }
+        }
+        self.replace::<SourceKey, u32>(maps::SOURCES, state.sources.iter().copied())?;
+        self.replace::<RouteKey, Route>(maps::ROUTES, state.routes.iter().copied())?;
+        self.replace::<EndpointKey, Endpoint>(maps::ENDPOINTS, state.endpoints.iter().map(|(k, v)| (*k, *v)))?;
+        self.replace::<MacKey, MacEntry>(maps::MACS, state.macs.iter().map(|(k, v)| (*k, *v)))?;
+        self.replace::<Ip, VtepId>(maps::VTEP_IDS, state.vtep_ids.iter().map(|(k, v)| (*k, *v)))?;
+        self.replace::<FloodKey, FloodMember>(maps::FLOOD, state.flood.iter().map(|(k, v)| (*k, *v)))?;
+        let vteps: Table<u32, Vtep> = self.loaded.table(maps::VTEPS)?;
+        for index in 0..64_u16 {
+            let vtep = state.vteps.get(&index).copied().unwrap_or_else(bytemuck::Zeroable::zeroed);
+            vteps.set(&index.into(), &vtep)?;
+        }
+        Ok(())
+    }
+
+    fn run(&mut self, arrival: &Arrival<'_>) -> Result<Outcome> {
+        // What earlier packets left behind is no copy of this one.
+        let _old = self.collect(0)?;
+        match arrival.hook {
+            Hook::Port => self.test_run(programs::PORT, arrival),
+            Hook::UplinkXdp => self.test_run(programs::UPLINK_XDP, arrival),
+            Hook::UplinkTc => self.test_run(programs::UPLINK_TC, arrival),
+            Hook::Tunnel => self.real(arrival),
+        }
+    }
+
+    fn wait(&mut self, milliseconds: u64) -> Result<()> {
+        let back = milliseconds * 1_000_000;
+        self.each_bucket(|_, buckets| {
+            for bucket in [&mut buckets.icmp, &mut buckets.flood] {
+                let filled = if bucket.filled_ns == NEVER { now() } else { bucket.filled_ns };
+                bucket.filled_ns = filled.saturating_sub(back);
+            }
+        })
+    }
+
+    fn exhaust(&mut self, slot: u16, bucket: Bucket) -> Result<()> {
+        self.each_bucket(|this, buckets| {
+            if this == slot {
+                let bucket = match bucket {
+                    Bucket::Icmp => &mut buckets.icmp,
+                    Bucket::Flood => &mut buckets.flood,
+                };
+                (bucket.tokens, bucket.filled_ns) = (0, NEVER);
+            }
+        })
+    }
+
+    fn counts(&self) -> Result<Counts> {
+        let mut counts = Counts::default();
+        for slot in 0..=SLOTS {
+            let mut sum = SlotCounts::default();
+            for (counters, drops) in self.counters.get(slot)?.iter().zip(self.drops.get(slot)?) {
+                sum.add(counters, &drops);
+            }
+            counts.0.insert(slot as u16, sum);
+        }
+        Ok(counts)
+    }
+
+    fn sessions(&self) -> Result<Sessions> {
+        let mut sessions = Sessions::new();
+        self.sessions_of::<V4>(maps::SESSIONS_V4, &mut sessions)?;
+        self.sessions_of::<V6>(maps::SESSIONS_V6, &mut sessions)?;
+        Ok(sessions)
+    }
+}
+
+/// The kernel's monotonic clock, ns.
+fn now() -> u64 {
+    nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC)
+        .map_or(0, |time| time.tv_sec() as u64 * 1_000_000_000 + time.tv_nsec() as u64)
+}
+
+/// The address as `ip` wants it, with the length of a host's prefix.
+pub(crate) fn host_prefix(address: IpAddr) -> String {
+    format!("{address}/{}", if address.is_ipv4() { 32 } else { 128 })
+}

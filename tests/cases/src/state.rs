@@ -1,0 +1,181 @@
+//! What the maps hold in a case: the compiled topology, filled with what an agent finds on its machine.
+
+use crate::fabric::Devices;
+use crate::machine::Machine;
+use crate::packet::{self, Layer, Names, Tunnel};
+use anyhow::{Context, Result, bail};
+use std::collections::BTreeMap;
+use vpc_common::{
+    Ip, Mac,
+    endpoint::{Endpoint, EndpointKey, MacEntry, MacKey},
+    limits::{OVERHEAD_V4, OVERHEAD_V6, UNDERLAY_NEXT_HOPS},
+    locate::{BUCKETS, LocateBucket, LocateEntry, LocateKey},
+    node::{Node, flags as node_flags},
+    port::{FloodKey, FloodMember, Port, SourceKey, flags},
+    route::{Route, RouteKey},
+    vtep::{NextHop, Vtep, VtepId},
+};
+use vpc_topology::compile::{Desired, DesiredVtep};
+
+/// The content of all tables that an agent writes.
+#[derive(Clone, Debug)]
+pub struct State {
+    /// `NODE`.
+    pub node: Node,
+    /// `LOCATE`, used buckets.
+    pub locate: BTreeMap<u32, LocateBucket>,
+    /// `PORTS`, used slots.
+    pub ports: BTreeMap<u16, Port>,
+    /// `PORT_DEVICES`.
+    pub devices: BTreeMap<u16, u32>,
+    /// `SOURCES`.
+    pub sources: Vec<(SourceKey, u32)>,
+    /// `ENDPOINTS`.
+    pub endpoints: BTreeMap<EndpointKey, Endpoint>,
+    /// `MACS`.
+    pub macs: BTreeMap<MacKey, MacEntry>,
+    /// `ROUTES`.
+    pub routes: Vec<(RouteKey, Route)>,
+    /// `VTEPS`, used indices.
+    pub vteps: BTreeMap<u16, Vtep>,
+    /// `VTEP_IDS`.
+    pub vtep_ids: BTreeMap<Ip, VtepId>,
+    /// `FLOOD`.
+    pub flood: BTreeMap<FloodKey, FloodMember>,
+}
+
+impl State {
+    /// Fills in what the topology does not say.
+    pub(crate) fn new(
+        desired: &Desired,
+        machine: &Machine,
+        epoch: u32,
+        devices: &Devices,
+        names: &dyn Names,
+    ) -> Result<Self> {
+        let mut state = Self {
+            node: Node {
+                vtep: desired.node.vtep,
+                flags: desired.node.flags,
+                id: desired.node.id.into(),
+                reserved: [0; 10],
+            },
+            locate: BTreeMap::new(),
+            ports: BTreeMap::new(),
+            devices: BTreeMap::new(),
+            sources: desired.sources.clone(),
+            endpoints: desired.endpoints.iter().copied().collect(),
+            macs: desired.macs.iter().copied().collect(),
+            routes: desired.routes.clone(),
+            vteps: BTreeMap::new(),
+            vtep_ids: BTreeMap::new(),
+            flood: desired.flood.iter().copied().collect(),
+        };
+        for (slot, port) in &desired.ports {
+            let mut record = port.record;
+            record.epoch = epoch;
+            record.mtu = machine.port_mtu.get(&port.name).copied().unwrap_or(Machine::PORT_MTU);
+            state.place(LocateKey::endpoint(record.l2_vni, record.mac), *slot)?;
+            let device = port.device.as_ref().filter(|_| !machine.down.contains(&port.name));
+            if let Some(device) = device {
+                record.ifindex = devices.index(device)?;
+                state.place(LocateKey::interface(record.ifindex), *slot)?;
+                if !machine.tc_delivery.contains(&port.name) {
+                    record.flags |= flags::XDP_DELIVERY;
+                    state.devices.insert(*slot, record.ifindex);
+                }
+            }
+            state.ports.insert(*slot, record);
+        }
+        for vtep in &desired.vteps {
+            state.vteps.insert(vtep.id, record_of(vtep, desired, machine, devices, names)?);
+            state.vtep_ids.insert(vtep.address, VtepId { node: vtep.id.into() });
+        }
+        Ok(state)
+    }
+
+    /// Puts a key into the first of its buckets that has room.
+    fn place(&mut self, key: LocateKey, slot: u16) -> Result<()> {
+        for bucket in key.buckets() {
+            let ways = &mut self.locate.entry(bucket).or_default().0;
+            if let Some(free) = ways.iter_mut().find(|entry| entry.slot == 0) {
+                *free = LocateEntry::new(key, slot);
+                return Ok(());
+            }
+        }
+        bail!("no room for {key:?} in the locate table: a case needs few ports")
+    }
+
+    /// All buckets, empty ones too.
+    pub fn buckets(&self) -> impl Iterator<Item = (u32, LocateBucket)> + '_ {
+        (0..BUCKETS).map(|index| (index, self.locate.get(&index).copied().unwrap_or_default()))
+    }
+
+    /// An IPv4 or IPv6 underlay.
+    pub fn overhead(&self) -> u32 {
+        if self.node.vtep.is_v4() { OVERHEAD_V4 } else { OVERHEAD_V6 }
+    }
+}
+
+/// The record of a VTEP, with the outer headers as the cases' own serialiser writes them.
+fn record_of(
+    vtep: &DesiredVtep,
+    desired: &Desired,
+    machine: &Machine,
+    devices: &Devices,
+    names: &dyn Names,
+) -> Result<Vtep> {
+    let overhead = if vtep.address.is_v4() { OVERHEAD_V4 } else { OVERHEAD_V6 };
+    let uplinks = match machine.next_hops.get(&vtep.name) {
+        Some(uplinks) => uplinks.clone(),
+        None => desired.node.uplinks.first().cloned().into_iter().collect(),
+    };
+    let mut next_hops = [NextHop::default(); UNDERLAY_NEXT_HOPS];
+    for (place, uplink) in next_hops.iter_mut().zip(&uplinks) {
+        *place = NextHop {
+            ifindex: devices.index(uplink)?,
+            destination: names.mac(&format!("next_hop/{}", vtep.name))?,
+            source: names.mac(uplink)?,
+        };
+    }
+    let uniform = desired.node.flags & node_flags::DSCP_UNIFORM != 0;
+    Ok(Vtep {
+        mtu: machine.underlay_mtu - overhead as u16,
+        overhead: overhead as u16,
+        next_hop_count: uplinks.len().min(UNDERLAY_NEXT_HOPS) as u16,
+        tos_mask: if uniform { 0xff } else { 0x03 },
+        header: header(vtep, names)?,
+        next_hops,
+        address: vtep.address,
+        reserved2: [0; 12],
+    })
+}
+
+/// Outer IP, UDP and VXLAN with what depends on the packet zero.
+fn header(vtep: &DesiredVtep, names: &dyn Names) -> Result<[u8; 56]> {
+    let tunnel = Tunnel { from: None, to: Some(vtep.name.clone()), vni: 0, tos: 0, source_port: Some(0), via: None };
+    let mut layers = names.tunnel(&tunnel)?;
+    for layer in &mut layers {
+        match layer {
+            Layer::Ipv4(ip) => ip.length = Some(0),
+            Layer::Ipv6(ip) => ip.length = Some(0),
+            Layer::Udp(udp) => udp.length = Some(0),
+            _ => {}
+        }
+    }
+    let bytes = packet::serialise(&layers, names)?.bytes;
+    let behind_ethernet = bytes.get(14..).context("a tunnel starts with Ethernet")?;
+    let mut header = [0; 56];
+    header[..behind_ethernet.len()].copy_from_slice(behind_ethernet);
+    Ok(header)
+}
+
+/// A MAC from its text.
+pub(crate) fn parse_mac(text: &str) -> Option<Mac> {
+    let mut octets = [0; 6];
+    let mut parts = text.split(':');
+    for octet in &mut octets {
+        *octet = u8::from_str_radix(parts.next()?, 16).ok()?;
+    }
+    parts.next().is_none().then(|| Mac::new(octets))
+}
