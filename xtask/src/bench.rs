@@ -28,6 +28,8 @@ pub struct Arguments {
 /// What can be measured.
 #[derive(Clone, Copy, clap::ValueEnum)]
 enum Part {
+    /// The whole path between two nodes, beside the kernel's and bare veth
+    EastWest,
     /// ns per packet of the kernel programs
     Pipelines,
 }
@@ -39,6 +41,7 @@ pub fn run_verb(arguments: &Arguments) -> Result<()> {
     run(&mut cargo(["build", "--release", "--package", "vpc-bench"]))?;
     let mut command = Command::new(target().join("release/vpc-bench"));
     match arguments.part {
+        Some(Part::EastWest) => _ = command.arg("east-west"),
         Some(Part::Pipelines) => _ = command.arg("pipelines"),
         None => {}
     }

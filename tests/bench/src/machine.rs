@@ -3,7 +3,7 @@
 use anyhow::{Context, Result};
 use nix::{
     sched::{CpuSet, sched_setaffinity},
-    unistd::Pid,
+    unistd::{Pid, SysconfVar, sysconf},
 };
 use std::fs;
 
@@ -15,18 +15,21 @@ pub fn describe() -> String {
         .find(|line| line.starts_with("model name"))
         .and_then(|line| line.split_once(':'))
         .map_or("unknown CPU", |(_, model)| model.trim());
-    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
-    format!("{model}, {cpus} CPUs, Linux {}", vpc_bpf::kernel_release())
+    format!("{model}, {} CPUs, Linux {}", last_cpu() + 1, vpc_bpf::kernel_release())
+}
+
+/// Number of the last CPU, whatever this thread is kept on.
+pub fn last_cpu() -> usize {
+    let count = sysconf(SysconfVar::_NPROCESSORS_ONLN).ok().flatten().unwrap_or(1);
+    usize::try_from(count - 1).unwrap_or(0)
 }
 
 /// Keeps the calling thread, and what it starts, on one CPU: the last, since interrupts prefer the first.
 ///
 /// # Errors
 /// The kernel refuses.
-pub fn pin_to_last_cpu() -> Result<usize> {
-    let cpu = std::thread::available_parallelism().map_or(0, |count| count.get() - 1);
-    pin_to(cpu)?;
-    Ok(cpu)
+pub fn pin_to_last_cpu() -> Result<()> {
+    pin_to(last_cpu())
 }
 
 /// Keeps the calling thread, and what it starts, on a CPU.

@@ -4,7 +4,9 @@
 #[allow(dead_code, reason = "some of it only the kernel programs use")]
 #[path = "../../bench-ebpf/src/abi.rs"]
 mod abi;
+mod east_west;
 mod flows;
+mod load;
 mod machine;
 mod node_tables;
 mod noise;
@@ -36,8 +38,13 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum What {
+    /// The whole path between two nodes, beside the kernel's and bare veth
+    EastWest,
     /// ns per packet of the kernel programs
     Pipelines,
+    /// Traffic tools that the benchmark runs in guests
+    #[command(hide = true, subcommand)]
+    Load(load::Load),
 }
 
 /// How much is measured.
@@ -63,8 +70,14 @@ fn run(arguments: &Arguments) -> Result<()> {
     let effort = if arguments.quick { Effort::Quick } else { Effort::Full };
     let earlier = arguments.compare.as_deref().map(Report::read).transpose()?;
     let mut report = Report::new(machine::describe());
-    match arguments.what {
-        None | Some(What::Pipelines) => pipelines::run(effort, &mut report)?,
+    match &arguments.what {
+        Some(What::Load(load)) => return load::run(load),
+        Some(What::EastWest) => east_west::run(effort, &mut report)?,
+        Some(What::Pipelines) => pipelines::run(effort, &mut report)?,
+        None => {
+            east_west::run(effort, &mut report)?;
+            pipelines::run(effort, &mut report)?;
+        }
     }
     report.print(earlier.as_ref());
     if let Some(path) = &arguments.json {

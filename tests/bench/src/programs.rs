@@ -5,7 +5,7 @@ use anyhow::{Context, Result, anyhow};
 use aya::{Ebpf, EbpfLoader, maps::Map, programs::Program};
 use bytemuck::Pod;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
-use vpc_bpf::Table;
+use vpc_bpf::{PerCpuTable, Table};
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/vpc-bench.o"));
 
@@ -17,6 +17,7 @@ pub struct Programs {
     next: Table<u32, u32>,
     target: Table<u32, u32>,
     devices: Table<u32, [u32; 2]>,
+    count: PerCpuTable<u64>,
 }
 
 impl Programs {
@@ -40,6 +41,7 @@ impl Programs {
             next: table(&object, "NEXT")?,
             target: table(&object, "TARGET")?,
             devices: table(&object, "DEVICES")?,
+            count: PerCpuTable::new(map_fd(&object, "COUNT")?)?,
             object,
         })
     }
@@ -86,6 +88,14 @@ impl Programs {
     /// There is no such interface in the current network namespace.
     pub fn set_device(&self, ifindex: u32) -> Result<()> {
         Ok(self.devices.set(&0, &[ifindex, 0])?)
+    }
+
+    /// Frames that the sinks saw since the programs were loaded.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn counted(&self) -> Result<u64> {
+        Ok(self.count.get(0)?.iter().sum())
     }
 
     /// A map by name.

@@ -1,0 +1,124 @@
+//! The same job by the Linux kernel: a bridge per subnet, a VXLAN device for routed traffic, IP forwarding on both nodes
+//! (symmetric IRB), no firewall.
+
+use super::{CLIENT, GUEST_MTU, Generator, Path, SERVER, UNDERLAY_MTU, Wire};
+use crate::flows::Macs;
+use anyhow::{Context, Result};
+use vpc_common::Mac;
+use vpc_lab::{Lab, Netns};
+
+const CLIENT_MAC: Mac = Mac::new([0x02, 0, 0, 0, 0x01, 0x10]);
+const SERVER_MAC: Mac = Mac::new([0x02, 0, 0, 0, 0x02, 0x10]);
+const VNI: u32 = 1_000;
+
+/// The fields are dropped in their order.
+pub(super) struct Kernel {
+    client: Netns,
+    server: Netns,
+    nodes: [Netns; 2],
+}
+
+/// One of the two nodes.
+struct Side<'a> {
+    node: &'a Netns,
+    guest: &'a Netns,
+    number: u8,
+    address: std::net::Ipv4Addr,
+    mac: Mac,
+}
+
+impl Kernel {
+    /// Everything wired, neighbours permanent.
+    pub(super) fn new(lab: &Lab, wire: Wire) -> Result<Self> {
+        let netns = |name: &str| Netns::new(lab, name);
+        let rig = Self {
+            client: netns("kernel-client")?,
+            server: netns("kernel-server")?,
+            nodes: [netns("kernel-hv1")?, netns("kernel-hv2")?],
+        };
+        let [left, right] = &rig.nodes;
+        let mtu = UNDERLAY_MTU;
+        left.ip(&format!(
+            "link add eth1 address {} mtu {mtu} type veth peer name eth1 address {} mtu {mtu} netns {}",
+            underlay_mac(1),
+            underlay_mac(2),
+            right.name()
+        ))?;
+        side(&Side { node: left, guest: &rig.client, number: 1, address: CLIENT, mac: CLIENT_MAC }, wire)?;
+        side(&Side { node: right, guest: &rig.server, number: 2, address: SERVER, mac: SERVER_MAC }, wire)?;
+        rig.client.run(&format!("ping -c 2 -i 0.2 -W 2 {SERVER}")).context("the kernel's path carries no ping")?;
+        Ok(rig)
+    }
+}
+
+impl Path for Kernel {
+    fn name(&self) -> &'static str {
+        "kernel"
+    }
+    fn client(&self) -> &Netns {
+        &self.client
+    }
+    fn server(&self) -> &Netns {
+        &self.server
+    }
+    fn macs(&self) -> Macs {
+        Macs { destination: bridge_mac(1), source: CLIENT_MAC }
+    }
+    fn generator(&self, state: Generator) -> Result<()> {
+        self.nodes[0].run(&format!("ethtool -K tap gro {}", state.gro())).map(drop)
+    }
+}
+
+fn side(side: &Side<'_>, wire: Wire) -> Result<()> {
+    let Side { node, guest, number: own, address, mac } = side;
+    let other = 3 - own;
+    let mtu = GUEST_MTU;
+    guest.ip(&format!(
+        "link add eth0 address {mac} mtu {mtu} type veth peer name tap mtu {mtu} netns {}",
+        node.name()
+    ))?;
+    node.sysctl(&[
+        ("net/ipv4/ip_forward", "1"),
+        ("net/ipv4/conf/all/rp_filter", "0"),
+        ("net/ipv4/conf/default/rp_filter", "0"),
+    ])?;
+    node.ip_batch(&[
+        "link set eth1 up".to_owned(),
+        format!("addr add 192.0.2.{own}/30 dev eth1"),
+        format!("neigh replace 192.0.2.{other} lladdr {} dev eth1 nud permanent", underlay_mac(other)),
+        format!("link add bridge0 address {} mtu {mtu} type bridge", bridge_mac(*own)),
+        "link set tap master bridge0 up".to_owned(),
+        format!("link add l2 mtu {mtu} type vxlan id {own} local 192.0.2.{own} dstport 4789 nolearning"),
+        "link set l2 master bridge0 up".to_owned(),
+        "link set bridge0 up".to_owned(),
+        format!("addr add 10.0.{own}.1/24 dev bridge0"),
+        format!("neigh replace {address} lladdr {mac} dev bridge0 nud permanent"),
+        format!(
+            "link add l3 address {} mtu {mtu} type vxlan id {VNI} local 192.0.2.{own} dstport 4789 nolearning",
+            router_mac(*own)
+        ),
+        "link set l3 up".to_owned(),
+        format!("neigh replace 10.255.0.{other} lladdr {} dev l3 nud permanent", router_mac(other)),
+        format!("route add 10.0.{other}.0/24 via 10.255.0.{other} dev l3 onlink"),
+    ])?;
+    node.run(&format!("bridge fdb append {} dev l3 dst 192.0.2.{other} self permanent", router_mac(other)))?;
+    node.run(&format!("ethtool -K eth1 {}", wire.features()))?;
+    guest.ip_batch(&[
+        "link set eth0 up".to_owned(),
+        format!("addr add {address}/24 dev eth0"),
+        format!("neigh replace 10.0.{own}.1 lladdr {} dev eth0 nud permanent", bridge_mac(*own)),
+        format!("route add default via 10.0.{own}.1"),
+    ])
+}
+
+const fn underlay_mac(number: u8) -> Mac {
+    Mac::new([0x02, 0xaa, 0, 0, 0, number])
+}
+
+const fn bridge_mac(number: u8) -> Mac {
+    Mac::new([0x02, 0xbb, 0, 0, 0, number])
+}
+
+const fn router_mac(number: u8) -> Mac {
+    Mac::new([0x02, 0xcc, 0, 0, 0, number])
+}

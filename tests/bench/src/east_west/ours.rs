@@ -1,0 +1,99 @@
+//! Two nodes with a real agent each, the uplinks wired to each other.
+
+use super::{CLIENT, GUEST_MTU, Generator, Path, SERVER, UNDERLAY_MTU, Wire};
+use crate::flows::Macs;
+use anyhow::{Context, Result};
+use std::fs;
+use vpc_common::Mac;
+use vpc_lab::{Agent, Blueprint, Guest, Lab, Netns, Node};
+
+const MAC: Mac = Mac::new([0x02, 0, 0, 0, 0x01, 0x10]);
+
+/// The fields are dropped in their order: agents first.
+pub(super) struct Ours {
+    _agents: [Agent; 2],
+    client: Guest,
+    server: Guest,
+    nodes: [Node; 2],
+}
+
+impl Ours {
+    /// Agents converged, guests wired.
+    pub(super) fn new(lab: &Lab, wire: Wire) -> Result<Self> {
+        let text = topology(wire);
+        let path = lab.directory().join("east-west.yaml");
+        fs::write(&path, &text)?;
+        let blueprint = Blueprint::parse(&text)?;
+        let nodes = [Node::new(lab, "hv1")?, Node::new(lab, "hv2")?];
+        wire_nodes(&nodes, wire)?;
+        let guest = |name: &str, node: &Node| {
+            let plan = blueprint.port(name).with_context(|| format!("port {name}"))?;
+            Guest::new(lab, node, plan, blueprint.subnet(&plan.subnet)?, GUEST_MTU)
+        };
+        let (client, server) = (guest("client", &nodes[0])?, guest("server", &nodes[1])?);
+        let mut agents = [Agent::start(&nodes[0], &path)?, Agent::start(&nodes[1], &path)?];
+        for agent in &mut agents {
+            agent.wait_ready()?;
+        }
+        client.netns().run(&format!("ping -c 2 -i 0.2 -W 2 {SERVER}")).context("our path carries no ping")?;
+        Ok(Self { _agents: agents, client, server, nodes })
+    }
+}
+
+impl Path for Ours {
+    fn name(&self) -> &'static str {
+        "ours"
+    }
+    fn client(&self) -> &Netns {
+        self.client.netns()
+    }
+    fn server(&self) -> &Netns {
+        self.server.netns()
+    }
+    fn macs(&self) -> Macs {
+        Macs { destination: Mac::ROUTER, source: MAC }
+    }
+    fn generator(&self, state: Generator) -> Result<()> {
+        self.nodes[0].netns().run(&format!("ethtool -K tap-client gro {}", state.gro())).map(drop)
+    }
+}
+
+fn wire_nodes(nodes: &[Node; 2], wire: Wire) -> Result<()> {
+    let (left, right) = (nodes[0].netns(), nodes[1].netns());
+    let mtu = UNDERLAY_MTU;
+    left.ip(&format!("link add eth1 mtu {mtu} type veth peer name eth1 mtu {mtu} netns {}", right.name()))?;
+    for (netns, own, other) in [(left, 1, 2), (right, 2, 1)] {
+        netns.sysctl(&[("net/ipv4/conf/all/rp_filter", "0"), ("net/ipv4/conf/default/rp_filter", "0")])?;
+        netns.ip_batch(&[
+            "link set eth1 up".to_owned(),
+            format!("addr add 100.64.0.{own}/30 dev eth1"),
+            format!("addr add 192.0.2.{own}/32 dev lo"),
+            format!("route add 192.0.2.{other}/32 via 100.64.0.{other} dev eth1 src 192.0.2.{own}"),
+        ])?;
+        netns.run(&format!("ethtool -K eth1 {}", wire.features()))?;
+    }
+    Ok(())
+}
+
+fn topology(wire: Wire) -> String {
+    // XDP on a veth uplink takes the peer's segmentation offload away, which no real wire has.
+    let receive_mode = match wire {
+        Wire::Frames => "auto",
+        Wire::Gso => "tc",
+    };
+    format!(
+        "version: 1\n\
+         nodes:\n\
+         \x20 - {{name: hv1, id: 1, vtep: 192.0.2.1, uplink: eth1, receive_mode: {receive_mode}}}\n\
+         \x20 - {{name: hv2, id: 2, vtep: 192.0.2.2, uplink: eth1, receive_mode: {receive_mode}}}\n\
+         vpcs:\n\
+         \x20 - {{name: prod, vni: 5001, cidr_blocks: [10.0.0.0/16]}}\n\
+         subnets:\n\
+         \x20 - {{name: left, vpc: prod, cidr_blocks: [10.0.1.0/24]}}\n\
+         \x20 - {{name: right, vpc: prod, cidr_blocks: [10.0.2.0/24]}}\n\
+         ports:\n\
+         \x20 - {{name: client, subnet: left, node: hv1, device: tap-client, mac: \"{MAC}\", private_ips: [{CLIENT}]}}\n\
+         \x20 - {{name: server, subnet: right, node: hv2, device: tap-server, mac: \"02:00:00:00:02:10\", \
+         private_ips: [{SERVER}]}}\n"
+    )
+}

@@ -1,0 +1,172 @@
+//! Real sockets: the client on the first CPU, the server on the last.
+
+use super::{Path, SERVER, Wire, cache_line};
+use crate::{
+    Effort,
+    load::{Datagrams, Latencies, Wait},
+    machine,
+    noise::Noise,
+    report::{Figure, Report, Target},
+    samples::Samples,
+};
+use anyhow::{Context, Result, bail};
+use serde::de::DeserializeOwned;
+use std::{env, path::PathBuf, process::Command, time::Duration};
+use vpc_lab::{Background, Netns, command::output, iperf::Throughput, wait::eventually};
+
+const IPERF_PORT: u16 = 5_201;
+const PORT: u16 = 5_002;
+/// How long a server may take to listen.
+const START: Duration = Duration::from_secs(5);
+
+/// Which way a figure is good.
+#[derive(Clone, Copy)]
+enum Better {
+    /// Rates.
+    More,
+    /// Latencies.
+    Less,
+}
+
+/// Bulk TCP.
+pub(super) fn tcp(paths: &[&dyn Path], wire: Wire, effort: Effort, report: &mut Report) -> Result<()> {
+    let what = match wire {
+        Wire::Frames => "MTU frames on the wire, GRO on",
+        Wire::Gso => "GSO frames across",
+    };
+    for streams in [1, 4] {
+        let group = format!("TCP, {streams} streams, {what}");
+        let run = |path: &dyn Path| Ok(vec![iperf(path, streams, effort)?]);
+        compare(paths, &group, &[("", "Gbit/s", Better::More)], effort, report, run)?;
+    }
+    Ok(())
+}
+
+/// Small datagrams through one socket.
+pub(super) fn udp(paths: &[&dyn Path], effort: Effort, report: &mut Report) -> Result<()> {
+    let milliseconds = milliseconds(effort);
+    compare(paths, "UDP, 64-byte frames, received", &[("", "kpps", Better::More)], effort, report, |path| {
+        let mut sink = start(path.server(), &["sink", &PORT.to_string()])?;
+        let blast = ["blast", &format!("{SERVER}:{PORT}"), &milliseconds.to_string()];
+        result::<Datagrams>(&output(&mut client(path.client(), &blast)?)?)?;
+        sink.wait(Duration::from_secs(20))?;
+        Ok(vec![result::<Datagrams>(&sink.output())?.rate / 1e3])
+    })
+}
+
+/// One question at a time.
+pub(super) fn request_response(paths: &[&dyn Path], effort: Effort, report: &mut Report) -> Result<()> {
+    let milliseconds = milliseconds(effort);
+    for wait in [Wait::Busy, Wait::Blocking] {
+        let word = wait.word();
+        let group = format!("TCP request and response, 64 bytes, {word}");
+        let what = [("p50", "us", Better::Less), ("p99", "us", Better::Less)];
+        compare(paths, &group, &what, effort, report, |path| {
+            let mut server = start(path.server(), &["serve", &PORT.to_string(), word])?;
+            let ask = ["ask", &format!("{SERVER}:{PORT}"), &milliseconds.to_string(), word];
+            let got: Latencies = result(&output(&mut client(path.client(), &ask)?)?)?;
+            server.wait(Duration::from_secs(5))?;
+            Ok(vec![got.p50, got.p99])
+        })?;
+    }
+    Ok(())
+}
+
+/// Runs a measurement on every path in turn, and reports each of its figures and the ratios of the first path, ours, to
+/// the second, the kernel's.
+fn compare(
+    paths: &[&dyn Path],
+    group: &str,
+    figures: &[(&str, &str, Better)],
+    effort: Effort,
+    report: &mut Report,
+    run: impl Fn(&dyn Path) -> Result<Vec<f64>>,
+) -> Result<()> {
+    let rounds = if effort == Effort::Quick { 3 } else { 7 };
+    let mut samples = vec![vec![Samples::default(); figures.len()]; paths.len()];
+    let (mut foreign, mut distances) = (0.0_f64, Samples::default());
+    for _ in 0..rounds {
+        distances.push(cache_line::round_trip());
+        for (path, samples) in paths.iter().zip(&mut samples) {
+            let noise = Noise::start();
+            let values = run(*path).with_context(|| format!("{group}: {}", path.name()))?;
+            foreign = foreign.max(noise.cores());
+            samples.iter_mut().zip(values).for_each(|(samples, value)| samples.push(value));
+        }
+    }
+    let note = format!("cache line {:.0} .. {:.0} ns", distances.min(), distances.max());
+    for (index, (name, unit, better)) in figures.iter().enumerate() {
+        let named = |text: &str| if name.is_empty() { text.to_owned() } else { format!("{name}: {text}") };
+        for (path, samples) in paths.iter().zip(&samples) {
+            report.add(Figure::new(group, named(path.name()), unit, &samples[index]).foreign(foreign).note(&note));
+        }
+        let ratio = samples[0][index].pairwise(&samples[1][index], |ours, kernel| ours / kernel);
+        let target = match better {
+            Better::More => Some(Target::AtLeast(1.0)),
+            // The tail is the scheduler's, and shown only.
+            Better::Less => (*name == "p50").then_some(Target::AtMost(1.0)),
+        };
+        let figure = Figure::new(group, named("ours / kernel"), "x", &ratio).foreign(foreign).target(target);
+        report.add(figure);
+    }
+    Ok(())
+}
+
+fn milliseconds(effort: Effort) -> u64 {
+    if effort == Effort::Quick { 500 } else { 2_000 }
+}
+
+/// Gbit/s received.
+fn iperf(path: &dyn Path, streams: u32, effort: Effort) -> Result<f64> {
+    let seconds = if effort == Effort::Quick { "1" } else { "3" };
+    let port = IPERF_PORT.to_string();
+    let mut command = on_cpu(path.server(), machine::last_cpu(), "iperf3".into());
+    command.args(["-s", "-1", "--forceflush", "-p", &port]);
+    let mut server = Background::start(&command, log()?)?;
+    await_word(&server, "listening")?;
+    let mut command = on_cpu(path.client(), 0, "iperf3".into());
+    command.args(["-J", "-c", &SERVER.to_string(), "-p", &port, "-t", seconds, "-O", "1"]);
+    command.args(["-P", &streams.to_string(), "--connect-timeout", "3000"]);
+    let throughput = Throughput::parse(&output(&mut command)?)?;
+    server.wait(Duration::from_secs(10))?;
+    Ok(throughput.gigabits())
+}
+
+/// Starts one of this program's own tools as a server and waits until it is ready.
+fn start(netns: &Netns, arguments: &[&str]) -> Result<Background> {
+    let mut command = on_cpu(netns, machine::last_cpu(), env::current_exe()?);
+    command.arg("load").args(arguments);
+    let server = Background::start(&command, log()?)?;
+    await_word(&server, "ready")?;
+    Ok(server)
+}
+
+fn client(netns: &Netns, arguments: &[&str]) -> Result<Command> {
+    let mut command = on_cpu(netns, 0, env::current_exe()?);
+    command.arg("load").args(arguments);
+    Ok(command)
+}
+
+fn on_cpu(netns: &Netns, cpu: usize, program: PathBuf) -> Command {
+    let mut command = netns.command("taskset");
+    command.args(["-c", &cpu.to_string()]).arg(program);
+    command
+}
+
+/// A fresh file for what a server prints.
+fn log() -> Result<PathBuf> {
+    let path = env::temp_dir().join(format!("vpc-bench-{}.log", std::process::id()));
+    std::fs::write(&path, "")?;
+    Ok(path)
+}
+
+fn await_word(server: &Background, word: &str) -> Result<()> {
+    eventually(START, || if server.output().contains(word) { Ok(()) } else { bail!("the server is not ready") })?;
+    Ok(())
+}
+
+/// The last line that a tool printed.
+fn result<T: DeserializeOwned>(text: &str) -> Result<T> {
+    let line = text.trim().lines().last().context("the tool printed nothing")?;
+    serde_json::from_str(line).with_context(|| format!("the tool printed {line}"))
+}

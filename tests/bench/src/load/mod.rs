@@ -1,0 +1,101 @@
+//! Traffic tools that the benchmark runs inside of guests: `vpc-bench load …`. Each prints one line of JSON.
+
+mod datagrams;
+mod requests;
+
+use anyhow::Result;
+use clap::Subcommand;
+use serde::{Deserialize, Serialize};
+use std::net::SocketAddrV4;
+
+/// What to do.
+#[derive(Subcommand)]
+pub enum Load {
+    /// Count UDP datagrams until none comes any more
+    Sink {
+        /// Port to listen at.
+        port: u16,
+    },
+    /// Send small UDP datagrams as fast as it goes
+    Blast {
+        /// To whom.
+        to: SocketAddrV4,
+        /// For how long.
+        milliseconds: u64,
+    },
+    /// Give back what comes, over TCP, to one client
+    Serve {
+        /// Port to listen at.
+        port: u16,
+        /// Whether to sleep.
+        #[arg(value_enum)]
+        wait: Wait,
+    },
+    /// Ask a server again and again, and take the time
+    Ask {
+        /// Whom.
+        to: SocketAddrV4,
+        /// For how long.
+        milliseconds: u64,
+        /// Whether to sleep.
+        #[arg(value_enum)]
+        wait: Wait,
+    },
+}
+
+/// How a program waits for bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
+pub enum Wait {
+    /// It never sleeps: waking a virtual CPU costs more than the packet.
+    Busy,
+    /// It sleeps in the kernel, as most programs do.
+    Blocking,
+}
+
+impl Wait {
+    /// As the command line has it.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Busy => "busy",
+            Self::Blocking => "blocking",
+        }
+    }
+}
+
+/// What a sink saw, or a blast sent.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct Datagrams {
+    /// How many.
+    pub count: u64,
+    /// A second.
+    pub rate: f64,
+}
+
+/// What a client found.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct Latencies {
+    /// How many answers.
+    pub count: usize,
+    /// Median, µs.
+    pub p50: f64,
+    /// 99th percentile, µs.
+    pub p99: f64,
+}
+
+/// Does it.
+///
+/// # Errors
+/// A socket call fails.
+pub fn run(load: &Load) -> Result<()> {
+    let line = match *load {
+        Load::Sink { port } => serde_json::to_string(&datagrams::sink(port)?)?,
+        Load::Blast { to, milliseconds } => serde_json::to_string(&datagrams::blast(to, milliseconds)?)?,
+        Load::Serve { port, wait } => {
+            requests::serve(port, wait)?;
+            String::new()
+        }
+        Load::Ask { to, milliseconds, wait } => serde_json::to_string(&requests::ask(to, milliseconds, wait)?)?,
+    };
+    println!("{line}");
+    Ok(())
+}
