@@ -57,7 +57,9 @@ fn steps() -> Vec<(&'static str, Step)> {
         ("documentation", documentation),
     ];
     if crate::process::find_program("cargo-deny").is_some() {
-        steps.push(("licences and advisories", || report::check(&mut cargo(["deny", "check"]))));
+        steps.push(("licences and bans", || {
+            report::check(&mut cargo(["deny", "check", "bans", "licenses", "sources"]))
+        }));
     }
     steps
 }
