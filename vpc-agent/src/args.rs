@@ -18,8 +18,11 @@ pub struct Arguments {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run in the foreground until SIGTERM. Packets go on without it.
-    #[command(after_help = "Examples:\n  vpc-agent run --node hv1 --topology /etc/vpc/topology.yaml\n  \
-                            vpc-agent run --node hv1 --topology topology.yaml --sessions 262144 --log-format json")]
+    #[command(
+        args_override_self = true,
+        after_help = "Examples:\n  vpc-agent run --node hv1 --topology /etc/vpc/topology.yaml\n  \
+                            vpc-agent run --node hv1 --topology topology.yaml --sessions 262144 --log-format json"
+    )]
     Run(Run),
     /// Write man pages or completions.
     #[command(hide = true)]

@@ -152,13 +152,18 @@ impl Reconciler {
     /// See [`ReconcileError`].
     pub async fn round(&mut self, depth: Depth) -> Result<Outcome, ReconcileError> {
         let Some(desired) = self.desired.clone() else { return self.without_topology() };
-        let machine = self.observer.look(desired.vteps.iter().map(|vtep| vtep.address), depth).await?;
+        let vteps = desired.vteps.iter().map(|vtep| vtep.address).chain([desired.node.vtep]);
+        let machine = self.observer.look(vteps, depth).await?;
         let mut outcome = Outcome::default();
+        if !machine.reaches.get(&desired.node.vtep).is_some_and(|reach| reach.local) {
+            let problem = format!("this node's VTEP address {} is on none of its interfaces", desired.node.vtep);
+            outcome.problems.push(problem);
+        }
         let devices = self.ports(&desired, &machine, depth, &mut outcome).await;
         let rendered = render(&desired, &self.shared, &devices, &machine);
         self.apply(&rendered.wanted, &mut outcome)?;
         self.take_over()?;
-        self.tunnel(&machine, &mut outcome).await;
+        self.tunnel(&mut outcome).await;
         uplink::attach(&desired.node, &machine, &mut self.datapath, &self.observer, &mut outcome);
         self.detach(&desired, &mut outcome);
         for vtep in &rendered.vteps {
@@ -282,10 +287,10 @@ impl Reconciler {
         Ok(())
     }
 
-    async fn tunnel(&mut self, machine: &Machine, outcome: &mut Outcome) {
+    async fn tunnel(&mut self, outcome: &mut Outcome) {
         let mut row = Attachment { role: "tunnel".to_owned(), name: tunnel::NAME.to_owned(), ..Attachment::default() };
         row.device.clone_from(&row.name);
-        let result = match tunnel::ensure(self.observer.handle(), &machine.links).await {
+        let result = match tunnel::ensure(self.observer.handle()).await {
             Ok(link) => {
                 row.ifindex = link.index;
                 row.mtu = link.mtu;

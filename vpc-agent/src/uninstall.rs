@@ -93,10 +93,9 @@ fn remove_directory(path: &Path, removed: &mut Vec<String>) -> Result<(), Uninst
 async fn remove_tunnel() -> Result<Option<String>, UninstallError> {
     let (connection, handle, _) = rtnetlink::new_connection().map_err(UninstallError::Socket)?;
     tokio::spawn(connection);
-    let links = links::all(&handle).await?;
-    match links.get(tunnel::NAME) {
-        Some(link) if tunnel::is_ours(link) => {
-            links::remove(&handle, link).await?;
+    match links::by_name(&handle, tunnel::NAME).await? {
+        Some(link) if tunnel::is_ours(&link) => {
+            links::remove(&handle, &link).await?;
             Ok(Some(format!("interface {}", link.name)))
         }
         _ => Ok(None),

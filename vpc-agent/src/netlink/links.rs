@@ -52,6 +52,18 @@ pub async fn all(handle: &Handle) -> Result<Links, NetlinkError> {
     Ok(messages.iter().map(link).map(|link| (link.name.clone(), link)).collect())
 }
 
+/// The interface of that name; none where there is none.
+///
+/// # Errors
+/// Where the kernel refuses the request.
+pub async fn by_name(handle: &Handle, name: &str) -> Result<Option<Link>, NetlinkError> {
+    match handle.link().get().match_name(name).execute().try_next().await {
+        Ok(message) => Ok(message.as_ref().map(link)),
+        Err(error) if error_number(&error) == Some(libc::ENODEV) => Ok(None),
+        Err(error) => Err(NetlinkError::new("look for interface", name)(error)),
+    }
+}
+
 /// The MTU of a veth's other end; none where it cannot be known.
 pub async fn peer_mtu(handle: &Handle, peer: Peer) -> Option<u32> {
     let mut request = handle.link().get().match_index(peer.index);

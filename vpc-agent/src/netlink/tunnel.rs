@@ -1,6 +1,6 @@
 //! The tunnel device: a kernel VXLAN socket that merges TCP segments before our program sees them.
 
-use super::{NetlinkError, links, links::Link, links::Links};
+use super::{NetlinkError, links, links::Link};
 use netlink_packet_route::link::InfoVxlan;
 use rtnetlink::{Handle, LinkMessageBuilder, LinkUnspec, LinkVxlan};
 use thiserror::Error;
@@ -29,13 +29,13 @@ pub enum TunnelError {
 ///
 /// # Errors
 /// Where the name is taken by another interface, UDP port 4789 is in use, or the kernel has no VXLAN.
-pub async fn ensure(handle: &Handle, links: &Links) -> Result<Link, TunnelError> {
-    let link = match links.get(NAME) {
-        Some(link) if is_ours(link) => link.clone(),
+pub async fn ensure(handle: &Handle) -> Result<Link, TunnelError> {
+    let link = match links::by_name(handle, NAME).await? {
+        Some(link) if is_ours(&link) => link,
         Some(_) => return Err(TunnelError::Foreign),
         None => {
             create(handle).await?;
-            links::all(handle).await?.remove(NAME).ok_or(TunnelError::Vanished)?
+            links::by_name(handle, NAME).await?.ok_or(TunnelError::Vanished)?
         }
     };
     links::set_mtu(handle, &link, MTU).await?;

@@ -5,7 +5,8 @@ mod sandbox;
 
 use nix::sys::signal::Signal;
 use sandbox::{Sandbox, TOPOLOGY, run};
-use std::{fs, process::Command};
+use std::{fs, path::Path, process::Command};
+use vpc_agent::maps::tables::Sessions;
 use vpc_agent::{
     bpffs,
     control::{
@@ -16,7 +17,12 @@ use vpc_agent::{
     uninstall::uninstall,
 };
 use vpc_bpf::Table;
-use vpc_common::{maps, port::Port, vtep::Vtep};
+use vpc_common::{
+    maps,
+    port::Port,
+    session::{Session, SessionKey, V4},
+    vtep::Vtep,
+};
 
 fn attachment<'a>(status: &'a Status, name: &str) -> &'a Attachment {
     status.attachments.iter().find(|row| row.name == name).unwrap_or_else(|| panic!("no {name} in {status:#?}"))
@@ -58,11 +64,70 @@ fn a_node_comes_up_and_stays_up_without_its_agent() {
         assert!(!sandbox.applied_since(length), "{}", &sandbox.log()[length..]);
         assert_eq!(map::<Port>(&sandbox, maps::PORTS, 1), port);
     }
+}
 
-    // Other sizes: new maps, filled from the old ones, the programs replaced.
+#[test]
+fn maps_of_another_size_take_over_what_the_old_ones_hold() {
+    let mut sandbox = Sandbox::new("sizes");
+    sandbox.start();
+    let sessions = || -> Sessions<V4> {
+        Table::open(&bpffs::maps(Path::new("/run/bpf")).join(maps::SESSIONS_V4)).expect("the sessions")
+    };
+    let key = SessionKey { slot: 1, protocol: 17, ..SessionKey::default() };
+    let session = Session { epoch: 7, last_seen: vpc_agent::sweeper::seen_now(), ..bytemuck::Zeroable::zeroed() };
+    sessions().set(&key, &session).expect("write a session");
+    let port: Port = map(&sandbox, maps::PORTS, 1);
     sandbox.end(Signal::SIGTERM);
-    let status = sandbox.start_with(&["--log-format", "json"]);
+    let status = sandbox.start_with(&["--sessions", "2048", "--ports", "8"]);
     assert_eq!(status.problems, Vec::<String>::new());
+    assert!(sandbox.log().contains("replaced the programs"), "{}", sandbox.log());
+    assert_eq!(sessions().description().max_entries, 2_048);
+    assert_eq!(sessions().get(&key).expect("read a session"), Some(session));
+    assert_eq!(map::<Port>(&sandbox, maps::PORTS, 1), port);
+}
+
+#[test]
+fn an_underlay_of_ipv6_with_two_ways() {
+    let mut sandbox = Sandbox::new("v6");
+    for line in [
+        "ip link add vag-up2 type veth peer name r1 netns vag-router",
+        "ip link set vag-up2 up",
+        "ip -n vag-router link set r1 up",
+        "ip address add 2001:db8:1::b/64 dev vag-up nodad",
+        "ip address add 2001:db8:2::b/64 dev vag-up2 nodad",
+        "ip -n vag-router address add 2001:db8:1::1/64 dev r0 nodad",
+        "ip -n vag-router address add 2001:db8:2::1/64 dev r1 nodad",
+        "ip -6 route add 2001:db8:9::/64 nexthop via 2001:db8:1::1 nexthop via 2001:db8:2::1",
+    ] {
+        run(line);
+    }
+    let text = TOPOLOGY.replace("192.0.2.11", "\"2001:db8:1::b\"").replace("198.51.100.12", "\"2001:db8:9::c\"");
+    fs::write(sandbox.topology(), text.replace("uplink: vag-up}", "uplinks: [vag-up, vag-up2]}")).expect("write");
+    sandbox.start();
+    sandbox.eventually("both ways are used", |status| {
+        let hops = &status.vteps[0].next_hops;
+        status.problems.is_empty() && hops.len() == 2 && hops.iter().all(|hop| hop.state == "used")
+    });
+    let vtep: Vtep = map(&sandbox, maps::VTEPS, 2);
+    assert_eq!((vtep.next_hop_count, vtep.mtu, vtep.overhead), (2, 1_430, 70));
+    assert_eq!((vtep.header[0], vtep.header[39]), (0x60, 0x0c));
+    run("ip -n vag-router link set r1 down");
+    sandbox.eventually("one is left", |_| map::<Vtep>(&sandbox, maps::VTEPS, 2).next_hop_count == 1);
+}
+
+#[test]
+fn a_next_hop_that_dies_without_its_link_is_noticed() {
+    let mut sandbox = Sandbox::new("dead");
+    sandbox.start();
+    // The router answers nobody any more, its link stays up.
+    run("ip -n vag-router link set r0 arp off");
+    run("ip -n vag-router address del 192.0.2.1/24 dev r0");
+    let unresolved = |status: &Status| status.vteps[0].next_hops[0].state == "unresolved";
+    std::thread::sleep(std::time::Duration::from_secs(3));
+    sandbox.eventually("it is given up", unresolved);
+    run("ip -n vag-router link set r0 arp on");
+    run("ip -n vag-router address add 192.0.2.1/24 dev r0");
+    sandbox.eventually("it is used again", |status| status.vteps[0].next_hops[0].state == "used");
 }
 
 #[test]
@@ -116,7 +181,7 @@ fn edits_add_move_and_remove_ports() {
     );
     let plan = |text: &str| -> PlanReport {
         let request = Request::Plan { name: "new.yaml".to_owned(), text: text.to_owned() };
-        ask(std::path::Path::new("/run/vpc-agent"), request).expect("a plan")
+        ask(Path::new("/run/vpc-agent"), request).expect("a plan")
     };
     assert_eq!(plan(TOPOLOGY).writes, 0);
     assert!(plan(&added).changes.iter().any(|line| line.contains("web-3")), "{:?}", plan(&added).changes);

@@ -106,7 +106,7 @@ impl Sandbox {
     pub fn start_with(&mut self, arguments: &[&str]) -> Status {
         let log = File::options().create(true).append(true).open(self.directory.join("log")).expect("open the log");
         let mut command = self.command();
-        command.args(arguments).env("VPC_LOG", "debug").stdin(Stdio::null()).stderr(log);
+        command.args(arguments).env("VPC_LOG", "vpc_agent=debug").stdin(Stdio::null()).stderr(log);
         self.agents.push(command.spawn().expect("start the agent"));
         self.eventually("the agent answers", |_| true)
     }
