@@ -2,16 +2,19 @@
 
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 use std::{
+    ffi::OsStr,
     io,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 use thiserror::Error;
 use tokio::sync::mpsc;
 
 /// An editor or a script writes a file in more than one step: it is read when it was quiet for that long.
 pub const QUIET: Duration = Duration::from_millis(20);
+/// It is read at the latest that long after the first event, however busy its directory is.
+pub const LONGEST_WAIT: Duration = Duration::from_millis(200);
 
 /// The directory of the file cannot be watched.
 #[derive(Debug, Error)]
@@ -31,6 +34,8 @@ pub struct FileWatch {
     // Watching ends with it.
     _watcher: RecommendedWatcher,
     events: mpsc::UnboundedReceiver<()>,
+    /// When the first event came that was not answered by a read yet.
+    since: Option<Instant>,
     last: Option<String>,
     /// What the file was like when it was read last.
     state: Option<(u64, u64, SystemTime)>,
@@ -48,9 +53,10 @@ impl FileWatch {
         };
         let failed = |source| WatchError { path: directory.to_owned(), source };
         let (sender, events) = mpsc::unbounded_channel();
+        let file = path.file_name().map(OsStr::to_owned);
         let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-            // Reading the file is an event too. A lost event counts as one.
-            if event.is_ok_and(|event| event.kind.is_access() && !closed_after_writing(&event.kind)) {
+            // A lost event counts as one.
+            if event.is_ok_and(|event| !concerns(&event, file.as_deref())) {
                 return;
             }
             // The receiver ends with the agent only.
@@ -58,15 +64,24 @@ impl FileWatch {
         })
         .map_err(failed)?;
         watcher.watch(directory, RecursiveMode::NonRecursive).map_err(failed)?;
-        Ok(Self { path: path.to_owned(), _watcher: watcher, events, last: None, state: None })
+        Ok(Self { path: path.to_owned(), _watcher: watcher, events, since: None, last: None, state: None })
     }
 
-    /// Waits until something happened in the directory and it is quiet again. Can be dropped while it waits.
+    /// Waits until something happened to the file and it is quiet again. Can be dropped while it waits: nothing is lost.
     pub async fn quiet(&mut self) {
-        if self.events.recv().await.is_none() {
-            std::future::pending::<()>().await;
-        }
-        while let Ok(Some(())) = tokio::time::timeout(QUIET, self.events.recv()).await {}
+        let since = match self.since {
+            Some(since) => since,
+            None => {
+                if self.events.recv().await.is_none() {
+                    std::future::pending::<()>().await;
+                }
+                *self.since.insert(Instant::now())
+            }
+        };
+        while since.elapsed() < LONGEST_WAIT
+            && let Ok(Some(())) = tokio::time::timeout(QUIET, self.events.recv()).await
+        {}
+        self.since = None;
     }
 
     /// Whether the file is another one, or of another size or time, than when it was read: for changes that nothing
@@ -95,15 +110,31 @@ impl FileWatch {
     }
 }
 
-fn closed_after_writing(kind: &notify::EventKind) -> bool {
-    use notify::event::{AccessKind, AccessMode, EventKind};
-    matches!(kind, EventKind::Access(AccessKind::Close(AccessMode::Write)))
+/// Whether an event may have changed what is read under the file's name: reading is an event too, and the directory
+/// may hold files that are written all the time, such as logs. A name that comes or goes may be a symbolic link's.
+fn concerns(event: &notify::Event, file: Option<&OsStr>) -> bool {
+    use notify::event::{AccessKind, AccessMode, EventKind, ModifyKind};
+    let is_ours = event.paths.iter().any(|path| path.file_name() == file);
+    match event.kind {
+        EventKind::Access(AccessKind::Close(AccessMode::Write)) => is_ours,
+        EventKind::Access(_) => false,
+        EventKind::Modify(ModifyKind::Name(_)) => true,
+        EventKind::Modify(_) => is_ours,
+        _ => true,
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::FileWatch;
-    use std::{fs, time::Duration};
+    use std::{
+        fs,
+        sync::{
+            Arc,
+            atomic::{AtomicBool, Ordering},
+        },
+        time::Duration,
+    };
 
     #[tokio::test]
     async fn edits_in_place_and_by_rename_are_seen() {
@@ -128,6 +159,37 @@ mod tests {
         fs::remove_file(&path).unwrap();
         tokio::time::timeout(limit, watch.quiet()).await.unwrap();
         assert!(watch.read_if_changed().is_err());
+        fs::remove_dir_all(&directory).unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_busy_directory_and_a_dropped_wait_hide_no_edit() {
+        let directory = std::env::temp_dir().join(format!("vag-busy-{}", std::process::id()));
+        fs::create_dir_all(&directory).unwrap();
+        let path = directory.join("t.yaml");
+        fs::write(&path, "one").unwrap();
+        let mut watch = FileWatch::new(&path).unwrap();
+        let limit = Duration::from_secs(2);
+        // Another file is written the whole time, more often than it takes to be quiet.
+        let stop = Arc::new(AtomicBool::new(false));
+        let writer = std::thread::spawn({
+            let (log, stop) = (directory.join("log"), Arc::clone(&stop));
+            move || {
+                while !stop.load(Ordering::Relaxed) {
+                    fs::write(&log, "busy").unwrap();
+                    std::thread::sleep(Duration::from_millis(2));
+                }
+            }
+        });
+        fs::write(&path, "two").unwrap();
+        // Dropped again and again after less than it takes to be quiet.
+        let seen = tokio::time::timeout(limit, async {
+            while tokio::time::timeout(Duration::from_millis(5), watch.quiet()).await.is_err() {}
+        });
+        seen.await.unwrap();
+        assert_eq!(watch.read_if_changed().unwrap().as_deref(), Some("two"));
+        stop.store(true, Ordering::Relaxed);
+        writer.join().unwrap();
         fs::remove_dir_all(&directory).unwrap();
     }
 }

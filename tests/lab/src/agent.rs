@@ -9,6 +9,7 @@ use std::{
     os::unix::net::UnixDatagram,
     path::{Path, PathBuf},
     process::{Command, Output},
+    sync::mpsc::{Receiver, channel},
     time::{Duration, Instant},
 };
 
@@ -18,7 +19,43 @@ pub const READY_LIMIT: Duration = Duration::from_secs(20);
 /// A running agent. Dropping it kills it; what it pinned stays with the node.
 pub struct Agent {
     process: Background,
-    notifications: UnixDatagram,
+    notifications: Notifications,
+}
+
+/// The service manager's side of the notification protocol: reads all that the agent says, since the agent waits when
+/// nobody does.
+struct Notifications {
+    socket: UnixDatagram,
+    ready: Receiver<()>,
+}
+
+impl Notifications {
+    fn listen(path: &Path) -> Result<Self> {
+        if let Err(error) = std::fs::remove_file(path)
+            && error.kind() != ErrorKind::NotFound
+        {
+            return Err(error).context("an old notification socket cannot be removed");
+        }
+        let socket = UnixDatagram::bind(path).with_context(|| format!("cannot bind {}", path.display()))?;
+        let (sender, ready) = channel();
+        let reader = socket.try_clone()?;
+        std::thread::spawn(move || {
+            let mut message = [0; 1024];
+            // Nothing: the socket was shut down.
+            while let Ok(length @ 1..) = reader.recv(&mut message) {
+                if message[..length].split(|byte| *byte == b'\n').any(|line| line == b"READY=1") {
+                    let _nobody_waits = sender.send(());
+                }
+            }
+        });
+        Ok(Self { socket, ready })
+    }
+}
+
+impl Drop for Notifications {
+    fn drop(&mut self) {
+        let _already_closed = self.socket.shutdown(std::net::Shutdown::Both);
+    }
 }
 
 impl Agent {
@@ -36,12 +73,7 @@ impl Agent {
     /// As for [`Agent::start`].
     pub fn start_with(node: &Node, topology: &Path, arguments: &[&str]) -> Result<Self> {
         let socket = node.directory().join(format!("{}.notify", node.name()));
-        if let Err(error) = std::fs::remove_file(&socket)
-            && error.kind() != ErrorKind::NotFound
-        {
-            return Err(error).context("an old notification socket cannot be removed");
-        }
-        let notifications = UnixDatagram::bind(&socket).with_context(|| format!("cannot bind {}", socket.display()))?;
+        let notifications = Notifications::listen(&socket)?;
         let mut command = Self::command(node, topology)?;
         command.args(arguments).env("NOTIFY_SOCKET", &socket);
         let log = node.directory().join(format!("{}.agent.log", node.name()));
@@ -64,12 +96,8 @@ impl Agent {
     /// It ended or said nothing in time; the error quotes its log.
     pub fn wait_ready(&mut self) -> Result<Duration> {
         let start = Instant::now();
-        self.notifications.set_read_timeout(Some(Duration::from_millis(20)))?;
-        let mut message = [0; 1024];
         while start.elapsed() < READY_LIMIT {
-            if let Ok(length) = self.notifications.recv(&mut message)
-                && message[..length].split(|byte| *byte == b'\n').any(|line| line == b"READY=1")
-            {
+            if self.notifications.ready.recv_timeout(Duration::from_millis(20)).is_ok() {
                 return Ok(start.elapsed());
             }
             if !self.process.is_running()? {

@@ -57,7 +57,7 @@ impl Capture {
 fn packets(text: &str) -> Vec<String> {
     let mut packets: Vec<String> = Vec::new();
     for line in text.lines() {
-        if line.len() > 8 && line.as_bytes()[2] == b':' && line.as_bytes()[5] == b':' {
+        if is_time(line.as_bytes()) {
             packets.push(line.to_owned());
         } else if line.starts_with(char::is_whitespace)
             && let Some(last) = packets.last_mut()
@@ -68,6 +68,11 @@ fn packets(text: &str) -> Vec<String> {
     packets
 }
 
+/// `12:00:00.000001`, which the addresses of an inner frame are not.
+fn is_time(line: &[u8]) -> bool {
+    line.len() > 15 && line[2] == b':' && line[5] == b':' && line[8] == b'.'
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -75,7 +80,7 @@ mod tests {
     #[test]
     fn packets_are_told_apart() {
         let text = "tcpdump: listening on eth0\n12:00:00.000001 aa > bb, IPv4\n    10.0.0.1 > 10.0.0.2: ICMP\n\
-                    12:00:00.000002 ARP\n2 packets captured\n";
+                    12:00:00.000002 ARP\n02:00:00:00:03:10 > 02:00:00:00:03:11, an inner frame\n2 packets captured\n";
         assert_eq!(packets(text).len(), 2);
         assert!(packets(text)[0].ends_with("ICMP"));
     }

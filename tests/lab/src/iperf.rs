@@ -32,7 +32,8 @@ pub struct Throughput {
     pub bits_per_second: f64,
     /// TCP segments sent again.
     pub retransmits: u64,
-    /// UDP datagrams lost.
+    /// UDP datagrams lost on the way. Those that arrived while the server's socket was full do not count: on a busy
+    /// machine the server is slow.
     pub lost: u64,
     /// UDP datagrams sent.
     pub packets: u64,
@@ -88,8 +89,24 @@ pub fn iperf(from: &Netns, server: &Netns, to: IpAddr, load: Load, seconds: u32,
         Load::Tcp { streams } => client.args(["-P", &streams.to_string()]),
         Load::Udp { rate, payload } => client.args(["-u", "-b", &rate.to_string(), "-l", &payload.to_string()]),
     };
+    let before = server.enter(full_sockets)??;
     let result = any_output(&mut client)?;
-    Throughput::parse(&String::from_utf8_lossy(&result.stdout))
+    let full = server.enter(full_sockets)?? - before;
+    let mut throughput = Throughput::parse(&String::from_utf8_lossy(&result.stdout))?;
+    throughput.lost = throughput.lost.saturating_sub(full);
+    Ok(throughput)
+}
+
+/// Datagrams that the caller's namespace threw away since a socket was full, both families.
+fn full_sockets() -> Result<u64> {
+    let v4 = fs::read_to_string("/proc/thread-self/net/snmp").context("no UDP counters")?;
+    let mut udp = v4.lines().filter_map(|line| line.strip_prefix("Udp: "));
+    let names = udp.next().context("no UDP counters")?.split(' ');
+    let values = udp.next().context("no UDP counters")?.split(' ');
+    let four = names.zip(values).find(|(name, _)| *name == "RcvbufErrors").map_or("0", |(_, value)| value);
+    let v6 = fs::read_to_string("/proc/thread-self/net/snmp6").context("no UDP counters")?;
+    let six = v6.lines().find_map(|line| line.strip_prefix("Udp6RcvbufErrors")).unwrap_or("0");
+    Ok(four.trim().parse::<u64>()? + six.trim().parse::<u64>()?)
 }
 
 /// Whether a TCP socket of that port listens in the process's network namespace.

@@ -61,6 +61,8 @@ pub struct PingOptions {
     pub interval: f64,
     /// Bytes after the ICMP header.
     pub payload: u32,
+    /// How long to wait for the last reply, seconds.
+    pub patience: f64,
     /// Whether the sender's kernel may fragment.
     pub fragmentation: Fragmentation,
 }
@@ -78,7 +80,7 @@ pub enum Fragmentation {
 
 impl Default for PingOptions {
     fn default() -> Self {
-        Self { count: 3, interval: 0.05, payload: 56, fragmentation: Fragmentation::Forbidden }
+        Self { count: 3, interval: 0.05, payload: 56, patience: 1.0, fragmentation: Fragmentation::Forbidden }
     }
 }
 
@@ -90,7 +92,7 @@ impl PingOptions {
             Fragmentation::Allowed => "dont",
         };
         let mut command = netns.command("ping");
-        command.args(["-n", "-W", "1", "-M", mode]);
+        command.args(["-n", "-M", mode, "-W", &self.patience.to_string()]);
         command.args(["-c", &self.count.to_string(), "-i", &self.interval.to_string()]);
         command.args(["-s", &self.payload.to_string(), &to.to_string()]);
         command
