@@ -57,6 +57,12 @@ pub fn generate(context: XdpContext) -> u32 {
     }
 }
 
+/// Lets everything pass: what it costs that there is a program at all.
+#[xdp(frags)]
+pub fn xdp_pass(_context: XdpContext) -> u32 {
+    xdp_action::XDP_PASS
+}
+
 /// The cost of [`drive`] alone.
 #[xdp(frags)]
 pub fn xdp_nothing(_context: XdpContext) -> u32 {

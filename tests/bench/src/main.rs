@@ -4,6 +4,7 @@
 #[allow(dead_code, reason = "some of it only the kernel programs use")]
 #[path = "../../bench-ebpf/src/abi.rs"]
 mod abi;
+mod control;
 mod east_west;
 mod flows;
 mod load;
@@ -40,6 +41,8 @@ struct Arguments {
 enum What {
     /// The whole path between two nodes, beside the kernel's and bare veth
     EastWest,
+    /// Reading, compiling and applying large topologies
+    Control,
     /// ns per packet of the kernel programs
     Pipelines,
     /// Traffic tools that the benchmark runs in guests
@@ -73,9 +76,11 @@ fn run(arguments: &Arguments) -> Result<()> {
     match &arguments.what {
         Some(What::Load(load)) => return load::run(load),
         Some(What::EastWest) => east_west::run(effort, &mut report)?,
+        Some(What::Control) => control::run(effort, &mut report)?,
         Some(What::Pipelines) => pipelines::run(effort, &mut report)?,
         None => {
             east_west::run(effort, &mut report)?;
+            control::run(effort, &mut report)?;
             pipelines::run(effort, &mut report)?;
         }
     }

@@ -34,14 +34,13 @@ struct Outcome {
     loss: f64,
 }
 
-pub(super) fn measure(paths: &[&dyn Path], effort: Effort, report: &mut Report) -> Result<()> {
+pub(super) fn measure(paths: &[&dyn Path], programs: &Programs, effort: Effort, report: &mut Report) -> Result<()> {
     let (frames, rounds) = match effort {
         Effort::Quick => (200_000, 3),
         Effort::Full => (1_000_000, 9),
     };
-    let programs = Programs::load()?;
     // The sinks stay: they let everything pass that is not for their port.
-    let _sinks = paths.iter().map(|path| sink(*path, &programs)).collect::<Result<Vec<_>>>()?;
+    let _sinks = paths.iter().map(|path| sink(*path, programs)).collect::<Result<Vec<_>>>()?;
     for path in paths {
         path.generator(Generator::On)?;
     }
@@ -53,7 +52,7 @@ pub(super) fn measure(paths: &[&dyn Path], effort: Effort, report: &mut Report) 
         for round in 0..=rounds {
             for (index, path) in paths.iter().enumerate() {
                 let noise = Noise::start();
-                let outcome = run(*path, &programs, &list, if round == 0 { list.len() as u32 } else { frames })?;
+                let outcome = run(*path, programs, &list, if round == 0 { list.len() as u32 } else { frames })?;
                 // The first round warms up: flows are decided, neighbours found.
                 if round > 0 {
                     samples[index].push(outcome.ns);

@@ -2,8 +2,10 @@
 //! (symmetric IRB), no firewall.
 
 use super::{CLIENT, GUEST_MTU, Generator, Path, SERVER, UNDERLAY_MTU, Wire};
-use crate::flows::Macs;
+use crate::{flows::Macs, programs::Programs};
 use anyhow::{Context, Result};
+use nix::net::if_::if_nametoindex;
+use vpc_bpf::{Hook, Link};
 use vpc_common::Mac;
 use vpc_lab::{Lab, Netns};
 
@@ -16,6 +18,18 @@ pub(super) struct Kernel {
     client: Netns,
     server: Netns,
     nodes: [Netns; 2],
+    name: &'static str,
+    links: Vec<Link>,
+}
+
+/// How the nodes receive.
+#[derive(Clone, Copy)]
+pub(super) enum Receive<'p> {
+    /// As the kernel does by itself.
+    Plain,
+    /// Behind an XDP program that lets everything pass: on a veth, having one costs a copy of every frame that has
+    /// fragments, for ours and for the kernel alike. No real wire has that.
+    BehindXdp(&'p Programs),
 }
 
 /// One of the two nodes.
@@ -29,12 +43,14 @@ struct Side<'a> {
 
 impl Kernel {
     /// Everything wired, neighbours permanent.
-    pub(super) fn new(lab: &Lab, wire: Wire) -> Result<Self> {
+    pub(super) fn new(lab: &Lab, wire: Wire, receive: Receive<'_>) -> Result<Self> {
         let netns = |name: &str| Netns::new(lab, name);
-        let rig = Self {
+        let mut rig = Self {
             client: netns("kernel-client")?,
             server: netns("kernel-server")?,
             nodes: [netns("kernel-hv1")?, netns("kernel-hv2")?],
+            name: "kernel",
+            links: Vec::new(),
         };
         let [left, right] = &rig.nodes;
         let mtu = UNDERLAY_MTU;
@@ -46,6 +62,15 @@ impl Kernel {
         ))?;
         side(&Side { node: left, guest: &rig.client, number: 1, address: CLIENT, mac: CLIENT_MAC }, wire)?;
         side(&Side { node: right, guest: &rig.server, number: 2, address: SERVER, mac: SERVER_MAC }, wire)?;
+        if let Receive::BehindXdp(programs) = receive {
+            let program = programs.fd("xdp_pass")?;
+            rig.name = "kernel behind XDP_PASS";
+            for node in &rig.nodes {
+                let attach =
+                    || Ok::<_, anyhow::Error>(Link::attach(program, if_nametoindex("eth1")?, Hook::XdpNative)?);
+                rig.links.push(node.enter(attach)??);
+            }
+        }
         rig.client.run(&format!("ping -c 2 -i 0.2 -W 2 {SERVER}")).context("the kernel's path carries no ping")?;
         Ok(rig)
     }
@@ -53,7 +78,7 @@ impl Kernel {
 
 impl Path for Kernel {
     fn name(&self) -> &'static str {
-        "kernel"
+        self.name
     }
     fn client(&self) -> &Netns {
         &self.client

@@ -8,11 +8,11 @@ mod kernel;
 mod ours;
 mod sockets;
 
-use crate::{Effort, flows::Macs, report::Report};
+use crate::{Effort, flows::Macs, programs::Programs, report::Report};
 use anyhow::Result;
 use bare::Bare;
-use kernel::Kernel;
-use ours::Ours;
+use kernel::{Kernel, Receive};
+use ours::{Ours, ReceiveMode};
 use std::net::Ipv4Addr;
 use vpc_lab::{Lab, Netns};
 
@@ -81,19 +81,22 @@ impl Generator {
 /// # Errors
 /// The agents do not come up, the kernel refuses something, or packets do not arrive.
 pub fn run(effort: Effort, report: &mut Report) -> Result<()> {
-    let lab = Lab::new()?;
     {
-        let (ours, kernel, bare) = rigs(&lab, Wire::Frames)?;
-        let paths: [&dyn Path; 3] = [&ours, &kernel, &bare];
-        generator::measure(&paths, effort, report)?;
+        let programs = Programs::load()?;
+        let ours = Ours::new(Wire::Frames, ReceiveMode::Xdp)?;
+        let by_tc = Ours::new(Wire::Frames, ReceiveMode::Tc)?;
+        let (lab, other) = (Lab::new()?, Lab::new()?);
+        let kernel = Kernel::new(&lab, Wire::Frames, Receive::Plain)?;
+        let behind_xdp = Kernel::new(&other, Wire::Frames, Receive::BehindXdp(&programs))?;
+        let bare = Bare::new(&lab, Wire::Frames)?;
+        let paths: [&dyn Path; 5] = [&ours, &kernel, &bare, &by_tc, &behind_xdp];
+        generator::measure(&paths[..4], &programs, effort, report)?;
         sockets::tcp(&paths, Wire::Frames, effort, report)?;
-        sockets::udp(&paths, effort, report)?;
-        sockets::request_response(&paths, effort, report)?;
+        sockets::udp(&paths[..3], effort, report)?;
+        sockets::request_response(&paths[..3], effort, report)?;
     }
-    let (ours, kernel, bare) = rigs(&lab, Wire::Gso)?;
-    sockets::tcp(&[&ours, &kernel, &bare], Wire::Gso, effort, report)
-}
-
-fn rigs(lab: &Lab, wire: Wire) -> Result<(Ours, Kernel, Bare)> {
-    Ok((Ours::new(lab, wire)?, Kernel::new(lab, wire)?, Bare::new(lab, wire)?))
+    let ours = Ours::new(Wire::Gso, ReceiveMode::Tc)?;
+    let lab = Lab::new()?;
+    let kernel = Kernel::new(&lab, Wire::Gso, Receive::Plain)?;
+    sockets::tcp(&[&ours, &kernel, &Bare::new(&lab, Wire::Gso)?], Wire::Gso, effort, report)
 }

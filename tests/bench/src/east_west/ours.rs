@@ -15,20 +15,33 @@ pub(super) struct Ours {
     client: Guest,
     server: Guest,
     nodes: [Node; 2],
+    mode: ReceiveMode,
+    _lab: Lab,
+}
+
+/// How the nodes receive: `receive_mode` of the topology.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum ReceiveMode {
+    /// By XDP, as on real hardware.
+    Xdp,
+    /// By TC: XDP on a veth uplink copies every frame that has fragments and takes the peer's segmentation offload away,
+    /// which no real wire has.
+    Tc,
 }
 
 impl Ours {
     /// Agents converged, guests wired.
-    pub(super) fn new(lab: &Lab, wire: Wire) -> Result<Self> {
-        let text = topology(wire);
+    pub(super) fn new(wire: Wire, mode: ReceiveMode) -> Result<Self> {
+        let lab = Lab::new()?;
+        let text = topology(mode);
         let path = lab.directory().join("east-west.yaml");
         fs::write(&path, &text)?;
         let blueprint = Blueprint::parse(&text)?;
-        let nodes = [Node::new(lab, "hv1")?, Node::new(lab, "hv2")?];
+        let nodes = [Node::new(&lab, "hv1")?, Node::new(&lab, "hv2")?];
         wire_nodes(&nodes, wire)?;
         let guest = |name: &str, node: &Node| {
             let plan = blueprint.port(name).with_context(|| format!("port {name}"))?;
-            Guest::new(lab, node, plan, blueprint.subnet(&plan.subnet)?, GUEST_MTU)
+            Guest::new(&lab, node, plan, blueprint.subnet(&plan.subnet)?, GUEST_MTU)
         };
         let (client, server) = (guest("client", &nodes[0])?, guest("server", &nodes[1])?);
         let mut agents = [Agent::start(&nodes[0], &path)?, Agent::start(&nodes[1], &path)?];
@@ -36,13 +49,16 @@ impl Ours {
             agent.wait_ready()?;
         }
         client.netns().run(&format!("ping -c 2 -i 0.2 -W 2 {SERVER}")).context("our path carries no ping")?;
-        Ok(Self { _agents: agents, client, server, nodes })
+        Ok(Self { _agents: agents, client, server, nodes, mode, _lab: lab })
     }
 }
 
 impl Path for Ours {
     fn name(&self) -> &'static str {
-        "ours"
+        match self.mode {
+            ReceiveMode::Xdp => "ours",
+            ReceiveMode::Tc => "ours, receive_mode tc",
+        }
     }
     fn client(&self) -> &Netns {
         self.client.netns()
@@ -75,11 +91,10 @@ fn wire_nodes(nodes: &[Node; 2], wire: Wire) -> Result<()> {
     Ok(())
 }
 
-fn topology(wire: Wire) -> String {
-    // XDP on a veth uplink takes the peer's segmentation offload away, which no real wire has.
-    let receive_mode = match wire {
-        Wire::Frames => "auto",
-        Wire::Gso => "tc",
+fn topology(mode: ReceiveMode) -> String {
+    let receive_mode = match mode {
+        ReceiveMode::Xdp => "xdp",
+        ReceiveMode::Tc => "tc",
     };
     format!(
         "version: 1\n\

@@ -72,8 +72,8 @@ pub(super) fn request_response(paths: &[&dyn Path], effort: Effort, report: &mut
     Ok(())
 }
 
-/// Runs a measurement on every path in turn, and reports each of its figures and the ratios of the first path, ours, to
-/// the second, the kernel's.
+/// Runs a measurement on every path in turn, and reports each of its figures and the ratios of ours to the second path,
+/// the kernel's.
 fn compare(
     paths: &[&dyn Path],
     group: &str,
@@ -100,14 +100,16 @@ fn compare(
         for (path, samples) in paths.iter().zip(&samples) {
             report.add(Figure::new(group, named(path.name()), unit, &samples[index]).foreign(foreign).note(&note));
         }
-        let ratio = samples[0][index].pairwise(&samples[1][index], |ours, kernel| ours / kernel);
         let target = match better {
             Better::More => Some(Target::AtLeast(1.0)),
             // The tail is the scheduler's, and shown only.
             Better::Less => (*name == "p50").then_some(Target::AtMost(1.0)),
         };
-        let figure = Figure::new(group, named("ours / kernel"), "x", &ratio).foreign(foreign).target(target);
-        report.add(figure);
+        for (path, own) in paths.iter().zip(&samples).filter(|(path, _)| path.name().starts_with("ours")) {
+            let ratio = own[index].pairwise(&samples[1][index], |ours, kernel| ours / kernel);
+            let name = named(&format!("{} / kernel", path.name()));
+            report.add(Figure::new(group, name, "x", &ratio).foreign(foreign).target(target));
+        }
     }
     Ok(())
 }
