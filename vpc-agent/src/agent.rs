@@ -13,6 +13,7 @@ use crate::{
     lock,
     machine::{Depth, Observer},
     netlink::{events::Events, neighbours},
+    notify::ServiceManager,
     reconcile::{Outcome, Reconciler, chain},
     sweeper,
     topology::{self, Compiled},
@@ -109,8 +110,7 @@ pub async fn run(arguments: Run) -> anyhow::Result<()> {
         agent.round(depth).await;
     }
     tracing::info!("stopping; packets go on");
-    // Without a service manager there is nobody to tell.
-    let _nobody = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+    agent.manager.stopping();
     Ok(())
 }
 
@@ -142,6 +142,7 @@ struct Agent {
     /// Why the last round failed.
     failure: Option<String>,
     told: BTreeSet<String>,
+    manager: ServiceManager,
     confirmed: usize,
     ticks: u64,
     started: Instant,
@@ -162,6 +163,7 @@ impl Agent {
             outcome: Outcome::default(),
             failure: None,
             told: BTreeSet::new(),
+            manager: ServiceManager::from_environment(),
             confirmed: 0,
             ticks: 0,
             started: Instant::now(),
@@ -188,8 +190,7 @@ impl Agent {
         self.ready = true;
         tracing::info!(node = %self.arguments.node, topology = %self.topology.state, "ready");
         let status = self.state_line();
-        // Without a service manager there is nobody to tell.
-        let _nobody = sd_notify::notify(&[sd_notify::NotifyState::Ready, sd_notify::NotifyState::Status(&status)]);
+        self.manager.ready(&status);
     }
 
     fn state_line(&self) -> String {
@@ -309,8 +310,7 @@ impl Agent {
         }
         if now != self.told && self.ready {
             let status = self.state_line();
-            // Without a service manager there is nobody to tell.
-            let _nobody = sd_notify::notify(&[sd_notify::NotifyState::Status(&status)]);
+            self.manager.status(&status);
         }
         self.told = now;
     }
@@ -318,8 +318,7 @@ impl Agent {
     /// Keeps next hops resolved. Says whether another round is due although nothing was announced.
     async fn tick(&mut self) -> bool {
         self.ticks += 1;
-        // Without a service manager there is nobody to tell.
-        let _nobody = sd_notify::notify(&[sd_notify::NotifyState::Watchdog]);
+        self.manager.alive();
         let handle = self.reconciler.observer.handle();
         for key in self.outcome.unresolved.iter().take(CONFIRMATIONS) {
             if let Err(error) = neighbours::resolve(handle, *key).await {

@@ -17,6 +17,7 @@ pub mod lock;
 pub mod machine;
 pub mod maps;
 pub mod netlink;
+pub mod notify;
 pub mod reconcile;
 pub mod render;
 pub mod sweeper;
