@@ -298,9 +298,10 @@ fn walk_chain<P: Packet>(packet: &mut P, scratch: &mut Scratch) -> Stage {
         } else {
             let offset = Be16([h[2], h[3]]).get();
             at += 8;
-            if flow.flags & flow_flags::FRAGMENT != 0 {
+            if flow.flags & flow_flags::FRAGMENT_HEADER != 0 {
                 return Err(DropReason::BadFragment.into());
             }
+            flow.flags |= flow_flags::FRAGMENT_HEADER;
             if offset & 0xfff9 != 0 {
                 flow.flags |= flow_flags::FRAGMENT;
             }

@@ -9,7 +9,7 @@ use crate::{
 };
 use vpc_common::{
     Be16, Be32, DropReason, Ip, Vni,
-    endpoint::{Endpoint, EndpointKey},
+    endpoint::{Endpoint, EndpointKey, flags as endpoint_flags},
     port::Port,
     route::{RouteKey, kind},
     session::hop_flags,
@@ -69,6 +69,12 @@ pub fn lookup<'t, F: Family, T: Tables>(
 pub fn endpoint<'t, T: Tables>(tables: &'t T, scratch: &mut Scratch, vpc: Vni, address: Ip) -> Option<&'t Endpoint> {
     scratch.endpoint = EndpointKey { vpc, address };
     tables.endpoint(&scratch.endpoint)
+}
+
+/// Whether an address is that of a subnet's router, which no port may claim, whatever its allowed address pairs.
+#[inline(always)]
+pub fn is_gateway<T: Tables>(tables: &T, scratch: &mut Scratch, vpc: Vni, address: Ip) -> bool {
+    endpoint(tables, scratch, vpc, address).is_some_and(|owner| owner.flags & endpoint_flags::GATEWAY != 0)
 }
 
 /// What a router checks before it changes anything: time to live, and size against the path's MTU.

@@ -118,4 +118,6 @@ pub mod flow_flags {
     pub const DONT_FRAGMENT: u8 = 1 << 2;
     /// Must take the slow path every time: ICMP that is neither an echo request nor a reply.
     pub const UNTRACKED: u8 = 1 << 3;
+    /// An IPv6 fragment header is there, also if the packet is whole (RFC 6946).
+    pub const FRAGMENT_HEADER: u8 = 1 << 4;
 }

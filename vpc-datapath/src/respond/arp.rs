@@ -67,7 +67,11 @@ fn sender_is_own<T: Tables>(tables: &T, scratch: &mut Scratch, port: &Port) -> S
     let probe = sender == Be32::default() && scratch.arp.operation == REQUEST;
     let own =
         scratch.arp.sender_mac == port.mac && (probe || source_guard::owns(tables, scratch, slot, Ip::v4(sender)));
-    if own { Ok(()) } else { Err(DropReason::ArpSpoof.into()) }
+    if own && !route::is_gateway(tables, scratch, port.vpc, Ip::v4(sender)) {
+        Ok(())
+    } else {
+        Err(DropReason::ArpSpoof.into())
+    }
 }
 
 /// Who has the target address in the port's own subnet.

@@ -105,13 +105,13 @@ fn speaks_for(port: &Port, owner: &Endpoint) -> bool {
     if port.flags & flags::ROUTER != 0 { owner.flags & endpoint_flags::GATEWAY != 0 } else { owner.mac != port.mac }
 }
 
-/// RFC 4861 §7.1: hop limit 255, code 0, checksum, length; RFC 6980: no fragments.
+/// RFC 4861 §7.1: hop limit 255, code 0, checksum, length; RFC 6980: no fragment header, not even of a whole packet.
 #[inline(always)]
 fn well_formed<P: Packet>(packet: &mut P, scratch: &Scratch) -> Stage {
     let flow = &scratch.flow;
     let length = (flow.l3_length as u32 + L3 as u32).wrapping_sub(flow.l4 as u32);
     let shortest = if flow.icmp_type == ROUTER_SOLICITATION { 8 } else { size_of::<Neighbour>() as u32 };
-    if flow.ttl != 255 || flow.flags & flow_flags::FRAGMENT != 0 || length < shortest || length > LONGEST {
+    if flow.ttl != 255 || flow.flags & flow_flags::FRAGMENT_HEADER != 0 || length < shortest || length > LONGEST {
         return Err(DropReason::NdMalformed.into());
     }
     packet.pull(crate::packet::REACH as u32 + 1);
@@ -168,7 +168,10 @@ fn says_own_mac(port: &Port, scratch: &Scratch) -> Stage {
 
 #[inline(always)]
 fn advertises_own<T: Tables>(tables: &T, scratch: &mut Scratch, port: &Port, target: Ip) -> Stage {
-    if port.flags & flags::ROUTER == 0 && source_guard::owns(tables, scratch, scratch.flow.slot, target) {
+    if port.flags & flags::ROUTER == 0
+        && source_guard::owns(tables, scratch, scratch.flow.slot, target)
+        && !route::is_gateway(tables, scratch, port.vpc, target)
+    {
         Ok(())
     } else {
         Err(DropReason::NdSpoof.into())
