@@ -32,7 +32,7 @@ pub fn send<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut Scra
     let target = scratch.hop.target;
     let (front, interface) = if scratch.hop.action == action::TUNNEL {
         let vtep = tables.vtep(target).ok_or(DropReason::NoUnderlay)?;
-        let verdict = encap::tunnel(packet, vtep, Envelope::of(scratch), &scratch.leaving)?;
+        let verdict = encap::resizable(packet, vtep, Envelope::of(scratch), &scratch.leaving)?;
         (vtep.overhead as u32, verdict.argument())
     } else {
         let neighbour = deliver::port(tables, target)?;

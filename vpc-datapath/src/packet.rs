@@ -39,6 +39,8 @@ pub trait Packet {
     /// Opens `overhead` bytes in front. They and the inner Ethernet header behind them are undefined: the caller writes
     /// both. GSO stays what it was.
     fn encapsulate(&mut self, overhead: u32) -> Result<(), NoRoom>;
+    /// As [`Packet::encapsulate`], for a frame without segments that is resized afterwards.
+    fn open_front(&mut self, overhead: u32) -> Result<(), NoRoom>;
     /// Removes `overhead` bytes in front.
     fn decapsulate(&mut self, overhead: u32) -> Result<(), NoRoom>;
     /// Opens room between the Ethernet header and what follows it; all before the end of the room is undefined.

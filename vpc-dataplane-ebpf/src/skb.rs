@@ -130,7 +130,14 @@ impl Packet for Skb {
             // SAFETY: as above.
             unsafe { helpers::bpf_skb_adjust_room(self.0, 70, BPF_ADJ_ROOM_MAC, flags) }
         };
-        if result == 0 { Ok(()) } else { open_front(self.0, overhead) }
+        if result == 0 { Ok(()) } else { open_front_of_other(self.0, overhead) }
+    }
+    #[inline(always)]
+    fn open_front(&mut self, overhead: u32) -> Result<(), NoRoom> {
+        // What adjust_room has marked as encapsulated, bpf_skb_change_tail does not resize (EINVAL, Linux 6.18).
+        // SAFETY: a helper on the context.
+        let result = unsafe { helpers::bpf_skb_change_head(self.0, overhead, 0) };
+        if result == 0 { Ok(()) } else { Err(NoRoom) }
     }
     #[inline(always)]
     fn decapsulate(&mut self, _overhead: u32) -> Result<(), NoRoom> {
@@ -164,7 +171,7 @@ impl Packet for Skb {
 /// Opens room in front of a frame that is not IP: `bpf_skb_adjust_room` refuses those (ENOTSUPP, Linux 6.18), and they
 /// have no segments nor checksums to come, for which it would be needed.
 #[inline(never)]
-fn open_front(skb: *mut __sk_buff, overhead: u32) -> Result<(), NoRoom> {
+fn open_front_of_other(skb: *mut __sk_buff, overhead: u32) -> Result<(), NoRoom> {
     // SAFETY: the context pointer is the kernel's.
     let protocol = unsafe { (*skb).protocol } as u16;
     if protocol == ether_type::IPV4.raw() || protocol == ether_type::IPV6.raw() {

@@ -80,6 +80,10 @@ impl Packet for Frame {
         if result == 0 { Ok(()) } else { Err(NoRoom) }
     }
     #[inline(always)]
+    fn open_front(&mut self, overhead: u32) -> Result<(), NoRoom> {
+        self.encapsulate(overhead)
+    }
+    #[inline(always)]
     fn decapsulate(&mut self, overhead: u32) -> Result<(), NoRoom> {
         // SAFETY: a helper on the context.
         let result = unsafe { helpers::bpf_xdp_adjust_head(self.0, overhead as i32) };

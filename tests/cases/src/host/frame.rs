@@ -95,6 +95,9 @@ impl Packet for Frame {
         self.bytes.get_mut(inner).ok_or(NoRoom)?.fill(UNDEFINED);
         Ok(())
     }
+    fn open_front(&mut self, overhead: u32) -> Result<(), NoRoom> {
+        self.encapsulate(overhead)
+    }
     fn decapsulate(&mut self, overhead: u32) -> Result<(), NoRoom> {
         if self.bytes.len() < overhead as usize + size_of::<Ethernet>() {
             return Err(NoRoom);
