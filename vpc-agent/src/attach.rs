@@ -154,7 +154,14 @@ impl Attachments {
             let name = name.file();
             move |source| AttachError { operation, name, source }
         };
-        let link = Link::attach(program, ifindex, name.hook()).map_err(failed("attach"))?;
+        let link =
+            Link::attach(program, ifindex, name.hook()).map_err(|error| match (error.raw_os_error(), name.hook()) {
+                (Some(libc::EINVAL), Hook::TcxIngress) if vpc_bpf::tcx_ingress_programs(ifindex).is_err() => {
+                    let text = format!("kernel {} has no TCX, which Linux 6.6 brought", vpc_bpf::kernel_release());
+                    failed("attach")(io::Error::new(io::ErrorKind::Unsupported, text))
+                }
+                _ => failed("attach")(error),
+            })?;
         let (next, path) = (self.directory.join(format!("{}-next", name.file())), self.directory.join(name.file()));
         link.pin(&next).map_err(failed("pin"))?;
         fs::rename(&next, &path).map_err(failed("pin"))?;

@@ -6,6 +6,7 @@ use crate::{
     datapath::{Datapath, DatapathError},
     devices::{self, Delivery},
     epoch::{EpochClock, since_boot},
+    host_stack,
     machine::{Depth, Machine, Observer},
     maps::{self, Image, Wanted, image::Shared, locate::Full},
     netlink::{NetlinkError, links::Link, neighbours::NeighbourKey, tunnel},
@@ -259,7 +260,9 @@ impl Reconciler {
     async fn inspect(&self, link: &Link, before: Option<u32>, uplink_mtu: u32) -> Inspected {
         let (mtu, enlarged) = self.observer.prepare_port(link, before).await;
         let delivery = devices::delivery(link, self.observer.features(link.index), uplink_mtu);
-        Inspected { link: link.clone(), uplink_mtu, mtu, delivery, problem: enlarged.err().map(|error| chain(&error)) }
+        let silenced = host_stack::silence(&link.name).map_err(|error| format!("switch the host's IPv6 off: {error}"));
+        let problem = enlarged.map_err(|error| chain(&error)).and(silenced).err();
+        Inspected { link: link.clone(), uplink_mtu, mtu, delivery, problem }
     }
 
     fn apply(&mut self, wanted: &Wanted, outcome: &mut Outcome) -> Result<(), ReconcileError> {

@@ -12,6 +12,7 @@ use aya::{EbpfLoader, maps::Map, programs::Program};
 use aya_obj::generated::bpf_map_type;
 use bytemuck::Pod;
 use std::{
+    borrow::Cow,
     collections::BTreeMap,
     fs, io,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
@@ -100,6 +101,7 @@ pub enum LoadError {
 pub struct Loader {
     sizes: Sizes,
     pins: Option<PathBuf>,
+    object: Cow<'static, [u8]>,
 }
 
 /// A loaded object: its maps and its verified programs.
@@ -114,12 +116,19 @@ pub struct Loaded {
 impl Loader {
     /// A loader for maps of those sizes. Without a pin directory everything ends with [`Loaded`].
     pub fn new(sizes: Sizes) -> Self {
-        Self { sizes, pins: None }
+        Self { sizes, pins: None, object: Cow::Borrowed(crate::OBJECT) }
     }
 
     /// Reuses the maps that are pinned there, and pins the others there. The directory is made if it is not there.
     pub fn pin_dir(mut self, path: impl Into<PathBuf>) -> Self {
         self.pins = Some(path.into());
+        self
+    }
+
+    /// Loads another object than the one that is embedded: a variant for a measurement or a test. Its bytes must be
+    /// aligned as those of [`crate::OBJECT`] are.
+    pub fn object(mut self, bytes: impl Into<Cow<'static, [u8]>>) -> Self {
+        self.object = bytes.into();
         self
     }
 
@@ -143,7 +152,7 @@ impl Loader {
             }
         }
         let mut object = loader
-            .load(crate::OBJECT)
+            .load(&self.object)
             .map_err(|source| LoadError::Object { kernel: kernel_release(), source: Box::new(source) })?;
         let mut programs = BTreeMap::new();
         for (name, program) in object.programs_mut() {
@@ -175,7 +184,7 @@ impl Loader {
             path: directory.clone(),
             source,
         })?;
-        let object = aya_obj::Object::parse(crate::OBJECT).map_err(|error| LoadError::Parse(Box::new(error)))?;
+        let object = aya_obj::Object::parse(&self.object).map_err(|error| LoadError::Parse(Box::new(error)))?;
         let mut pinned = Vec::new();
         for (name, map) in &object.maps {
             if name.starts_with('.') {

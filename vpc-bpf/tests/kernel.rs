@@ -125,6 +125,44 @@ fn pinned_maps_are_reused_only_if_they_agree() {
     assert_eq!(subnet(pinned()), Some(9));
 }
 
+/// The object with a program that reads what it never set.
+fn broken_object() -> Vec<u8> {
+    // `r0 = r9`, which the verifier refuses to read.
+    const BROKEN: [u8; 8] = [0xbf, 0x90, 0, 0, 0, 0, 0, 0];
+    let object = aya_obj::Object::parse(vpc_bpf::OBJECT).expect("an object");
+    let program = &object.programs[maps::programs::UPLINK_TC];
+    let function = &object.functions[&program.function_key()];
+    let start: Vec<u8> = function.instructions.iter().take(8).flat_map(instruction_bytes).collect();
+    let mut bytes = vpc_bpf::OBJECT.to_vec();
+    let at = bytes.windows(start.len()).position(|window| window == start).expect("the program's code");
+    bytes[at..at + BROKEN.len()].copy_from_slice(&BROKEN);
+    bytes
+}
+
+fn instruction_bytes(instruction: &aya_obj::generated::bpf_insn) -> [u8; 8] {
+    let registers = instruction.dst_reg() | instruction.src_reg() << 4;
+    let (offset, immediate) = (instruction.off.to_le_bytes(), instruction.imm.to_le_bytes());
+    let [a, b, c, d] = immediate;
+    [instruction.code, registers, offset[0], offset[1], a, b, c, d]
+}
+
+#[test]
+fn a_refused_program_is_named_with_kernel_and_log_and_the_old_ones_stay() {
+    let sandbox = Sandbox::new("refused");
+    let loader = Loader::new(small()).pin_dir(sandbox.path("vpc/v1"));
+    let loaded = loader.load().unwrap();
+    let key = EndpointKey { vpc: Vni(7), address: Ip::v4(Be32::new(1)) };
+    let endpoints = loaded.table::<EndpointKey, Endpoint>(maps::ENDPOINTS).unwrap();
+    endpoints.set(&key, &Endpoint::default()).unwrap();
+    let error = loader.object(broken_object()).load().unwrap_err().to_string();
+    assert!(error.contains(maps::programs::UPLINK_TC), "{error}");
+    assert!(error.contains(&vpc_bpf::kernel_release()), "{error}");
+    assert!(error.contains("R9 !read_ok"), "{error}");
+    let pinned: vpc_bpf::Table<EndpointKey, Endpoint> =
+        vpc_bpf::Table::open(&sandbox.path("vpc/v1").join(maps::ENDPOINTS)).unwrap();
+    assert_eq!(pinned.get(&key).unwrap(), Some(Endpoint::default()));
+}
+
 #[test]
 fn links_survive_and_their_program_is_replaced() {
     let sandbox = Sandbox::new("links");

@@ -48,6 +48,8 @@ fn a_node_comes_up_and_stays_up_without_its_agent() {
     assert_eq!(attachment(&status, "vag-up").mode, "xdp");
     assert_eq!(attachment(&status, "vpc-vxlan").mode, "tcx");
     assert!(mtu("vag-p1") >= 65_521, "oversized frames must reach the router");
+    let silent = fs::read_to_string("/proc/sys/net/ipv6/conf/vag-p1/disable_ipv6").expect("a setting");
+    assert_eq!(silent.trim(), "1", "the host itself sends nothing to a guest");
     assert_eq!(status.vteps[0].mtu, 1_550);
     assert_eq!(status.vteps[0].next_hops[0].address, "192.0.2.1");
     let port: Port = map(&sandbox, maps::PORTS, 1);
