@@ -38,6 +38,8 @@ const BURST: Duration = Duration::from_millis(5);
 const LONGEST_BURST: Duration = Duration::from_millis(50);
 /// How long readiness waits for the next hops of other nodes.
 const RESOLVE_LIMIT: Duration = Duration::from_secs(1);
+/// Problems that are logged one by one when many come at once.
+const LOGGED_PROBLEMS: usize = 20;
 /// Neighbours that are confirmed a tick, over all next hops.
 const CONFIRMATIONS: usize = 50;
 
@@ -99,10 +101,10 @@ pub async fn run(arguments: Run) -> anyhow::Result<()> {
                 if watch.looks_changed() {
                     agent.read(&mut watch);
                 }
-                if !agent.tick().await {
-                    continue;
+                match agent.tick().await {
+                    Some(depth) => depth,
+                    None => continue,
                 }
-                Depth::Routes
             }
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
@@ -302,11 +304,16 @@ impl Agent {
     /// Logs problems as they come and go.
     fn tell(&mut self) {
         let now: BTreeSet<String> = self.problems().into_iter().collect();
-        for problem in now.difference(&self.told) {
+        let (new, gone) = (now.difference(&self.told), self.told.difference(&now));
+        for problem in new.clone().take(LOGGED_PROBLEMS) {
             tracing::warn!("{problem}");
         }
-        for problem in self.told.difference(&now) {
+        for problem in gone.clone().take(LOGGED_PROBLEMS) {
             tracing::info!("no longer: {problem}");
+        }
+        let (new, gone) = (new.skip(LOGGED_PROBLEMS).count(), gone.skip(LOGGED_PROBLEMS).count());
+        if new + gone > 0 {
+            tracing::warn!(new, gone, "and more problems: see vpcctl status");
         }
         if now != self.told && self.ready {
             let status = self.state_line();
@@ -315,8 +322,8 @@ impl Agent {
         self.told = now;
     }
 
-    /// Keeps next hops resolved. Says whether another round is due although nothing was announced.
-    async fn tick(&mut self) -> bool {
+    /// Keeps next hops resolved. Says which round is due although nothing was announced.
+    async fn tick(&mut self) -> Option<Depth> {
         self.ticks += 1;
         self.manager.alive();
         let handle = self.reconciler.observer.handle();
@@ -337,7 +344,13 @@ impl Agent {
             self.confirmed = (self.confirmed + CONFIRMATIONS) % count.max(1);
         }
         // Whatever was not announced is found within ten seconds; a failed round is repeated at once.
-        self.failure.is_some() || !self.outcome.problems.is_empty() || self.ticks.is_multiple_of(10)
+        if self.failure.is_some() || self.ticks.is_multiple_of(10) {
+            Some(Depth::Routes)
+        } else if self.outcome.problems.is_empty() {
+            None
+        } else {
+            Some(Depth::Topology)
+        }
     }
 
     /// Answers a request. Says whether the agent is to end.

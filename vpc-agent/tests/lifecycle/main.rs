@@ -240,6 +240,26 @@ fn interfaces_come_go_and_change() {
 }
 
 #[test]
+fn a_tap_of_a_virtual_machine_is_a_port() {
+    let mut sandbox = Sandbox::new("tap");
+    run("ip link del vag-p1");
+    run("ip tuntap add vag-p1 mode tap");
+    run("ip link set vag-p1 up mtu 1450");
+    let status = sandbox.start();
+    assert_eq!(status.problems, Vec::<String>::new());
+    let row = attachment(&status, "web-1");
+    assert_eq!((row.mode.as_str(), row.mtu), ("tcx", 1_450), "{row:?}");
+    assert!(row.reason.starts_with("XDP and TC redirect"), "{row:?}");
+    let port: Port = map(&sandbox, maps::PORTS, 1);
+    assert_eq!(port.flags & vpc_common::port::flags::PEER_DELIVERY, 0);
+    assert!(mtu("vag-p1") > 65_000);
+    // The guest's MTU is known from before the host's end was enlarged, also to the next agent.
+    sandbox.end(Signal::SIGKILL);
+    sandbox.start();
+    assert_eq!(map::<Port>(&sandbox, maps::PORTS, 1), port);
+}
+
+#[test]
 fn two_uplinks_are_used_and_one_goes() {
     let mut sandbox = Sandbox::new("uplinks");
     for line in [
