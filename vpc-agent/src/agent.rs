@@ -53,7 +53,7 @@ pub async fn run(arguments: Run) -> anyhow::Result<()> {
     let _lock = lock::take(&arguments.run_dir)?;
     bpffs::ensure(&arguments.bpffs)?;
     let (connection, handle, _) = rtnetlink::new_connection().context("open a netlink socket")?;
-    tokio::spawn(connection);
+    let mut connection = tokio::spawn(connection);
     let observer = Observer::new(handle);
     let mut events = Events::subscribe(observer.feature_changes()).context("subscribe to the kernel's messages")?;
     let mut watch = FileWatch::new(&arguments.topology)?;
@@ -106,6 +106,8 @@ pub async fn run(arguments: Run) -> anyhow::Result<()> {
                     None => continue,
                 }
             }
+            // A new agent starts with a new connection.
+            _ = &mut connection => anyhow::bail!("the netlink connection broke"),
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
         };

@@ -1,13 +1,16 @@
 //! Programs on interfaces, by pinned links.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs, io,
     os::fd::BorrowedFd,
     path::{Path, PathBuf},
 };
 use thiserror::Error;
 use vpc_bpf::{Hook, Link, ProgramInfo, program_info_by_id};
+
+/// Ends the name under which a link is pinned before it takes its place.
+const NEXT: &str = "-next";
 
 /// A program could not be attached, replaced or detached.
 #[derive(Debug, Error)]
@@ -116,15 +119,17 @@ impl Attachments {
     /// Where the directory cannot be made or read.
     pub fn open(directory: &Path) -> io::Result<Self> {
         fs::create_dir_all(directory)?;
+        let files = fs::read_dir(directory)?.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
         let mut links = BTreeMap::new();
-        for entry in fs::read_dir(directory)? {
-            let entry = entry?;
-            match entry.file_name().to_str().and_then(LinkName::parse) {
-                Some(name) => {
-                    links.insert(name, Link::open(&entry.path())?);
-                }
-                // What a crash left between the two steps of pinning.
-                None => fs::remove_file(entry.path())?,
+        for file in files.collect::<io::Result<BTreeSet<String>>>()? {
+            // A crash between the two steps of pinning left the newer link under its first name. It sorts behind the
+            // older one, whose place it takes.
+            let name = file.strip_suffix(NEXT).unwrap_or(&file);
+            if name != file {
+                fs::rename(directory.join(&file), directory.join(name))?;
+            }
+            if let Some(parsed) = LinkName::parse(name) {
+                links.insert(parsed, Link::open(&directory.join(name))?);
             }
         }
         Ok(Self { directory: directory.to_owned(), links })
@@ -162,7 +167,7 @@ impl Attachments {
                 }
                 _ => failed("attach")(error),
             })?;
-        let (next, path) = (self.directory.join(format!("{}-next", name.file())), self.directory.join(name.file()));
+        let (next, path) = (self.directory.join(format!("{}{NEXT}", name.file())), self.directory.join(name.file()));
         link.pin(&next).map_err(failed("pin"))?;
         fs::rename(&next, &path).map_err(failed("pin"))?;
         // A link to an interface that is gone ends here.

@@ -57,6 +57,9 @@ fn a_node_comes_up_and_stays_up_without_its_agent() {
     let vtep: Vtep = map(&sandbox, maps::VTEPS, 2);
     assert_eq!((vtep.mtu, vtep.overhead, vtep.next_hop_count), (1_550, 50, 1));
 
+    // A crash between the two steps of pinning a link.
+    let links = bpffs::links(sandbox.bpffs());
+    fs::rename(links.join("tunnel"), links.join("tunnel-next")).expect("rename a pin");
     // Stopped, killed, started again: nothing is written, the epoch stays.
     for signal in [Signal::SIGTERM, Signal::SIGKILL] {
         sandbox.end(signal);
@@ -65,6 +68,7 @@ fn a_node_comes_up_and_stays_up_without_its_agent() {
         sandbox.start();
         assert!(!sandbox.applied_since(length), "{}", &sandbox.log()[length..]);
         assert_eq!(map::<Port>(&sandbox, maps::PORTS, 1), port);
+        assert!(links.join("tunnel").exists() && !links.join("tunnel-next").exists());
     }
 }
 
