@@ -37,20 +37,20 @@ impl Envelope {
 pub fn tunnel<P: Packet>(packet: &mut P, vtep: &Vtep, envelope: Envelope, inner: &Ethernet) -> Stage<Verdict> {
     let frame = packet.length();
     packet.encapsulate(vtep.overhead as u32).map_err(|_| DropReason::NoRoom)?;
-    opened(packet, vtep, envelope, inner, frame)
+    headers(packet, vtep, envelope, inner, frame)
 }
 
-/// The same for a frame that is resized afterwards.
+/// The same for a packet that is resized afterwards. It must be of IP and have no segments to come: the kernel does not
+/// learn that it is encapsulated, since it refuses to resize one that is (`bpf_skb_change_tail`: ENOTSUPP, Linux 6.18).
 #[inline(always)]
 pub fn resizable<P: Packet>(packet: &mut P, vtep: &Vtep, envelope: Envelope, inner: &Ethernet) -> Stage<Verdict> {
     let frame = packet.length();
-    packet.open_front(vtep.overhead as u32).map_err(|_| DropReason::NoRoom)?;
-    opened(packet, vtep, envelope, inner, frame)
+    packet.insert_l3(vtep.overhead as u32).map_err(|_| DropReason::NoRoom)?;
+    headers(packet, vtep, envelope, inner, frame)
 }
 
-/// Writes the headers of a frame of `frame` bytes in front of which there is room.
 #[inline(always)]
-fn opened<P: Packet>(packet: &mut P, vtep: &Vtep, envelope: Envelope, inner: &Ethernet, frame: u32) -> Stage<Verdict> {
+fn headers<P: Packet>(packet: &mut P, vtep: &Vtep, envelope: Envelope, inner: &Ethernet, frame: u32) -> Stage<Verdict> {
     if vtep.overhead as u32 == OVERHEAD_V4 {
         *packet.get_mut(OVERHEAD_V4 as usize).ok_or(DropReason::NoRoom)? = *inner;
     } else {
