@@ -43,6 +43,9 @@ impl Guest {
             let everything = if address.is_ipv4() { "0.0.0.0/0" } else { "::/0" };
             lines.push(format!("route replace {everything} via {gateway} dev eth0"));
         }
+        // A neighbour that could not be asked because the port was not served yet is asked again soon, not after 1 s.
+        netns
+            .sysctl(&[("net/ipv4/neigh/eth0/retrans_time_ms", "50"), ("net/ipv6/neigh/eth0/retrans_time_ms", "50")])?;
         node.netns().ip(&format!("link set {} up", plan.device))?;
         netns.ip_batch(&lines)?;
         // Packets that XDP redirects to the port's device arrive only while the guest's end polls, which GRO turns on.

@@ -1,0 +1,93 @@
+//! Nodes without an agent, whose tunnels Linux or Open vSwitch makes, join a subnet's VNI.
+
+use std::net::IpAddr;
+use vpc_lab::{
+    Fabric,
+    iperf::Load,
+    plain_vtep::{OpenVswitch, RemoteMac, linux_vtep},
+};
+use vpc_netns_tests::{addresses, reaches, soon_reaches};
+
+/// The subnet's own VNI is 6002, the router's MAC is the same everywhere.
+pub const TOPOLOGY: &str = "\
+version: 1
+nodes:
+  - {name: hv1, id: 1, vtep: 192.0.2.11, uplink: eth1, zone: az-a}
+  - {name: hv2, id: 2, vtep: 192.0.2.12, uplink: eth1, zone: az-b}
+  - {name: hv3, id: 3, vtep: 192.0.2.13, uplink: eth1, zone: az-b, agent: false}
+vpcs:
+  - {name: red, vni: 5001, cidr_blocks: [10.0.0.0/16, 'fd00:1::/56']}
+subnets:
+  - {name: red-a, vpc: red, cidr_blocks: [10.0.1.0/24, 'fd00:1:0:1::/64']}
+  - {name: red-b, vpc: red, cidr_blocks: [10.0.2.0/24, 'fd00:1:0:2::/64'], vni: 6002}
+ports:
+  - {name: a1, subnet: red-a, node: hv1, device: tap-a1, mac: '02:00:00:00:01:10', private_ips: [10.0.1.10, 'fd00:1:0:1::10']}
+  - {name: b1, subnet: red-b, node: hv1, device: tap-b1, mac: '02:00:00:00:02:10', private_ips: [10.0.2.10, 'fd00:1:0:2::10']}
+  - {name: b2, subnet: red-b, node: hv2, device: tap-b2, mac: '02:00:00:00:02:11', private_ips: [10.0.2.11, 'fd00:1:0:2::11']}
+  - {name: p1, subnet: red-b, node: hv3, device: tap-p1, mac: '02:00:00:00:02:12', private_ips: [10.0.2.12, 'fd00:1:0:2::12']}
+";
+const VNI: u32 = 6_002;
+const ROUTER_MAC: &str = "02:76:70:63:00:01";
+
+fn fabric() -> Fabric {
+    vpc_netns_tests::fabric(TOPOLOGY).expect("a fabric")
+}
+
+fn vtep(number: u8) -> IpAddr {
+    IpAddr::from([192, 0, 2, 10 + number])
+}
+
+fn both_ways(fabric: &Fabric) {
+    for (one, other) in [("b1", "p1"), ("b2", "p1")] {
+        soon_reaches(fabric, one, other).expect("to the plain node");
+        reaches(fabric, other, one).expect("from the plain node");
+    }
+}
+
+fn routed_both_ways(fabric: &Fabric) {
+    soon_reaches(fabric, "p1", "a1").expect("routed from the plain node");
+    reaches(fabric, "a1", "p1").expect("routed to the plain node");
+}
+
+fn linux() -> Fabric {
+    let fabric = fabric();
+    let remote = |mac: &str, number| RemoteMac { mac: mac.to_owned(), vtep: vtep(number) };
+    let remotes = [remote("02:00:00:00:02:10", 1), remote("02:00:00:00:02:11", 2), remote(ROUTER_MAC, 1)];
+    let node = fabric.node("hv3").expect("a node");
+    linux_vtep(node, vtep(3), VNI, &["tap-p1"], &remotes, &[vtep(1), vtep(2)]).expect("a tunnel");
+    fabric
+}
+
+#[test]
+fn a_stock_linux_vxlan_device_joins_a_subnet() {
+    let fabric = linux();
+    both_ways(&fabric);
+    let (b2, p1) = (fabric.guest("b2").unwrap(), fabric.guest("p1").unwrap());
+    for (from, to) in [(b2, p1), (p1, b2)] {
+        for address in addresses(to) {
+            let tcp = from.iperf(to, *address, Load::Tcp { streams: 1 }, 1).unwrap();
+            assert!(tcp.gigabits() > 0.2, "{address}: {tcp:?}");
+        }
+    }
+}
+
+#[test]
+fn guests_of_a_stock_linux_vxlan_device_are_routed() {
+    routed_both_ways(&linux());
+}
+
+#[test]
+fn an_open_vswitch_joins_a_subnet() {
+    let fabric = fabric();
+    let p1 = fabric.guest("p1").unwrap();
+    // The userspace datapath takes frames as they are on a wire.
+    p1.netns().run("ethtool -K eth0 tx off tso off gso off").unwrap();
+    let switch = OpenVswitch::start(fabric.node("hv3").unwrap()).unwrap();
+    switch.vtep("eth1", vtep(3), VNI, &["tap-p1"], &[vtep(1), vtep(2)]).unwrap();
+    both_ways(&fabric);
+    let b2 = fabric.guest("b2").unwrap();
+    for (from, to) in [(b2, p1), (p1, b2)] {
+        let tcp = from.iperf(to, to.ipv4().unwrap(), Load::Tcp { streams: 1 }, 1).unwrap();
+        assert!(tcp.bits_per_second > 20e6, "{tcp:?}");
+    }
+}
