@@ -90,7 +90,8 @@ pub fn check<F: Family, P: Packet, T: Tables>(
         return icmp::error::<F, P, T>(packet, tables, scratch, port, Trouble::TtlExceeded);
     }
     if packet.length() > mtu + size_of::<Ethernet>() as u32 && too_big(packet, scratch, mtu) {
-        if scratch.flow.flags & flow_flags::DONT_FRAGMENT != 0 {
+        // Segments cannot be cut here: their sender is told, although it did not ask to be, and makes smaller ones.
+        if scratch.flow.flags & flow_flags::DONT_FRAGMENT != 0 || packet.gso_size() != 0 {
             scratch.path_mtu = mtu;
             return icmp::error::<F, P, T>(packet, tables, scratch, port, Trouble::TooBig);
         }

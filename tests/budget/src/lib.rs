@@ -49,7 +49,7 @@ pub fn format(budget: &Budget) -> String {
     text
 }
 
-/// The inverse of [`format`].
+/// The inverse of [`format()`].
 ///
 /// # Errors
 /// A line is none of a budget.

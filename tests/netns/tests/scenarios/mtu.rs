@@ -55,6 +55,18 @@ fn without_df_a_large_packet_is_fragmented_and_arrives() {
 }
 
 #[test]
+fn tcp_without_df_has_no_black_hole() {
+    let fabric = fabric(TOPOLOGY).unwrap();
+    let (a1, b1) = (fabric.guest("a1").unwrap(), fabric.guest("b1").unwrap());
+    for guest in [a1, b1] {
+        guest.set_mtu(1_500).unwrap();
+        guest.netns().sysctl(&[("net/ipv4/ip_no_pmtu_disc", "1")]).unwrap();
+    }
+    let tcp = a1.iperf(b1, b1.ipv4().unwrap(), Load::Tcp { streams: 1 }, 1).unwrap();
+    assert!(tcp.gigabits() > 0.05, "{tcp:?}{}", drops(&fabric));
+}
+
+#[test]
 fn a_jumbo_underlay_carries_jumbo_frames() {
     let fabric = fabric_with(TOPOLOGY, UnderlayOptions { mtu: 9_000, ..UnderlayOptions::default() }).unwrap();
     let a1 = fabric.guest("a1").unwrap();
