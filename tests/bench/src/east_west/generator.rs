@@ -109,6 +109,7 @@ fn run(path: &dyn Path, programs: &Programs, flows: &[Flow], frames: u32) -> Res
         // Device maps and the frames' own device are looked for in this thread's namespace.
         programs.set_device(if_nametoindex("eth0")?)?;
         machine::pin_to_last_cpu()?;
+        machine::hurry()?;
         let data = flows::bytes(&frame);
         let run = TestRun { data: &data, repeat: frames, frames: Frames::Live { batch: 0 }, ..TestRun::default() };
         let start = Instant::now();
