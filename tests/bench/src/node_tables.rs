@@ -1,6 +1,6 @@
 //! The product's maps as an agent would fill them on a node with one guest, so that its programs can run without one.
 
-use crate::abi::NOWHERE;
+use crate::{abi::NOWHERE, flows::Family};
 use anyhow::{Context, Result, anyhow};
 use std::fmt::Write as _;
 use vpc_bpf::{Loaded, Loader, Sizes};
@@ -12,6 +12,7 @@ use vpc_common::{
     maps,
     node::Node,
     port::{Port, flags},
+    session::{Session, SessionKey, V4, V6},
     vtep::{NextHop, Vtep, VtepId},
     wire::{Ipv4, OuterV4, Udp, Vxlan, protocol},
 };
@@ -86,6 +87,25 @@ impl TestNode {
         }
         let (mac, vni, own) = (record.mac, record.l2_vni, desired.node.vtep);
         Ok(Self { loaded, slot, mac, vni, vtep: own, remote_vtep: remote.address })
+    }
+
+    /// How many sessions there are in a family's table.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn sessions(&self, family: Family) -> Result<usize> {
+        let mut count = 0;
+        match family {
+            Family::V4 => {
+                let table = self.loaded.table::<SessionKey<V4>, Session>(maps::SESSIONS_V4)?;
+                table.for_each_batch(|keys, _| count += keys.len())?;
+            }
+            Family::V6 => {
+                let table = self.loaded.table::<SessionKey<V6>, Session>(maps::SESSIONS_V6)?;
+                table.for_each_batch(|keys, _| count += keys.len())?;
+            }
+        }
+        Ok(count)
     }
 
     /// The guest's counters, over all CPUs.

@@ -96,7 +96,7 @@ impl Rig {
         let subjects = self.prepare(direction, family, local, flows)?;
         let group = format!("Pipelines, {}, {} sessions", family.name(), flows.len());
         if let Some(product) = subjects.iter().find(|subject| subject.target.is_some()) {
-            self.warm_up(direction, product, flows.len())?;
+            self.warm_up(direction, product, family, flows.len())?;
         }
         let mut samples = vec![Samples::default(); subjects.len()];
         let mut foreign: f64 = 0.0;
@@ -182,13 +182,16 @@ impl Rig {
     }
 
     /// Lets every flow be decided once.
-    fn warm_up(&self, direction: Direction, product: &Subject<'_>, flows: usize) -> Result<()> {
+    fn warm_up(&self, direction: Direction, product: &Subject<'_>, family: Family, flows: usize) -> Result<()> {
         let before = self.forwarded(direction)?;
         self.sample(direction, product, flows as u32)?;
         let forwarded = self.forwarded(direction)? - before;
         if forwarded != flows as u64 {
             bail!("{}: only {forwarded} of {flows} flows were forwarded", product.name);
         }
+        // A flow without a session is forwarded too, by the slow path.
+        let sessions = self.node.sessions(family)?;
+        ensure!(sessions == flows, "{}: {sessions} sessions of {flows} flows", product.name);
         Ok(())
     }
 
