@@ -15,7 +15,7 @@ use vpc_common::{
     endpoint::{Endpoint, MacKey, flags as endpoint_flags},
     port::{Port, flags},
     session::{Hop, action, hop_flags},
-    wire::protocol,
+    wire::{Ethernet, ether_type, protocol},
 };
 
 /// Decides over a packet that the workload sent: `scratch.hop`, or the end of its way.
@@ -86,10 +86,16 @@ pub fn bridge<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut Sc
     hop_by_mac(tables, scratch, port)?;
     let target = scratch.hop.target;
     if scratch.hop.action == action::LOCAL {
-        deliver::port(tables, target)?;
+        let neighbour = deliver::port(tables, target)?;
+        if scratch.flow.ethernet.ether_type != ether_type::ARP && neighbour.flags & flags::NON_IP == 0 {
+            return Err(DropReason::EtherType.into());
+        }
         return Ok(Verdict::deliver(target));
     }
     let vtep = tables.vtep(target).ok_or(DropReason::NoUnderlay)?;
+    if packet.length() > vtep.mtu as u32 + size_of::<Ethernet>() as u32 {
+        return Err(DropReason::TooBig.into());
+    }
     let envelope = Envelope { vni: scratch.hop.vni, source_port: session::NOT_IP, tos: 0 };
     encap::tunnel(packet, vtep, envelope, &scratch.flow.ethernet)
 }

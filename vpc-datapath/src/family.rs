@@ -306,6 +306,9 @@ fn walk_chain<P: Packet>(packet: &mut P, scratch: &mut Scratch) -> Stage {
                 flow.flags |= flow_flags::FRAGMENT;
             }
             if offset & 0xfff8 != 0 {
+                if offset >> 3 == 1 && following == protocol::TCP {
+                    return Err(DropReason::BadFragment.into());
+                }
                 // What follows is payload: the chain was in the first fragment (RFC 7112).
                 flow.flags |= flow_flags::LATER_FRAGMENT;
                 flow.protocol = following;

@@ -10,7 +10,7 @@ use vpc_common::{
     DropReason,
     limits::{FLOOD_FANOUT, FLOOD_RATE},
     port::{FloodKey, Port, TokenBucket, flags},
-    wire::Ethernet,
+    wire::{Ethernet, ether_type},
 };
 
 /// Whether a token was there.
@@ -53,21 +53,45 @@ pub fn from_port<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut
     if tables.buckets(slot, |b| take(&mut b.flood, FLOOD_RATE, now)) != Some(Token::Taken) {
         return Verdict::drop(DropReason::FloodRate);
     }
-    let mut locals = Locals { packet, tables, subnet: port.subnet, except: slot, members: 0 };
+    let needs = needs(scratch);
+    let mut locals = Locals { packet, tables, subnet: port.subnet, except: slot, needs, members: 0, sent: 0 };
     P::repeat(FLOOD_FANOUT, &mut locals);
-    let first = locals.members;
+    let (first, sent) = (locals.members, locals.sent);
     scratch.flow.outer_port = session::outer_port(scratch);
     let envelope = Envelope { vni: port.l2_vni, source_port: scratch.flow.outer_port, tos: 0 };
     let inner = &scratch.flow.ethernet;
-    let mut remotes = Remotes { packet, tables, subnet: port.subnet, first, envelope, inner, opened: 0 };
+    let frame = if packet.gso_size() == 0 { packet.length() } else { 0 };
+    let mut remotes = Remotes {
+        packet,
+        tables,
+        subnet: port.subnet,
+        first,
+        envelope,
+        inner,
+        frame,
+        progress: Progress { opened: 0, too_big: 0 },
+    };
     P::repeat(FLOOD_FANOUT, &mut remotes);
+    if remotes.progress.too_big != 0 && remotes.progress.opened == 0 && sent == 0 {
+        return Verdict::drop(DropReason::TooBig);
+    }
     Verdict::replicated()
+}
+
+/// Flags that a port must have to hear the frame.
+#[inline(always)]
+fn needs(scratch: &Scratch) -> u32 {
+    match scratch.flow.ethernet.ether_type {
+        ether_type::IPV4 | ether_type::IPV6 | ether_type::ARP => 0,
+        _ => flags::NON_IP,
+    }
 }
 
 /// Replicates a frame from the tunnel to the local ports of its subnet, to no other node.
 #[inline(never)]
-pub fn from_tunnel<P: Packet, T: Tables>(packet: &mut P, tables: &T, subnet: u32) -> Verdict {
-    let mut locals = Locals { packet, tables, subnet, except: 0, members: 0 };
+pub fn from_tunnel<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &Scratch, subnet: u32) -> Verdict {
+    let needs = needs(scratch);
+    let mut locals = Locals { packet, tables, subnet, except: 0, needs, members: 0, sent: 0 };
     P::repeat(FLOOD_FANOUT, &mut locals);
     Verdict::replicated()
 }
@@ -77,7 +101,10 @@ struct Locals<'a, P, T> {
     tables: &'a T,
     subnet: u32,
     except: u16,
+    /// See [`needs`].
+    needs: u32,
     members: u32,
+    sent: u32,
 }
 
 impl<P: Packet, T: Tables> Step for Locals<'_, P, T> {
@@ -94,8 +121,9 @@ impl<P: Packet, T: Tables> Step for Locals<'_, P, T> {
         }
         if let Some(port) = self.tables.port(slot)
             && port.ifindex != 0
-            && port.flags & flags::ROUTER == 0
+            && port.flags & (flags::ROUTER | self.needs) == self.needs
         {
+            self.sent += 1;
             self.packet.send_copy(CopyTarget::Interface(port.ifindex));
         }
         Repeat::Next
@@ -109,8 +137,19 @@ struct Remotes<'a, P, T> {
     first: u32,
     envelope: Envelope,
     inner: &'a Ethernet,
+    /// Length of the frame; 0 where its segments are what counts.
+    frame: u32,
+    progress: Progress,
+}
+
+/// How far the replication to other nodes has come. Aligned, since two zeros beside each other become one store and the
+/// verifier refuses it otherwise ("misaligned stack access", Linux 6.18).
+#[repr(C, align(8))]
+struct Progress {
     /// Bytes of outer headers that are in front already.
     opened: u32,
+    /// Nodes to which the frame was too large.
+    too_big: u32,
 }
 
 impl<P: Packet, T: Tables> Step for Remotes<'_, P, T> {
@@ -119,16 +158,21 @@ impl<P: Packet, T: Tables> Step for Remotes<'_, P, T> {
         let key = FloodKey { subnet: self.subnet, index: self.first + index };
         let Some(member) = self.tables.flood(&key) else { return Repeat::Stop };
         let Some(vtep) = self.tables.vtep(member.target) else { return Repeat::Next };
-        if self.opened != 0 && self.opened != vtep.overhead as u32 {
+        // Room that was opened is not closed again: nothing may fail behind it.
+        if vtep.next_hop_count == 0 || (self.progress.opened != 0 && self.progress.opened != vtep.overhead as u32) {
             return Repeat::Next;
         }
-        let written = if self.opened == 0 {
+        if self.frame > vtep.mtu as u32 + size_of::<Ethernet>() as u32 {
+            self.progress.too_big += 1;
+            return Repeat::Next;
+        }
+        let written = if self.progress.opened == 0 {
             encap::tunnel(self.packet, vtep, self.envelope, self.inner)
         } else {
             encap::again(self.packet, vtep, self.envelope)
         };
         if let Ok(verdict) = written {
-            self.opened = vtep.overhead as u32;
+            self.progress.opened = vtep.overhead as u32;
             self.packet.send_copy(CopyTarget::Interface(verdict.argument()));
         }
         Repeat::Next

@@ -153,7 +153,7 @@ fn group<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut Scratch
             Ok(()) => {}
         }
     }
-    Ok(flood::from_tunnel(packet, tables, subnet))
+    Ok(flood::from_tunnel(packet, tables, scratch, subnet))
 }
 
 /// Whether a plain VTEP's workload asks for the gateway, by ARP or neighbour discovery: `Err` is the end of the question.

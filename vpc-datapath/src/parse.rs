@@ -69,9 +69,11 @@ pub fn is_dhcp_server(source: Be16) -> bool {
 /// The layer-4 header, which must lie within the IP packet: in its first fragment too (RFC 1858, RFC 7112).
 #[inline(always)]
 fn l4<'p, F: Family, P: Packet, H: Pod>(packet: &'p P, scratch: &Scratch) -> Stage<&'p H> {
-    const MINIMUM: usize = 8;
+    const TCP: usize = 20;
+    const OTHERS: usize = 8;
     let at = scratch.flow.l4 as usize;
-    if at + MINIMUM > L3 + scratch.flow.l3_length as usize {
+    let minimum = if scratch.flow.protocol == protocol::TCP { TCP } else { OTHERS };
+    if at + minimum > L3 + scratch.flow.l3_length as usize {
         let fragment = scratch.flow.flags & flow_flags::FRAGMENT != 0;
         return Err(if fragment { DropReason::BadFragment } else { DropReason::Truncated }.into());
     }
