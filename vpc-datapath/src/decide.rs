@@ -114,7 +114,8 @@ fn source<F: Family, T: Tables>(tables: &T, scratch: &mut Scratch, port: &Port) 
         return Err(DropReason::Martian.into());
     }
     if port.flags & flags::ROUTER != 0 {
-        return plain_vtep_speaks_for(tables, scratch, port);
+        // Judged for every packet, see `plain_vtep_speaks_for`.
+        return Ok(());
     }
     let (slot, source) = (flow.slot, flow.source);
     if source_guard::admits(tables, scratch, slot, port, source) {
@@ -124,9 +125,10 @@ fn source<F: Family, T: Tables>(tables: &T, scratch: &mut Scratch, port: &Port) 
     }
 }
 
-/// A plain VTEP may only send to the router what its own ports may say.
-#[inline(always)]
-fn plain_vtep_speaks_for<T: Tables>(tables: &T, scratch: &mut Scratch, port: &Port) -> Stage {
+/// A plain VTEP may only send to the router what its own ports may say. Asked for every packet: the session of a router
+/// says who the flow's sender is, not that this packet comes from there.
+#[inline(never)]
+pub fn plain_vtep_speaks_for<T: Tables>(tables: &T, scratch: &mut Scratch, port: &Port) -> Stage {
     let node = tables.vtep_id(&scratch.outer.source).ok_or(DropReason::UnknownVtep)?;
     match route::endpoint(tables, scratch, port.vpc, scratch.flow.source) {
         Some(e) if e.node == node && e.mac == scratch.flow.ethernet.source && e.l2_vni == port.l2_vni => Ok(()),

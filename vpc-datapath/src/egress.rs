@@ -52,6 +52,9 @@ fn datagram<F: Family, P: Packet, T: Tables>(
     port: &Port,
 ) -> Stage<Verdict> {
     parse::datagram::<F, P>(packet, scratch)?;
+    if port.flags & flags::ROUTER != 0 {
+        decide::plain_vtep_speaks_for(tables, scratch, port)?;
+    }
     session::key_of_sender::<F>(scratch, scratch.flow.slot);
     if !session::established::<F, P, T>(packet, tables, scratch) {
         decide::egress::<F, P, T>(packet, tables, scratch, port)?;

@@ -89,13 +89,21 @@ pub fn check<F: Family, P: Packet, T: Tables>(
     if scratch.hop.flags & hop_flags::ROUTED != 0 && scratch.flow.ttl <= 1 {
         return icmp::error::<F, P, T>(packet, tables, scratch, port, Trouble::TtlExceeded);
     }
-    if packet.length() > mtu + size_of::<Ethernet>() as u32 && too_big(packet, scratch, mtu) {
+    const L2: u32 = size_of::<Ethernet>() as u32;
+    if packet.length() <= mtu + L2 {
+        return Ok(());
+    }
+    if too_big(packet, scratch, mtu) {
         // Segments cannot be cut here: their sender is told, although it did not ask to be, and makes smaller ones.
         if scratch.flow.flags & flow_flags::DONT_FRAGMENT != 0 || packet.gso_size() != 0 {
             scratch.path_mtu = mtu;
             return icmp::error::<F, P, T>(packet, tables, scratch, port, Trouble::TooBig);
         }
         return fragment::send::<P, T>(packet, tables, scratch, mtu);
+    }
+    if packet.gso_size() == 0 {
+        // The packet fits, its padding does not.
+        packet.resize(L2 + scratch.flow.l3_length as u32).map_err(|_| DropReason::NoRoom)?;
     }
     Ok(())
 }
