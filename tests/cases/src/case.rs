@@ -73,7 +73,7 @@ pub struct Send {
     /// Where it arrives.
     #[serde(default)]
     pub hook: Hook,
-    /// The port that sends it, for [`Hook::Port`]; a device's name where no port has the device.
+    /// The port that sends it, for [`Hook::Port`] and [`Hook::Wire`]; a device's name where no port has the device.
     pub from: Option<String>,
     /// The packet.
     pub packet: Vec<Layer>,
@@ -91,6 +91,8 @@ pub enum Hook {
     /// At a port's interface, from its workload.
     #[default]
     Port,
+    /// The same, sent by the workload's end of a real veth: what the kernel itself does to a frame is in it.
+    Wire,
     /// At an uplink, XDP.
     UplinkXdp,
     /// At an uplink, TC.

@@ -18,6 +18,7 @@ const LONGEST_SUM: u32 = 2_048;
 pub struct Frame {
     bytes: Vec<u8>,
     gso_size: u32,
+    vlan_tag: bool,
     aside: Vec<u8>,
     copies: BTreeMap<u32, Vec<Vec<u8>>>,
 }
@@ -35,6 +36,13 @@ impl Frame {
     pub fn take_copies(&mut self) -> BTreeMap<u32, Vec<Vec<u8>>> {
         std::mem::take(&mut self.copies)
     }
+    /// Takes a VLAN tag out of the frame, as the kernel does before it shows the frame to TC.
+    pub fn take_vlan_tag(&mut self) {
+        if let Some([0x81, 0x00] | [0x88, 0xa8]) = self.bytes.get(12..14) {
+            self.bytes.drain(12..self.bytes.len().min(16));
+            self.vlan_tag = true;
+        }
+    }
     /// Removes bytes in front, as a tunnel device does.
     pub fn cut_front(&mut self, bytes: usize) {
         self.bytes.drain(..bytes);
@@ -49,7 +57,7 @@ impl Packet for Frame {
         self.gso_size
     }
     fn has_vlan_tag(&self) -> bool {
-        false
+        self.vlan_tag
     }
     fn get<T: Pod>(&self, offset: usize) -> Option<&T> {
         bytemuck::try_from_bytes(self.bytes.get(offset..offset + size_of::<T>())?).ok()

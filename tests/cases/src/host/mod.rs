@@ -61,6 +61,7 @@ impl Host {
     fn tunnel(&mut self, frame: &mut Frame, scratch: &mut Scratch) -> Result<End> {
         let told = told(frame.bytes()).context("the packet of a tunnel hook starts with outer headers")?;
         frame.cut_front(told.length);
+        frame.take_vlan_tag();
         scratch.outer = Outer { source: told.source, vni: Vni(told.vni), overhead: 0, tos: told.tos, reserved: [0; 3] };
         let length = frame.bytes().len() as u32;
         let end = ingress::tunnel(frame, &self.tables, scratch);
@@ -85,6 +86,10 @@ impl Runner for Host {
         bytemuck::bytes_of_mut(&mut scratch).fill(POISON);
         let end = match arrival.hook {
             Hook::Port => self.port(&mut frame, &mut scratch, arrival.ifindex),
+            Hook::Wire => {
+                frame.take_vlan_tag();
+                self.port(&mut frame, &mut scratch, arrival.ifindex)
+            }
             Hook::UplinkXdp => self.uplink_xdp(&mut frame, &mut scratch),
             Hook::UplinkTc => self.uplink_tc(&mut frame, &mut scratch),
             Hook::Tunnel => match self.uplink_tc(&mut frame, &mut scratch) {

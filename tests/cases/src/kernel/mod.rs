@@ -75,10 +75,13 @@ impl Kernel {
             uplinks.push(index);
         }
         let tunnel = nix::net::if_::if_nametoindex(namespace::TUNNEL).context("find the tunnel device")?;
-        links.push(
-            Link::attach(loaded.program_fd(programs::TUNNEL)?, tunnel, Attachment::TcxIngress)
-                .context("attach to the tunnel device")?,
-        );
+        let ports = devices.0.values().filter(|index| !uplinks.contains(index)).map(|index| (*index, programs::PORT));
+        for (index, program) in ports.chain([(tunnel, programs::TUNNEL)]) {
+            links.push(
+                Link::attach(loaded.program_fd(program)?, index, Attachment::TcxIngress)
+                    .with_context(|| format!("attach {program} to interface {index}"))?,
+            );
+        }
         let (counters, drops) = (loaded.per_cpu(maps::COUNTERS)?, loaded.per_cpu(maps::DROPS)?);
         let uplink = *uplinks.first().context("the node has no uplink")?;
         Ok(Self { loaded, devices, wires, uplink, uplinks, counters, drops, _links: links })
@@ -158,28 +161,22 @@ impl Kernel {
         Ok(Outcome { verdict: Seen::Class(class), packet, copies: self.collect(arrival.copies)? })
     }
 
-    /// Sends the packet over the real uplink and sees what comes out at the interfaces.
-    fn real(&self, arrival: &Arrival<'_>) -> Result<Outcome> {
+    /// Sends the packet over a real wire and sees what comes out at the interfaces.
+    fn real(&self, wire: u32, arrival: &Arrival<'_>) -> Result<Outcome> {
         let before = self.counts()?;
-        self.wires.get(&self.uplink).context("the uplink has a wire")?.send(arrival.bytes)?;
-        let after = self.counts_after(&before)?;
-        let mut copies = self.collect(arrival.copies.max(1))?;
-        // A frame that was redirected looks like a copy: the counters say which it was.
-        let moved = after.since(&before);
-        let sent = moved.iter().any(|(slot, delta)| {
-            let replicated = *slot == 0 && delta.ingress.forwarded > 0;
-            (delta.ingress.forwarded > 0 || delta.ingress.answered > 0) && !replicated
-        });
-        let passed = moved.values().all(|delta| delta.ingress.dropped + delta.ingress.forwarded == 0);
-        let packet = if sent && arrival.copies == 0 {
-            copies.pop_first().and_then(|(_, frames)| frames.into_iter().next())
-        } else {
-            None
-        };
-        let class = match (&packet, passed) {
-            (Some(_), _) => Class::Redirected,
-            (None, true) => Class::Passed,
-            (None, false) => Class::Ended,
+        self.wires.get(&wire).context("every interface has a wire")?.send(arrival.bytes)?;
+        let moved = self.counts_after(&before)?.since(&before);
+        let directions: Vec<_> = moved.values().flat_map(|delta| [&delta.egress, &delta.ingress]).collect();
+        let sent = directions.iter().any(|delta| delta.forwarded + delta.answered > 0);
+        // A frame that was redirected comes out like a copy. Where copies are expected, it is taken for one.
+        let redirected = sent && arrival.copies == 0;
+        let mut copies = self.collect(if redirected { 1 } else { arrival.copies })?;
+        let first = if redirected { copies.pop_first() } else { None };
+        let packet = first.and_then(|(_, frames)| frames.into_iter().next());
+        let class = match &packet {
+            Some(_) => Class::Redirected,
+            None if sent || directions.iter().any(|delta| delta.dropped > 0) => Class::Ended,
+            None => Class::Passed,
         };
         Ok(Outcome { verdict: Seen::Class(class), packet, copies })
     }
@@ -276,7 +273,8 @@ impl Runner for Kernel {
             Hook::Port => self.test_run(programs::PORT, arrival),
             Hook::UplinkXdp => self.test_run(programs::UPLINK_XDP, arrival),
             Hook::UplinkTc => self.test_run(programs::UPLINK_TC, arrival),
-            Hook::Tunnel => self.real(arrival),
+            Hook::Tunnel => self.real(self.uplink, arrival),
+            Hook::Wire => self.real(arrival.ifindex, arrival),
         }
     }
 

@@ -58,7 +58,7 @@ pub(super) fn make(fabric: &Fabric) -> Result<Devices> {
         let _ = writeln!(batch, "link set {peer} up\nlink set {name} up");
     }
     let local = if own.is_ipv4() { "0.0.0.0" } else { "::" };
-    let _ = writeln!(batch, "link add {TUNNEL} type vxlan external dstport 4789 local {local}");
+    let _ = writeln!(batch, "link add {TUNNEL} type vxlan external dstport 4789 local {local} udp6zerocsumrx");
     let _ = writeln!(batch, "link set {TUNNEL} mtu {MTU} up");
     ip_batch(&batch)?;
     for uplink in fabric.uplinks() {

@@ -1,0 +1,186 @@
+//! What holds for every packet, on the host build.
+
+use proptest::{collection::vec, prelude::*, sample::select};
+use std::collections::BTreeSet;
+use vpc_cases::{
+    case::{self, CaseFile, Hook},
+    fabric::{Devices, Fabric},
+    host::Host,
+    outcome::{Outcome, Seen},
+    packet::{self, Layer},
+    runner::{Arrival, Runner},
+};
+use vpc_common::wire::Ipv4;
+use vpc_datapath::{checksum, verdict::End};
+
+/// Outer Ethernet, IPv4, UDP and VXLAN.
+const OVERHEAD: usize = 50;
+
+fn file() -> CaseFile {
+    case::read(&case::directory().join("vxlan.yaml")).unwrap()
+}
+
+/// The fabric of `vxlan.yaml` with a fresh host.
+struct Bench {
+    fabric: Fabric,
+    devices: Devices,
+    host: Host,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let fabric = Fabric::new(&file()).unwrap();
+        let devices = fabric.made_up_devices();
+        let mut host = Host::default();
+        host.start(&fabric.state(&devices).unwrap()).unwrap();
+        Self { fabric, devices, host }
+    }
+
+    fn run(&mut self, hook: Hook, bytes: &[u8], gso_size: u32) -> Outcome {
+        let ifindex = self.devices.index("tap-web1").unwrap();
+        let outcome = self.host.run(&Arrival { hook, ifindex, bytes, gso_size, copies: 0 }).unwrap();
+        for (slot, counts) in &self.host.counts().unwrap().0 {
+            assert!(counts.balance(), "slot {slot}: {counts:?}");
+        }
+        outcome
+    }
+
+    fn packets_of_all_cases(&self) -> Vec<Vec<u8>> {
+        let files = case::files().unwrap();
+        let steps = files.iter().flat_map(|(_, file)| &file.cases).flat_map(case::Case::steps);
+        let sends = steps.filter_map(|step| if let case::Step::Send(send) = step { Some(send.packet) } else { None });
+        // Names of other topologies mean nothing here.
+        sends.filter_map(|layers| packet::serialise(&layers, &self.fabric).ok()).map(|packet| packet.bytes).collect()
+    }
+}
+
+/// Every frame that left, as tunnel packets: their outer IPv4 headers are right, and nothing is larger than the underlay.
+fn outer_headers_are_right(outcome: &Outcome, devices: &Devices) {
+    let uplink = devices.index("eth1").unwrap();
+    let whole = match outcome.verdict {
+        Seen::Whole(End::Transmit(index)) if index == uplink => outcome.packet.iter().collect(),
+        _ => Vec::new(),
+    };
+    let copies = outcome.copies.get(&uplink).into_iter().flatten();
+    for frame in whole.into_iter().chain(copies) {
+        let header: &Ipv4 = bytemuck::from_bytes(&frame[14..34]);
+        assert_eq!(checksum::ipv4_sum(header), 0xffff, "{frame:02x?}");
+        assert_eq!(usize::from(header.total_length.get()), frame.len() - 14);
+        assert!(frame.len() <= 1_514, "{} bytes", frame.len());
+        assert_eq!(u16::from_be_bytes([frame[38], frame[39]]), header.total_length.get() - 20);
+        assert!(u16::from_be_bytes([frame[34], frame[35]]) >= 49_152);
+    }
+}
+
+fn hook() -> impl Strategy<Value = Hook> {
+    select(vec![Hook::Port, Hook::UplinkXdp, Hook::UplinkTc])
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn arbitrary_bytes_never_panic_and_are_counted(hook in hook(), bytes in vec(any::<u8>(), 0..400)) {
+        let mut bench = Bench::new();
+        let outcome = bench.run(hook, &bytes, 0);
+        outer_headers_are_right(&outcome, &bench.devices);
+    }
+
+    #[test]
+    fn packets_with_some_bytes_changed_never_panic_and_are_counted(
+        hook in hook(),
+        which in any::<prop::sample::Index>(),
+        changes in vec((any::<prop::sample::Index>(), any::<u8>()), 0..4),
+        cut in any::<prop::sample::Index>(),
+        gso_size in select(vec![0_u32, 0, 0, 1, 1_400, 65_535]),
+    ) {
+        thread_local! {
+            static PACKETS: Vec<Vec<u8>> = Bench::new().packets_of_all_cases();
+        }
+        let mut bytes = PACKETS.with(|packets| which.get(packets).clone());
+        for (at, value) in changes {
+            let at = at.index(bytes.len());
+            bytes[at] = value;
+        }
+        // One in eight is cut off somewhere.
+        if cut.index(8) == 0 {
+            bytes.truncate(cut.index(bytes.len()));
+        }
+        let mut bench = Bench::new();
+        let outcome = bench.run(hook, &bytes, gso_size);
+        if gso_size == 0 {
+            outer_headers_are_right(&outcome, &bench.devices);
+        }
+    }
+
+    #[test]
+    fn the_ttl_goes_down_once_and_the_checksum_stays_right(ttl in 2_u8.., tos in any::<u8>(), id in any::<u16>()) {
+        let mut bench = Bench::new();
+        for _twice in 0..2 {
+            let bytes = packet::serialise(&routed(ttl, tos, id), &bench.fabric).unwrap().bytes;
+            let outcome = bench.run(Hook::Port, &bytes, 0);
+            outer_headers_are_right(&outcome, &bench.devices);
+            let frame = outcome.packet.unwrap();
+            let inner: &Ipv4 = bytemuck::from_bytes(&frame[OVERHEAD + 14..OVERHEAD + 34]);
+            prop_assert_eq!(inner.ttl, ttl - 1);
+            prop_assert_eq!(checksum::ipv4_sum(inner), 0xffff);
+            prop_assert_eq!(&frame[OVERHEAD + 34..], &bytes[34..]);
+        }
+    }
+}
+
+fn layers(text: &str) -> Vec<Layer> {
+    serde_saphyr::from_str(text).unwrap()
+}
+
+fn routed(ttl: u8, tos: u8, id: u16) -> Vec<Layer> {
+    layers(&format!(
+        "[{{eth: {{src: web-1, dst: router}}}}, {{ipv4: {{src: web-1, dst: db-1, ttl: {ttl}, tos: {tos}, id: {id}}}}}, \
+         {{udp: {{src: 1000, dst: 53}}}}, {{payload: 20}}]"
+    ))
+}
+
+/// V9: 1,000 flows use at least 64 source ports, and each flow always the same one.
+#[test]
+fn source_ports_are_spread_and_stable() {
+    for (ip, destination) in [("ipv4", "db-1"), ("ipv6", "db-1"), ("ipv4", "web-2"), ("ipv6", "web-2")] {
+        let mut bench = Bench::new();
+        let mut ports = BTreeSet::new();
+        for flow in 0..1_000_u16 {
+            let mac = if destination == "db-1" { "router" } else { destination };
+            let text = format!(
+                "[{{eth: {{src: web-1, dst: {mac}}}}}, {{{ip}: {{src: web-1, dst: {destination}}}}}, \
+                 {{udp: {{src: {}, dst: 53}}}}]",
+                1_000 + flow
+            );
+            let bytes = packet::serialise(&layers(&text), &bench.fabric).unwrap().bytes;
+            let mut port = || {
+                let frame = bench.run(Hook::Port, &bytes, 0).packet.unwrap();
+                u16::from_be_bytes([frame[34], frame[35]])
+            };
+            let first = port();
+            assert_eq!(first, port(), "one flow, one port");
+            ports.insert(first);
+        }
+        println!("{ip} to {destination}: {} ports", ports.len());
+        assert!(ports.len() >= 64, "{} ports over 1,000 flows", ports.len());
+        assert!(ports.iter().all(|port| *port >= 49_152));
+    }
+}
+
+/// R3: 100 generated messages a second and port, no more, and not less.
+#[test]
+fn generated_icmp_is_limited_to_a_hundred_a_second() {
+    let mut bench = Bench::new();
+    let text = "[{eth: {src: web-1, dst: router}}, {ipv4: {src: web-1, dst: 8.8.8.8}}, {udp: {src: 1, dst: 2}}]";
+    let bytes = packet::serialise(&layers(text), &bench.fabric).unwrap().bytes;
+    let answers = |bench: &mut Bench, packets: usize| {
+        let ends = (0..packets).map(|_| bench.run(Hook::Port, &bytes, 0).verdict);
+        ends.filter(|verdict| *verdict == Seen::Whole(End::Answer)).count()
+    };
+    assert_eq!(answers(&mut bench, 300), 100);
+    bench.host.wait(100).unwrap();
+    assert_eq!(answers(&mut bench, 300), 10);
+    bench.host.wait(60_000).unwrap();
+    assert_eq!(answers(&mut bench, 300), 100);
+}
