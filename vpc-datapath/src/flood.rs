@@ -123,7 +123,7 @@ impl<P: Packet, T: Tables> Step for Locals<'_, P, T> {
             && port.ifindex != 0
             && port.flags & (flags::ROUTER | self.needs) == self.needs
         {
-            self.sent += 1;
+            self.sent = 1;
             self.packet.send_copy(CopyTarget::Interface(port.ifindex));
         }
         Repeat::Next
@@ -163,7 +163,7 @@ impl<P: Packet, T: Tables> Step for Remotes<'_, P, T> {
             return Repeat::Next;
         }
         if self.frame > vtep.mtu as u32 + size_of::<Ethernet>() as u32 {
-            self.progress.too_big += 1;
+            self.progress.too_big = 1;
             return Repeat::Next;
         }
         let written = if self.progress.opened == 0 {

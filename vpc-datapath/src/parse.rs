@@ -11,6 +11,9 @@ use vpc_common::{
     wire::{Ethernet, Icmp, L4Ports, protocol},
 };
 
+/// Bytes of TCP's header, which a first fragment must hold (RFC 1858 §3).
+const TCP_HEADER: u32 = 20;
+
 /// The Ethernet header. The kernel takes VLAN tags out of a frame before TC sees it.
 #[inline(always)]
 pub fn ethernet<P: Packet>(packet: &P, scratch: &mut Scratch) -> Stage {
@@ -42,6 +45,9 @@ pub fn datagram<F: Family, P: Packet>(packet: &mut P, scratch: &mut Scratch) -> 
             } else if flow.protocol == protocol::UDP && is_dhcp_server(ports.source) {
                 // Fragments are one flow whatever their ports, so what a port may not say is refused here.
                 return Err(DropReason::BadFragment.into());
+            } else if flow.protocol == protocol::TCP && flow.l4 as u32 + TCP_HEADER > L3 as u32 + flow.l3_length as u32
+            {
+                return Err(DropReason::BadFragment.into());
             }
         }
         p if p == F::ICMP => {
@@ -69,11 +75,9 @@ pub fn is_dhcp_server(source: Be16) -> bool {
 /// The layer-4 header, which must lie within the IP packet: in its first fragment too (RFC 1858, RFC 7112).
 #[inline(always)]
 fn l4<'p, F: Family, P: Packet, H: Pod>(packet: &'p P, scratch: &Scratch) -> Stage<&'p H> {
-    const TCP: usize = 20;
-    const OTHERS: usize = 8;
+    const MINIMUM: usize = 8;
     let at = scratch.flow.l4 as usize;
-    let minimum = if scratch.flow.protocol == protocol::TCP { TCP } else { OTHERS };
-    if at + minimum > L3 + scratch.flow.l3_length as usize {
+    if at + MINIMUM > L3 + scratch.flow.l3_length as usize {
         let fragment = scratch.flow.flags & flow_flags::FRAGMENT != 0;
         return Err(if fragment { DropReason::BadFragment } else { DropReason::Truncated }.into());
     }

@@ -1,4 +1,5 @@
 //! What the cases reach: every drop reason, every line of the contract that is the datapath's.
+#![expect(clippy::unwrap_used, reason = "a test")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use vpc_cases::{

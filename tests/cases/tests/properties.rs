@@ -1,4 +1,5 @@
 //! What holds for every packet, on the host build.
+#![expect(clippy::unwrap_used, reason = "a test")]
 
 use proptest::{collection::vec, prelude::*, sample::select};
 use std::collections::BTreeSet;
