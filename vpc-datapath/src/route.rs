@@ -1,7 +1,7 @@
 //! Routing: from a destination to the endpoint that takes the packet, and what a router checks before it forwards.
 
 use crate::{
-    Packet, Scratch, Stage, Tables,
+    Packet, Scratch, Stage, Tables, checksum,
     family::Family,
     fragment,
     respond::{Trouble, icmp},
@@ -13,7 +13,7 @@ use vpc_common::{
     port::Port,
     route::{RouteKey, kind},
     session::hop_flags,
-    wire::Ethernet,
+    wire::{Ethernet, protocol},
 };
 
 /// How a destination was found.
@@ -94,8 +94,12 @@ pub fn check<F: Family, P: Packet, T: Tables>(
         return Ok(());
     }
     if too_big(packet, scratch, mtu) {
-        // Segments cannot be cut here: their sender is told, although it did not ask to be, and makes smaller ones.
-        if scratch.flow.flags & flow_flags::DONT_FRAGMENT != 0 || packet.gso_size() != 0 {
+        // Segments, and a packet whose checksum its sender's interface was to finish, cannot be cut here: their sender is
+        // told, although it did not ask to be, and makes smaller ones.
+        if scratch.flow.flags & flow_flags::DONT_FRAGMENT != 0
+            || packet.gso_size() != 0
+            || checksum_is_begun(packet, scratch)
+        {
             scratch.path_mtu = mtu;
             return icmp::error::<F, P, T>(packet, tables, scratch, port, Trouble::TooBig);
         }
@@ -106,6 +110,30 @@ pub fn check<F: Family, P: Packet, T: Tables>(
         packet.resize(L2 + scratch.flow.l3_length as u32).map_err(|_| DropReason::NoRoom)?;
     }
     Ok(())
+}
+
+/// Whether the checksum of an IPv4 packet is only that of the pseudo header, as workloads leave it to their interface. No
+/// program can finish it so that the kernel does not do so again, in each fragment, at the cost of its payload.
+#[inline(never)]
+fn checksum_is_begun<P: Packet>(packet: &P, scratch: &Scratch) -> bool {
+    let flow = &scratch.flow;
+    let field = match flow.protocol {
+        protocol::UDP => 6,
+        protocol::TCP => 16,
+        _ => return false,
+    };
+    if flow.flags & flow_flags::FRAGMENT != 0 {
+        return false;
+    }
+    let length = (flow.l3_length as u32 + size_of::<Ethernet>() as u32).wrapping_sub(flow.l4 as u32) as u16;
+    let pseudo = flow.source.low().raw() as u64
+        + flow.destination.low().raw() as u64
+        + (flow.protocol as u16).to_be() as u64
+        + length.to_be() as u64;
+    match packet.get_at::<Be16>(flow.l4 as usize + field) {
+        Some(checksum) => checksum.raw() == checksum::fold(pseudo),
+        None => false,
+    }
 }
 
 /// Whether the packet, or one segment of it, is larger than `mtu`. Padding behind the packet does not count.
@@ -122,7 +150,7 @@ fn too_big<P: Packet>(packet: &P, scratch: &Scratch, mtu: u32) -> bool {
 /// Layer-4 header of each segment, bytes.
 #[inline(always)]
 fn segment_header<P: Packet>(packet: &P, scratch: &Scratch) -> u32 {
-    if scratch.flow.protocol != vpc_common::wire::protocol::TCP {
+    if scratch.flow.protocol != protocol::TCP {
         return 8;
     }
     match packet.get_at::<Be16>(scratch.flow.l4 as usize + 12) {

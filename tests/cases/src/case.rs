@@ -80,8 +80,22 @@ pub struct Send {
     /// Payload of one segment of a GSO frame, bytes.
     #[serde(default)]
     pub gso_size: u32,
+    /// Who fills in the checksum of TCP or UDP and cuts segments; for [`Hook::Wire`].
+    #[serde(default)]
+    pub offload: Offload,
     /// What is expected.
     pub expect: Expect,
+}
+
+/// What a workload leaves to its interface.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Offload {
+    /// Nothing.
+    #[default]
+    None,
+    /// The checksum, and segmentation where `gso_size` is given.
+    Transmit,
 }
 
 /// Where a packet arrives.

@@ -83,8 +83,14 @@ fn arrive(fabric: &Fabric, send: &Send, runner: &mut impl Runner, devices: &Devi
         _ => 0,
     };
     let before = runner.counts()?;
-    let arrival =
-        Arrival { hook: send.hook, ifindex, bytes: &bytes, gso_size: send.gso_size, copies: send.expect.copies.len() };
+    let arrival = Arrival {
+        hook: send.hook,
+        ifindex,
+        bytes: &bytes,
+        gso_size: send.gso_size,
+        offload: send.offload,
+        copies: send.expect.copies.len(),
+    };
     let outcome = runner.run(&arrival)?;
     let after = runner.counts()?;
     let record =

@@ -1,7 +1,7 @@
 //! What both runners can do.
 
 use crate::{
-    case::{Bucket, Hook},
+    case::{Bucket, Hook, Offload},
     outcome::{Counts, Outcome, Sessions},
     state::State,
 };
@@ -19,6 +19,8 @@ pub struct Arrival<'a> {
     pub bytes: &'a [u8],
     /// Payload of one segment of a GSO frame, bytes.
     pub gso_size: u32,
+    /// What the workload leaves to its interface.
+    pub offload: Offload,
     /// Copies that are expected, so that a runner knows for how many to wait.
     pub copies: usize,
 }

@@ -4,7 +4,7 @@
 use proptest::{collection::vec, prelude::*, sample::select};
 use std::collections::BTreeSet;
 use vpc_cases::{
-    case::{self, CaseFile, Hook},
+    case::{self, CaseFile, Hook, Offload},
     fabric::{Devices, Fabric},
     host::Host,
     outcome::{Outcome, Seen},
@@ -39,7 +39,8 @@ impl Bench {
 
     fn run(&mut self, hook: Hook, bytes: &[u8], gso_size: u32) -> Outcome {
         let ifindex = self.devices.index("tap-web1").unwrap();
-        let outcome = self.host.run(&Arrival { hook, ifindex, bytes, gso_size, copies: 0 }).unwrap();
+        let outcome =
+            self.host.run(&Arrival { hook, ifindex, bytes, gso_size, offload: Offload::None, copies: 0 }).unwrap();
         for (slot, counts) in &self.host.counts().unwrap().0 {
             assert!(counts.balance(), "slot {slot}: {counts:?}");
         }

@@ -6,7 +6,7 @@ mod wire;
 pub use namespace::inside;
 
 use crate::{
-    case::{Bucket, Hook},
+    case::{Bucket, Hook, Offload},
     fabric::{Devices, Fabric},
     outcome::{Class, Counts, FlowKey, Outcome, Seen, Sessions, SlotCounts, timeless},
     runner::{Arrival, Runner},
@@ -164,7 +164,11 @@ impl Kernel {
     /// Sends the packet over a real wire and sees what comes out at the interfaces.
     fn real(&self, wire: u32, arrival: &Arrival<'_>) -> Result<Outcome> {
         let before = self.counts()?;
-        self.wires.get(&wire).context("every interface has a wire")?.send(arrival.bytes)?;
+        let wire = self.wires.get(&wire).context("every interface has a wire")?;
+        match arrival.offload {
+            Offload::None => wire.send(arrival.bytes)?,
+            Offload::Transmit => wire.send_offloaded(arrival.bytes, arrival.gso_size as u16)?,
+        }
         let moved = self.counts_after(&before)?.since(&before);
         let directions: Vec<_> = moved.values().flat_map(|delta| [&delta.egress, &delta.ingress]).collect();
         let sent = directions.iter().any(|delta| delta.forwarded + delta.answered > 0);

@@ -70,6 +70,11 @@ pub(super) fn make(fabric: &Fabric) -> Result<Devices> {
     if own.is_ipv6() {
         sysctl("net/ipv6/conf/lo/disable_ipv6", "0")?;
     }
+    for uplink in fabric.uplinks() {
+        // What leaves is finished before it can be seen: checksums filled in, segments cut.
+        let status = Command::new("ethtool").args(["-K", uplink, "tx", "off"]).output().context("run ethtool")?;
+        ensure!(status.status.success(), "ethtool: {}", String::from_utf8_lossy(&status.stderr));
+    }
     let first = fabric.uplinks().first().context("the node has no uplink")?;
     let nodad = if own.is_ipv6() { " nodad" } else { "" };
     ip_batch(&format!("addr add {} dev {first}{nodad}\n", host_prefix(own)))?;
