@@ -11,7 +11,7 @@ use crate::{
 };
 use anyhow::{Context, Result, bail};
 use serde::de::DeserializeOwned;
-use std::{env, path::PathBuf, process::Command, time::Duration};
+use std::{env, fs, path::PathBuf, process::Command, time::Duration};
 use vpc_lab::{Background, Netns, command::output, iperf::Throughput, wait::eventually};
 
 const IPERF_PORT: u16 = 5_201;
@@ -85,8 +85,8 @@ pub(super) fn udp(paths: &[&dyn Path], effort: Effort, report: &mut Report) -> R
             let mut sink = start(path.server(), &["sink", &PORT.to_string()])?;
             let blast = ["blast", &format!("{SERVER}:{PORT}"), &milliseconds.to_string()];
             result::<Datagrams>(&output(&mut client(path.client(), &blast)?)?)?;
-            sink.wait(Duration::from_secs(20))?;
-            Ok(vec![result::<Datagrams>(&sink.output())?.rate / 1e3])
+            sink.process.wait(Duration::from_secs(20))?;
+            Ok(vec![result::<Datagrams>(&sink.process.output())?.rate / 1e3])
         },
     )
 }
@@ -102,7 +102,7 @@ pub(super) fn request_response(paths: &[&dyn Path], effort: Effort, report: &mut
             let mut server = start(path.server(), &["serve", &PORT.to_string(), word])?;
             let ask = ["ask", &format!("{SERVER}:{PORT}"), &milliseconds.to_string(), word];
             let got: Latencies = result(&output(&mut client(path.client(), &ask)?)?)?;
-            server.wait(Duration::from_secs(5))?;
+            server.process.wait(Duration::from_secs(5))?;
             Ok(vec![got.p50, got.p99])
         })?;
     }
@@ -163,23 +163,20 @@ fn iperf(path: &dyn Path, streams: u32, effort: Effort) -> Result<f64> {
     let port = IPERF_PORT.to_string();
     let mut command = on_cpu(path.server(), machine::last_cpu(), "iperf3".into());
     command.args(["-s", "-1", "--forceflush", "-p", &port]);
-    let mut server = Background::start(&command, log()?)?;
-    await_word(&server, "listening")?;
+    let mut server = Server::start(&command, "listening")?;
     let mut command = on_cpu(path.client(), 0, "iperf3".into());
     command.args(["-J", "-c", &SERVER.to_string(), "-p", &port, "-t", seconds, "-O", "1"]);
     command.args(["-P", &streams.to_string(), "--connect-timeout", "3000"]);
     let throughput = Throughput::parse(&output(&mut command)?)?;
-    server.wait(Duration::from_secs(10))?;
+    server.process.wait(Duration::from_secs(10))?;
     Ok(throughput.gigabits())
 }
 
 /// Starts one of this program's own tools as a server and waits until it is ready.
-fn start(netns: &Netns, arguments: &[&str]) -> Result<Background> {
+fn start(netns: &Netns, arguments: &[&str]) -> Result<Server> {
     let mut command = on_cpu(netns, machine::last_cpu(), env::current_exe()?);
     command.arg("load").args(arguments);
-    let server = Background::start(&command, log()?)?;
-    await_word(&server, "ready")?;
-    Ok(server)
+    Server::start(&command, "ready")
 }
 
 fn client(netns: &Netns, arguments: &[&str]) -> Result<Command> {
@@ -194,16 +191,30 @@ fn on_cpu(netns: &Netns, cpu: usize, program: PathBuf) -> Command {
     command
 }
 
-/// A fresh file for what a server prints.
-fn log() -> Result<PathBuf> {
-    let path = env::temp_dir().join(format!("vpc-bench-{}.log", std::process::id()));
-    std::fs::write(&path, "")?;
-    Ok(path)
+/// A server, and the file with what it prints.
+struct Server {
+    process: Background,
+    log: PathBuf,
 }
 
-fn await_word(server: &Background, word: &str) -> Result<()> {
-    eventually(START, || if server.output().contains(word) { Ok(()) } else { bail!("the server is not ready") })?;
-    Ok(())
+impl Server {
+    /// Starts it and waits until it has printed a word.
+    fn start(command: &Command, ready: &str) -> Result<Self> {
+        let log = env::temp_dir().join(format!("vpc-bench-{}.log", std::process::id()));
+        fs::write(&log, "").with_context(|| format!("write {}", log.display()))?;
+        let server = Self { process: Background::start(command, log.clone())?, log };
+        eventually(START, || match server.process.output() {
+            text if text.contains(ready) => Ok(()),
+            text => bail!("the server is not ready; it printed {text:?}"),
+        })?;
+        Ok(server)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _gone = fs::remove_file(&self.log);
+    }
 }
 
 /// The last line that a tool printed.
