@@ -1,4 +1,4 @@
-//! Packet logic of the VPC router, free of I/O: the same code runs in the kernel, under tests and under fuzzers.
+//! Packet logic of the VPC router, free of I/O: the same code runs in the kernel and under tests.
 //!
 //! [`egress`] is what happens to a packet from a port, [`ingress`] to one from the underlay: each a screen of named
 //! stages. A stage returns what the next one needs, or the [`Verdict`] that ends the packet's way.
