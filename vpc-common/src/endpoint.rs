@@ -35,6 +35,8 @@ pub struct Endpoint {
     pub subnet: u32,
     /// See [`flags`].
     pub flags: u32,
+    /// Id of the set of groups that its port is in; [`crate::policy::NOBODY`] where no port has the address.
+    pub identity: u32,
 }
 
 /// Key of the `MACS` hash: endpoints by MAC, for frames that stay inside a subnet.
@@ -62,6 +64,6 @@ pub struct MacEntry {
 }
 
 const _: () = {
-    assert!(size_of::<EndpointKey>() == 20 && size_of::<Endpoint>() == 20);
+    assert!(size_of::<EndpointKey>() == 20 && size_of::<Endpoint>() == 24);
     assert!(size_of::<MacKey>() == 12 && size_of::<MacEntry>() == 8);
 };

@@ -12,6 +12,7 @@ pub mod limits;
 pub mod locate;
 pub mod maps;
 pub mod node;
+pub mod policy;
 pub mod port;
 pub mod route;
 pub mod session;

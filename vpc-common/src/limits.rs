@@ -10,6 +10,12 @@ pub const ROUTES: u32 = 1 << 18;
 pub const VTEPS: u32 = 4_096;
 /// Sessions of each address family.
 pub const SESSIONS: u32 = 1 << 20;
+/// Addresses that rule sets tell apart, over all rule sets of one node.
+pub const SUBJECTS: u32 = 1 << 18;
+/// Sets of groups that rule sets tell apart, over all rule sets of one node.
+pub const IDENTITIES: u32 = 1 << 16;
+/// Compiled rules over all rule sets of one node.
+pub const RULES: u32 = 1 << 20;
 /// VPCs of a topology.
 pub const VPCS: u32 = 4_096;
 /// Source prefixes over all local ports: own addresses and allowed address pairs.

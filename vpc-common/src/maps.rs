@@ -28,6 +28,12 @@ pub const FLOOD: &str = "FLOOD";
 pub const SESSIONS_V4: &str = "SESSIONS_V4";
 /// [`crate::session::SessionKey`] of IPv6 to [`crate::session::Session`], hash.
 pub const SESSIONS_V6: &str = "SESSIONS_V6";
+/// [`crate::policy::SubjectKey`] to [`crate::policy::Subject`], trie.
+pub const SUBJECTS: &str = "SUBJECTS";
+/// [`crate::policy::IdentityKey`] to [`crate::policy::Subject`], hash.
+pub const IDENTITIES: &str = "IDENTITIES";
+/// [`crate::policy::RuleKey`] to [`crate::policy::RuleVerdict`], trie.
+pub const RULES: &str = "RULES";
 /// [`crate::counters::Counters`], per-CPU array by slot.
 pub const COUNTERS: &str = "COUNTERS";
 /// [`crate::counters::Drops`], per-CPU array by slot.

@@ -44,19 +44,56 @@ pub struct Port {
     pub uid: u64,
     /// The workload's address.
     pub mac: Mac,
+    /// How long sessions live.
+    pub timeouts: Timeouts,
     /// Zero.
-    pub reserved: [u8; 2],
-    /// Zero.
-    pub reserved2: [u32; 4],
+    pub reserved: [u16; 3],
     /// Gateway address of the subnet's IPv6 block; unspecified where there is none.
     pub gateway_v6: Ip,
     /// Gateway address of the subnet's first IPv4 block, network order; zero where there is none.
     pub gateway_v4: Be32,
+    /// Sessions that the port may have; half-open ones at most a quarter of it.
+    pub session_quota: u32,
+    /// Index of the VPC among those of the node, for what its ports share.
+    pub vpc_index: u32,
+    /// Id of the rule set for flows that the workload opens.
+    pub egress_rules: u32,
+    /// Id of the rule set for flows that others open.
+    pub ingress_rules: u32,
+    /// Id of the network ACL's rule set for what leaves the subnet; [`Port::NO_ACL`] where there is none.
+    pub egress_acl: u32,
+    /// Id of the network ACL's rule set for what comes into the subnet.
+    pub ingress_acl: u32,
+    /// Id of the set of groups that the port is in.
+    pub identity: u32,
     /// Zero.
-    pub reserved3: [u32; 11],
+    pub reserved2: [u32; 4],
 }
 
-const _: () = assert!(size_of::<Port>() == 128);
+impl Port {
+    /// No rule set has this id: everything passes.
+    pub const NO_ACL: u32 = 0;
+}
+
+/// How long a session lives without a packet, in ticks of [`crate::session::TICK_SHIFT`].
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Pod, Zeroable, Default)]
+pub struct Timeouts {
+    /// TCP until both sides have spoken.
+    pub tcp_half_open: u16,
+    /// TCP.
+    pub tcp_established: u16,
+    /// TCP after a FIN or a believed RST.
+    pub tcp_closing: u16,
+    /// Everything without states until both sides have spoken.
+    pub one_way: u16,
+    /// The same afterwards.
+    pub two_way: u16,
+    /// ICMP queries.
+    pub icmp: u16,
+}
+
+const _: () = assert!(size_of::<Port>() == 128 && size_of::<Timeouts>() == 12);
 
 /// Key of the `SOURCES` trie: which addresses a port may send from, and be sent to.
 #[repr(C)]

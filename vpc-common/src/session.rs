@@ -36,6 +36,9 @@ unsafe impl Pod for SessionKey<V6> {}
 // SAFETY: all fields are plain numbers, for which zero is valid.
 unsafe impl<A: Zeroable> Zeroable for SessionKey<A> {}
 
+/// The monotonic clock in ns, shifted right by this, is the tick in which sessions tell time: 2.1 s.
+pub const TICK_SHIFT: u32 = 31;
+
 /// Bits of [`Session::decided`].
 pub mod decided {
     /// [`super::Session::egress`] holds a decision.

@@ -6,6 +6,7 @@ use vpc_common::{
     endpoint::{Endpoint, EndpointKey, MacEntry, MacKey},
     locate::LocateBucket,
     node::Node,
+    policy::{IdentityKey, RuleKey, RuleVerdict, Subject, SubjectKey},
     port::{FloodKey, FloodMember, Port, PortBuckets, SourceKey},
     route::{Route, RouteKey},
     session::{Session, SessionKey},
@@ -29,6 +30,12 @@ pub trait Tables {
     fn mac(&self, key: &MacKey) -> Option<&MacEntry>;
     /// The longest matching route.
     fn route(&self, key: &RouteKey) -> Option<&Route>;
+    /// What a rule set calls an address: the longest match.
+    fn subject(&self, key: &SubjectKey) -> Option<&Subject>;
+    /// What a rule set calls a set of groups.
+    fn identity(&self, key: &IdentityKey) -> Option<&Subject>;
+    /// What a rule set says to a service of a subject: the longest match.
+    fn rule(&self, key: &RuleKey) -> Option<&RuleVerdict>;
     /// A VTEP by node id.
     fn vtep(&self, node: u16) -> Option<&Vtep>;
     /// The node that has a VTEP address.

@@ -12,6 +12,7 @@ use vpc_common::{
     limits,
     locate::{BUCKETS, LocateBucket},
     node,
+    policy::{IdentityKey, RuleVerdict, Subject},
     port::{self, FloodKey, FloodMember, PortBuckets},
     route::Route,
     session::{Session, SessionKey, V4, V6},
@@ -23,8 +24,10 @@ const PORT_SLOTS: usize = limits::LOCAL_PORTS as usize + 1;
 const VTEP_COUNT: usize = limits::VTEPS as usize;
 const NO_PREALLOC: usize = BPF_F_NO_PREALLOC as usize;
 
-/// Key of a trie behind its prefix length: see `SourceKey` and `RouteKey`, which this must equal in layout.
+/// Key of a trie behind its prefix length: see `SourceKey`, `RouteKey` and `SubjectKey`, which this must equal in layout.
 pub type TrieKey = [u32; 5];
+/// The same of `RuleKey`.
+pub type RuleTrieKey = [u32; 3];
 
 #[btf_map]
 pub static NODE: Array<node::Node, 1> = Array::new();
@@ -50,6 +53,12 @@ pub static VTEPS: Array<vtep::Vtep, VTEP_COUNT> = Array::new();
 pub static VTEP_IDS: HashMap<Ip, VtepId, VTEP_COUNT> = HashMap::new();
 #[btf_map]
 pub static FLOOD: HashMap<FloodKey, FloodMember, { limits::FLOOD_MEMBERS as usize }, NO_PREALLOC> = HashMap::new();
+#[btf_map]
+pub static SUBJECTS: LpmTrie<TrieKey, Subject, { limits::SUBJECTS as usize }> = LpmTrie::new();
+#[btf_map]
+pub static IDENTITIES: HashMap<IdentityKey, Subject, { limits::IDENTITIES as usize }, NO_PREALLOC> = HashMap::new();
+#[btf_map]
+pub static RULES: LpmTrie<RuleTrieKey, RuleVerdict, { limits::RULES as usize }> = LpmTrie::new();
 #[btf_map]
 pub static SESSIONS_V4: HashMap<SessionKey<V4>, Session, { limits::SESSIONS as usize }> = HashMap::new();
 #[btf_map]

@@ -8,6 +8,7 @@ use vpc_common::{
     endpoint::{Endpoint, EndpointKey, MacEntry, MacKey},
     locate::LocateBucket,
     node::Node,
+    policy::{IdentityKey, RuleKey, RuleVerdict, Subject, SubjectKey},
     port::{FloodKey, FloodMember, Port, PortBuckets, SourceKey},
     route::{Route, RouteKey},
     session::{Session, SessionKey},
@@ -80,6 +81,21 @@ impl Tables for Maps {
     fn route(&self, key: &RouteKey) -> Option<&Route> {
         // SAFETY: RouteKey and the trie's key have the same layout: a prefix length and five words.
         unsafe { lookup::<_, _, Route>(&maps::ROUTES, key).map(|v| &*v) }
+    }
+    #[inline(always)]
+    fn subject(&self, key: &SubjectKey) -> Option<&Subject> {
+        // SAFETY: SubjectKey and the trie's key have the same layout: a prefix length and five words.
+        unsafe { lookup::<_, _, Subject>(&maps::SUBJECTS, key).map(|v| &*v) }
+    }
+    #[inline(always)]
+    fn identity(&self, key: &IdentityKey) -> Option<&Subject> {
+        // SAFETY: key and value types are the map's.
+        unsafe { lookup::<_, _, Subject>(&maps::IDENTITIES, key).map(|v| &*v) }
+    }
+    #[inline(always)]
+    fn rule(&self, key: &RuleKey) -> Option<&RuleVerdict> {
+        // SAFETY: RuleKey and the trie's key have the same layout: a prefix length and three words.
+        unsafe { lookup::<_, _, RuleVerdict>(&maps::RULES, key).map(|v| &*v) }
     }
     #[inline(always)]
     fn vtep(&self, node: u16) -> Option<&Vtep> {

@@ -11,6 +11,7 @@ use vpc_common::{
     limits::{OVERHEAD_V4, OVERHEAD_V6, UNDERLAY_NEXT_HOPS},
     locate::{BUCKETS, LocateBucket, LocateEntry, LocateKey},
     node::{Node, flags as node_flags},
+    policy::{IdentityKey, RuleKey, RuleVerdict, Subject, SubjectKey},
     port::{FloodKey, FloodMember, Port, SourceKey, flags},
     route::{Route, RouteKey},
     vtep::{NextHop, Vtep, VtepId},
@@ -36,6 +37,12 @@ pub struct State {
     pub macs: BTreeMap<MacKey, MacEntry>,
     /// `ROUTES`.
     pub routes: Vec<(RouteKey, Route)>,
+    /// `SUBJECTS`.
+    pub subjects: Vec<(SubjectKey, Subject)>,
+    /// `IDENTITIES`.
+    pub identities: BTreeMap<IdentityKey, Subject>,
+    /// `RULES`.
+    pub rules: Vec<(RuleKey, RuleVerdict)>,
     /// `VTEPS`, used indices.
     pub vteps: BTreeMap<u16, Vtep>,
     /// `VTEP_IDS`.
@@ -67,6 +74,9 @@ impl State {
             endpoints: desired.endpoints.iter().copied().collect(),
             macs: desired.macs.iter().copied().collect(),
             routes: desired.routes.clone(),
+            subjects: desired.subjects.clone(),
+            identities: desired.identities.iter().copied().collect(),
+            rules: desired.rules.clone(),
             vteps: BTreeMap::new(),
             vtep_ids: BTreeMap::new(),
             flood: desired.flood.iter().copied().collect(),

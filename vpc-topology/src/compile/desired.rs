@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use vpc_common::{
     Ip, Vni,
     endpoint::{Endpoint, EndpointKey, MacEntry, MacKey},
+    policy::{IdentityKey, RuleKey, RuleVerdict, Subject, SubjectKey},
     port::{FloodKey, FloodMember, Port, SourceKey},
     route::{Route, RouteKey},
 };
@@ -32,6 +33,12 @@ pub struct Desired {
     pub sources: Vec<(SourceKey, u32)>,
     /// Flood lists of the subnets of local ports.
     pub flood: Vec<(FloodKey, FloodMember)>,
+    /// Addresses that the rule sets of local ports tell apart.
+    pub subjects: Vec<(SubjectKey, Subject)>,
+    /// Sets of groups that they tell apart.
+    pub identities: Vec<(IdentityKey, Subject)>,
+    /// What they say.
+    pub rules: Vec<(RuleKey, RuleVerdict)>,
     /// Names of what the tables hold only numbers of, for people.
     pub names: Names,
 }
@@ -43,6 +50,8 @@ pub struct Names {
     pub vpcs: BTreeMap<Vni, String>,
     /// Subnets by id.
     pub subnets: BTreeMap<u32, String>,
+    /// Rules by [`RuleVerdict::rule`]: `security_group web ingress 2`.
+    pub rules: BTreeMap<u32, String>,
 }
 
 /// What the topology says of this node.

@@ -50,7 +50,7 @@ fn of_subnet(scope: &Scope<'_>, vpc: Vni, subnet: At<Subnet>, entries: &mut Vec<
     let (record, links) = (subnet.of(scope.file), subnet.links(scope.links));
     let mut add = |address: IpAddr, mac, node, flags| {
         let key = EndpointKey { vpc, address: address.into() };
-        entries.push((key, Endpoint { mac, node, l2_vni: links.vni, subnet: links.id, flags }));
+        entries.push((key, Endpoint { mac, node, l2_vni: links.vni, subnet: links.id, flags, identity: 0 }));
     };
     for (block, gateway) in record.gateways() {
         add(gateway, Mac::ROUTER, 0, flags::GATEWAY);
@@ -79,7 +79,7 @@ fn link_locals(scope: &Scope<'_>) -> Vec<(EndpointKey, Endpoint)> {
                 let mac = port.of(scope.file).mac.value.0;
                 let node = node_id(scope, port.links(scope.links).node);
                 let key = EndpointKey { vpc: scope.vni(*vpc), address: mac.link_local() };
-                entries.push((key, Endpoint { mac, node, l2_vni: links.vni, subnet: links.id, flags: 0 }));
+                entries.push((key, Endpoint { mac, node, l2_vni: links.vni, subnet: links.id, flags: 0, identity: 0 }));
             }
         }
     }

@@ -98,6 +98,9 @@ pub fn compile(topology: &Topology, node: &str, previous: &Slots, limits: &Limit
         routes: tables.into_entries(),
         sources: sources::sources(&scope, &ports),
         flood: flood::flood(&scope, &ports),
+        subjects: Vec::new(),
+        identities: Vec::new(),
+        rules: Vec::new(),
         names: scope.names(),
         ports,
     })

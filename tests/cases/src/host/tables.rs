@@ -11,6 +11,7 @@ use vpc_common::{
     endpoint::{Endpoint, EndpointKey, MacEntry, MacKey},
     locate::LocateBucket,
     node::Node,
+    policy::{IdentityKey, RuleKey, RuleVerdict, Subject, SubjectKey},
     port::{FloodKey, FloodMember, Port, PortBuckets, SourceKey},
     route::{Route, RouteKey},
     session::{Session, SessionKey},
@@ -77,9 +78,13 @@ fn flow_key<A: Address>(key: &SessionKey<A>) -> FlowKey {
     }
 }
 
-/// The longest prefix of `table` that covers the 160 bits of an identifier and an address.
-fn longest<K, V>(table: &[(K, V)], wanted: [u32; 5], prefix: impl Fn(&K) -> (u32, [u32; 5])) -> Option<&V> {
-    let covers = |length: u32, prefix: [u32; 5]| {
+/// The longest prefix of `table` that covers words in network order.
+fn longest<K, V, const N: usize>(
+    table: &[(K, V)],
+    wanted: [u32; N],
+    prefix: impl Fn(&K) -> (u32, [u32; N]),
+) -> Option<&V> {
+    let covers = |length: u32, prefix: [u32; N]| {
         let mut left = length;
         wanted.iter().zip(prefix).all(|(a, b)| {
             let bits = left.min(32);
@@ -129,6 +134,17 @@ impl Tables for HostTables {
     fn route(&self, key: &RouteKey) -> Option<&Route> {
         let prefix = |key: &RouteKey| (key.prefix_len, words(key.table, key.destination));
         longest(&self.state.as_ref()?.routes, words(key.table, key.destination), prefix)
+    }
+    fn subject(&self, key: &SubjectKey) -> Option<&Subject> {
+        let prefix = |key: &SubjectKey| (key.prefix_len, words(key.rules, key.address));
+        longest(&self.state.as_ref()?.subjects, words(key.rules, key.address), prefix)
+    }
+    fn identity(&self, key: &IdentityKey) -> Option<&Subject> {
+        self.state.as_ref()?.identities.get(key)
+    }
+    fn rule(&self, key: &RuleKey) -> Option<&RuleVerdict> {
+        let words = |key: &RuleKey| [key.rules.raw(), key.subject.raw(), key.service.raw()];
+        longest(&self.state.as_ref()?.rules, words(key), |key| (key.prefix_len, words(key)))
     }
     fn vtep(&self, node: u16) -> Option<&Vtep> {
         static EMPTY: std::sync::OnceLock<Vtep> = std::sync::OnceLock::new();

@@ -23,6 +23,7 @@ use vpc_common::{
     locate::LocateBucket,
     maps::{self, programs},
     node::Node,
+    policy::{IdentityKey, RuleKey, RuleVerdict, Subject, SubjectKey},
     port::{FloodKey, FloodMember, Port, PortBuckets, SourceKey},
     route::{Route, RouteKey},
     session::{Session, SessionKey, V4, V6},
@@ -258,6 +259,9 @@ impl Runner for Kernel {
         }
         self.replace::<SourceKey, u32>(maps::SOURCES, state.sources.iter().copied())?;
         self.replace::<RouteKey, Route>(maps::ROUTES, state.routes.iter().copied())?;
+        self.replace::<SubjectKey, Subject>(maps::SUBJECTS, state.subjects.iter().copied())?;
+        self.replace::<IdentityKey, Subject>(maps::IDENTITIES, state.identities.iter().map(|(k, v)| (*k, *v)))?;
+        self.replace::<RuleKey, RuleVerdict>(maps::RULES, state.rules.iter().copied())?;
         self.replace::<EndpointKey, Endpoint>(maps::ENDPOINTS, state.endpoints.iter().map(|(k, v)| (*k, *v)))?;
         self.replace::<MacKey, MacEntry>(maps::MACS, state.macs.iter().map(|(k, v)| (*k, *v)))?;
         self.replace::<Ip, VtepId>(maps::VTEP_IDS, state.vtep_ids.iter().map(|(k, v)| (*k, *v)))?;
