@@ -32,6 +32,23 @@ pub struct Spanned<T> {
     pub value: T,
     /// Where it stands.
     pub span: Span,
+    pub(crate) origin: Origin,
+}
+
+/// Where a value comes from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, PartialOrd, Ord, Hash)]
+pub(crate) enum Origin {
+    /// It is what the file says.
+    File,
+    /// The file says nothing that can be used, which was reported.
+    StandIn,
+}
+
+impl<T> Spanned<T> {
+    /// The value, if the file gives one. In a valid topology all do.
+    pub(crate) fn given(&self) -> Option<&T> {
+        (self.origin == Origin::File).then_some(&self.value)
+    }
 }
 
 impl<T> std::ops::Deref for Spanned<T> {

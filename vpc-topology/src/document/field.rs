@@ -1,7 +1,7 @@
 //! Fields of records: how each type reads itself and what its absence means.
 
-use super::{Mapping, Reader, Scalar, article};
-use crate::diagnostics::{Problem, Span, Spanned};
+use super::{Gaps, Mapping, Reader, Record, Scalar, article};
+use crate::diagnostics::{Origin, Problem, Span, Spanned};
 use granit_parser::Event;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use std::{borrow::Cow, ops::Deref};
@@ -17,6 +17,12 @@ pub(crate) trait Field: JsonSchema + Sized {
     /// The value where the field is absent.
     fn absent() -> Option<Self>;
 
+    /// What takes the place of a value that is unusable, so that the rest of the record is checked. `None`: the record
+    /// is dropped.
+    fn stand_in(_: Span) -> Option<Self> {
+        None
+    }
+
     /// Moves every span inside by so many bytes.
     fn shift(&mut self, by: i64);
 }
@@ -25,11 +31,13 @@ pub(crate) trait Field: JsonSchema + Sized {
 pub(crate) struct Slot<T> {
     key: Option<Span>,
     value: Option<T>,
+    /// Where the value stands, if all or part of it is unusable.
+    flaw: Option<Span>,
 }
 
 impl<T: Field> Slot<T> {
     pub(crate) fn new() -> Self {
-        Self { key: None, value: None }
+        Self { key: None, value: None, flaw: None }
     }
 
     pub(crate) fn read(&mut self, reader: &mut Reader<'_>, name: &str, key: Span) {
@@ -44,21 +52,45 @@ impl<T: Field> Slot<T> {
             }
             None => {
                 self.key = Some(key);
+                let (at, before) = (reader.peek().1, reader.problem_count());
                 self.value = T::read(reader);
+                if reader.problem_count() > before {
+                    self.flaw = Some(at);
+                }
             }
         }
     }
 
-    /// The field's value, after the record was read. `None`: there is none, which was reported.
-    pub(crate) fn finish(self, reader: &mut Reader<'_>, name: &str, noun: &str, mapping: &Mapping<'_>) -> Option<T> {
+    /// The field's value, after the record `R` was read. `None`: there is none, which was reported, and nothing can
+    /// stand in for it.
+    pub(crate) fn finish<R: Record>(
+        self,
+        reader: &mut Reader<'_>,
+        name: &'static str,
+        mapping: &Mapping<'_>,
+        gaps: &mut Gaps,
+    ) -> Option<T> {
+        if let Some(flaw) = self.flaw {
+            gaps.add::<R>(name);
+            return self.value.or_else(|| T::stand_in(flaw).filter(|_| mapping.complete));
+        }
         if self.key.is_some() {
             return self.value;
         }
-        if T::REQUIRED && mapping.complete && !mapping.misspelt.contains(&name) {
-            let problem = Problem::new(mapping.span, format!("{} {noun} needs the field `{name}`", article(noun)));
-            reader.report(problem.label(format!("`{name}` is missing")));
+        let misspelt = mapping.misspelt.contains(&name);
+        if misspelt {
+            gaps.add::<R>(name);
         }
-        T::absent()
+        if !T::REQUIRED || !mapping.complete {
+            return T::absent();
+        }
+        if !misspelt {
+            let (noun, article) = (R::NOUN, article(R::NOUN));
+            let problem = Problem::new(mapping.span, format!("{article} {noun} needs the field `{name}`"));
+            reader.report(problem.label(format!("`{name}` is missing")));
+            gaps.add::<R>(name);
+        }
+        T::absent().or_else(|| T::stand_in(mapping.span))
     }
 }
 
@@ -68,7 +100,7 @@ impl<T: Scalar + JsonSchema> Field for Spanned<T> {
     fn read(reader: &mut Reader<'_>) -> Option<Self> {
         let scalar = reader.scalar(T::EXPECTED)?;
         match T::parse(&scalar) {
-            Ok(value) => Some(Self { value, span: scalar.span }),
+            Ok(value) => Some(Self { value, span: scalar.span, origin: Origin::File }),
             Err(mismatch) => {
                 let problem = Problem::new(scalar.span, mismatch.message).label(format!("not {}", T::EXPECTED));
                 reader.report(match mismatch.help {
@@ -84,6 +116,10 @@ impl<T: Scalar + JsonSchema> Field for Spanned<T> {
         None
     }
 
+    fn stand_in(span: Span) -> Option<Self> {
+        T::stand_in().map(|value| Self { value, span, origin: Origin::StandIn })
+    }
+
     fn shift(&mut self, by: i64) {
         self.span.shift(by);
     }
@@ -97,6 +133,10 @@ impl<T: Field> Field for Option<T> {
     }
 
     fn absent() -> Option<Self> {
+        Some(None)
+    }
+
+    fn stand_in(_: Span) -> Option<Self> {
         Some(None)
     }
 
@@ -126,7 +166,7 @@ impl<T: Field> Field for Vec<T> {
     }
 }
 
-/// A list that must have an item.
+/// A list that has an item in every valid topology.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AtLeastOne<T>(Vec<T>);
 
@@ -168,6 +208,10 @@ impl<T: Field> Field for AtLeastOne<T> {
 
     fn absent() -> Option<Self> {
         None
+    }
+
+    fn stand_in(_: Span) -> Option<Self> {
+        Some(Self(Vec::new()))
     }
 
     fn shift(&mut self, by: i64) {
@@ -222,6 +266,10 @@ impl<T: Field> Field for OneOrMore<T> {
 
     fn absent() -> Option<Self> {
         Some(Self(Vec::new()))
+    }
+
+    fn stand_in(_: Span) -> Option<Self> {
+        Self::absent()
     }
 
     fn shift(&mut self, by: i64) {

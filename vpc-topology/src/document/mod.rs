@@ -11,5 +11,5 @@ mod scalar;
 pub use field::{AtLeastOne, OneOrMore};
 pub(crate) use field::{Field, Slot};
 pub(crate) use reader::{Broken, Mapping, Reader, article};
-pub(crate) use record::{Record, record};
+pub(crate) use record::{Gaps, Record, record};
 pub(crate) use scalar::{Mismatch, Scalar, ScalarText, choice};

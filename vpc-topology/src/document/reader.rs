@@ -71,6 +71,7 @@ impl<'a> Reader<'a> {
         // What was read before a syntax error may be wrong only because of it.
         if self.syntax_error {
             self.problems.drain(..self.problems.len() - 1);
+            return (None, self.problems, self.broken);
         }
         (value, self.problems, self.broken)
     }
@@ -80,6 +81,11 @@ impl<'a> Reader<'a> {
         if !self.syntax_error {
             self.problems.push(problem);
         }
+    }
+
+    /// How many problems there are so far.
+    pub(crate) fn problem_count(&self) -> usize {
+        self.problems.len()
     }
 
     pub(crate) fn peek(&mut self) -> (&Event<'a>, Span) {

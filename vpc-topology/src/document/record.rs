@@ -8,6 +8,31 @@ pub(crate) trait Record {
     const FIELDS: &'static [&'static str];
     /// Fields of the vocabulary that are refused until their capability exists.
     const LATER: &'static [&'static str];
+
+    /// Fields of which all or part is unusable.
+    fn gaps(&self) -> Gaps;
+
+    /// Whether all or part of a field is unusable, which was reported: nothing follows from what it does not say.
+    fn lacks(&self, field: &'static str) -> bool {
+        self.gaps().0 & Gaps::bit::<Self>(field) != 0
+    }
+}
+
+/// A set of fields of a record.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Gaps(u32);
+
+impl Gaps {
+    pub(crate) fn add<R: Record + ?Sized>(&mut self, field: &'static str) {
+        self.0 |= Self::bit::<R>(field);
+    }
+
+    fn bit<R: Record + ?Sized>(field: &'static str) -> u32 {
+        const { assert!(R::FIELDS.len() <= 32) };
+        let index = R::FIELDS.iter().position(|known| *known == field);
+        debug_assert!(index.is_some(), "{field} is no field of a {}", R::NOUN);
+        index.map_or(0, |index| 1 << index)
+    }
 }
 
 /// Declares a record. A field may have a second name, after `|`.
@@ -27,12 +52,18 @@ macro_rules! record {
             pub span: $crate::diagnostics::Span,
             /// Whether it has fields that were not understood, which was reported.
             pub(crate) partial: bool,
+            /// Fields that were understood in part or not at all, which was reported.
+            pub(crate) gaps: $crate::document::Gaps,
         }
 
         impl $crate::document::Record for $Name {
             const NOUN: &'static str = $noun;
             const FIELDS: &'static [&'static str] = &[$(stringify!($field)),+];
             const LATER: &'static [&'static str] = &[$($later),*];
+
+            fn gaps(&self) -> $crate::document::Gaps {
+                self.gaps
+            }
         }
 
         impl $crate::document::Field for $Name {
@@ -50,9 +81,10 @@ macro_rules! record {
                     false
                 });
                 // Every field is finished before the first failure counts, so that each missing one is reported.
-                $( let $field = $field.finish(reader, stringify!($field), $noun, &mapping); )+
+                let mut gaps = $crate::document::Gaps::default();
+                $( let $field = $field.finish::<Self>(reader, stringify!($field), &mapping, &mut gaps); )+
                 let (span, partial) = (mapping.span, mapping.partial);
-                let record = (|| Some(Self { $( $field: $field?, )+ span, partial }))();
+                let record = (|| Some(Self { $( $field: $field?, )+ span, partial, gaps }))();
                 if record.is_none() {
                     reader.dropped($noun, mapping);
                 }

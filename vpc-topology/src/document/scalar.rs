@@ -34,6 +34,12 @@ pub(crate) trait Scalar: Sized {
     const EXPECTED: &'static str;
 
     fn parse(scalar: &ScalarText<'_>) -> Result<Self, Mismatch>;
+
+    /// What takes the place of a value that cannot be used, so that the rest of its record is checked nevertheless.
+    /// `None`: the record is dropped, and what is wrong with the rest of it shows only after it was put right.
+    fn stand_in() -> Option<Self> {
+        None
+    }
 }
 
 impl ScalarText<'_> {

@@ -3,7 +3,12 @@
 use crate::document::{Mismatch, Scalar, ScalarText};
 use ipnet::IpNet;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use std::{borrow::Cow, fmt, net::IpAddr, ops::Deref};
+use std::{
+    borrow::Cow,
+    fmt,
+    net::{IpAddr, Ipv4Addr},
+    ops::Deref,
+};
 use vpc_common::Ip;
 
 /// A unicast address.
@@ -99,7 +104,7 @@ impl Cidr {
 
     /// Whether it is a block of IPv6 that contains the IPv4-mapped addresses, as which the tables hold IPv4.
     pub fn covers_mapped(self) -> bool {
-        let mapped = std::net::Ipv4Addr::UNSPECIFIED.to_ipv6_mapped();
+        let mapped = Ipv4Addr::UNSPECIFIED.to_ipv6_mapped();
         !self.is_v4() && u32::from(self.0.prefix_len()) <= Ip::MAPPED_BITS && self.0.contains(&IpAddr::V6(mapped))
     }
 }
@@ -149,6 +154,10 @@ impl Scalar for Address {
             None => Ok(Self(address)),
         }
     }
+
+    fn stand_in() -> Option<Self> {
+        Some(Self(Ipv4Addr::UNSPECIFIED.into()))
+    }
 }
 
 impl Scalar for Cidr {
@@ -156,6 +165,10 @@ impl Scalar for Cidr {
 
     fn parse(scalar: &ScalarText<'_>) -> Result<Self, Mismatch> {
         block(scalar.string()?)
+    }
+
+    fn stand_in() -> Option<Self> {
+        Some(Self::host(Ipv4Addr::UNSPECIFIED.into()))
     }
 }
 

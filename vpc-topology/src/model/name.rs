@@ -57,6 +57,10 @@ impl Scalar for Name {
         }
         Ok(Self(text.into()))
     }
+
+    fn stand_in() -> Option<Self> {
+        Some(Self("?".into()))
+    }
 }
 
 impl Scalar for DeviceName {

@@ -32,6 +32,10 @@ impl Scalar for Version {
             other => Err(Mismatch::new(format!("version {other} of the format is unknown")).help("write `version: 1`")),
         }
     }
+
+    fn stand_in() -> Option<Self> {
+        Some(Self)
+    }
 }
 
 impl Scalar for NodeId {
@@ -39,6 +43,10 @@ impl Scalar for NodeId {
 
     fn parse(scalar: &ScalarText<'_>) -> Result<Self, Mismatch> {
         within(scalar, "a node id", NODE_ID_MAX).map(|id| Self(id as u16))
+    }
+
+    fn stand_in() -> Option<Self> {
+        Some(Self(0))
     }
 }
 
@@ -51,6 +59,10 @@ impl Scalar for VniNumber {
 
     fn parse(scalar: &ScalarText<'_>) -> Result<Self, Mismatch> {
         within(scalar, "a VNI", Vni::MAX.into()).map(|vni| Self(Vni(vni as u32)))
+    }
+
+    fn stand_in() -> Option<Self> {
+        Some(Self(Vni(0)))
     }
 }
 

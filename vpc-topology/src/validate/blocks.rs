@@ -3,6 +3,7 @@
 use super::links::Resolved;
 use crate::{
     diagnostics::{Problem, Span, Spanned},
+    document::Record,
     model::{Cidr, File, Range, Subnet, Vpc},
     topology::At,
 };
@@ -12,9 +13,13 @@ pub(super) fn check(file: &File, resolved: &Resolved, problems: &mut Vec<Problem
     let mut subnet_blocks: Vec<Vec<Placed<'_>>> = vec![Vec::new(); file.vpcs.len()];
     for (subnet, links) in file.subnets.iter().zip(&resolved.subnets) {
         check_gateways(subnet, problems);
-        if let Some(vpc) = links.vpc {
-            check_inside(subnet, vpc.of(file), problems);
-            subnet_blocks[vpc.index()].extend(placed(&subnet.name.value, &subnet.cidr_blocks));
+        let mut blocks = placed(&subnet.name.value, &subnet.cidr_blocks);
+        match links.vpc {
+            Some(vpc) => {
+                check_inside(subnet, vpc.of(file), problems);
+                subnet_blocks[vpc.index()].extend(blocks);
+            }
+            None => overlaps(&mut blocks, problems, own_overlap),
         }
     }
     for (vpc, mut blocks) in file.vpcs.iter().zip(subnet_blocks) {
@@ -25,9 +30,8 @@ pub(super) fn check(file: &File, resolved: &Resolved, problems: &mut Vec<Problem
             format!("the blocks {} and {} of VPC `{}` overlap", a.block, b.block, vpc.name.value)
         });
         overlaps(&mut blocks, problems, |a, b| match (a.owner, b.owner) {
-            (a_owner, b_owner) if a_owner == b_owner => {
-                format!("the blocks {} and {} of subnet `{a_owner}` overlap", a.block, b.block)
-            }
+            // Two subnets may go by one name, which is another problem.
+            (a_owner, b_owner) if std::ptr::eq(a_owner, b_owner) => own_overlap(a, b),
             (a_owner, b_owner) => format!(
                 "the blocks {} of subnet `{a_owner}` and {} of subnet `{b_owner}` overlap in VPC `{}`",
                 a.block, b.block, vpc.name.value
@@ -35,6 +39,10 @@ pub(super) fn check(file: &File, resolved: &Resolved, problems: &mut Vec<Problem
         });
     }
     check_peerings(file, resolved, problems);
+}
+
+fn own_overlap(a: &Placed<'_>, b: &Placed<'_>) -> String {
+    format!("the blocks {} and {} of subnet `{}` overlap", a.block, b.block, a.owner)
 }
 
 /// A block with whose it is.
@@ -85,6 +93,9 @@ fn check_unicast(vpc: &Vpc, block: Spanned<Cidr>, problems: &mut Vec<Problem>) {
 }
 
 fn check_inside(subnet: &Subnet, vpc: &Vpc, problems: &mut Vec<Problem>) {
+    if vpc.lacks("cidr_blocks") {
+        return;
+    }
     for block in &subnet.cidr_blocks {
         if vpc.cidr_blocks.iter().any(|outer| outer.range().contains(block.range())) {
             continue;
@@ -104,9 +115,14 @@ fn check_gateways(subnet: &Subnet, problems: &mut Vec<Problem>) {
     let mut taken: Vec<(Cidr, Span)> = Vec::new();
     for gateway in &subnet.gateway_ips {
         let Some(block) = subnet.cidr_blocks.iter().find(|block| block.contains(gateway.value.0)) else {
+            if subnet.lacks("cidr_blocks") {
+                continue;
+            }
             let message = format!("the gateway {} is outside subnet `{name}`", **gateway);
             let problem = Problem::new(gateway.span, message).label("in no block of the subnet");
-            problems.push(problem.also(subnet.cidr_blocks[0].span, "a block of the subnet"));
+            problems.push(
+                subnet.cidr_blocks.iter().fold(problem, |problem, b| problem.also(b.span, "a block of the subnet")),
+            );
             continue;
         };
         if let Some(what) = reserved(block.value, gateway.value.0) {

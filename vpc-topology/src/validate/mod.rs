@@ -12,8 +12,8 @@ mod vnis;
 
 use crate::{
     Limits,
-    diagnostics::{Problem, Span},
-    document::Broken,
+    diagnostics::{Problem, Span, Spanned},
+    document::{Broken, Gaps, Record},
     model::File,
     topology::Links,
 };
@@ -29,14 +29,19 @@ pub(crate) fn validate(file: &File, broken: &Broken, limits: &Limits, problems: 
     blocks::check(file, &resolved, problems);
     ports::check(file, &resolved, problems);
     routes::check(file, &resolved, problems);
-    // Sizes say nothing while parts are missing.
-    if !problems.is_empty() {
+    // What has gaps would be counted wrong.
+    if has_gaps(file) {
         return None;
     }
     let links = resolved.complete(file)?;
     routers::check(file, &links, problems);
     sizes::check(file, &links, limits, problems);
     Some(links)
+}
+
+/// Whether a part of the file could not be read.
+fn has_gaps(file: &File) -> bool {
+    file.gaps() != Gaps::default()
 }
 
 /// Finds what is there twice.
@@ -57,11 +62,37 @@ impl<K: Eq + Hash> Unique<K> {
             }
         }
     }
+}
 
-    /// Reports the key if this is not the first time.
-    fn check(&mut self, key: K, span: Span, problems: &mut Vec<Problem>, message: impl FnOnce() -> String) {
-        if let Some(first) = self.first(key, span) {
-            problems.push(Problem::new(span, message()).label("again here").also(first, "first here"));
+impl<'f, V: Eq + Hash> Unique<&'f V> {
+    /// Reports a value if this is not the first time.
+    fn check(&mut self, value: &'f Spanned<V>, problems: &mut Vec<Problem>, message: impl FnOnce(&V) -> String) {
+        if let Some(key) = value.given()
+            && let Some(first) = self.first(key, value.span)
+        {
+            problems.push(again(value.span, first, message(key)));
         }
     }
+}
+
+impl<S: Eq + Hash, K: Eq + Hash> Unique<(S, K)> {
+    /// Reports a value if it is not the first time in its scope. `key` makes of it what is compared.
+    fn check_in<'f, V>(
+        &mut self,
+        scope: S,
+        value: &'f Spanned<V>,
+        key: impl FnOnce(&'f V) -> K,
+        problems: &mut Vec<Problem>,
+        message: impl FnOnce(&V) -> String,
+    ) {
+        if let Some(given) = value.given()
+            && let Some(first) = self.first((scope, key(given)), value.span)
+        {
+            problems.push(again(value.span, first, message(given)));
+        }
+    }
+}
+
+fn again(span: Span, first: Span, message: String) -> Problem {
+    Problem::new(span, message).label("again here").also(first, "first here")
 }

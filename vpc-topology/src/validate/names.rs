@@ -49,7 +49,7 @@ impl<'f, T: Record> Kind<'f, T> {
     ) -> Self {
         let mut by_name: FxHashMap<&str, (At<T>, Span)> =
             FxHashMap::with_capacity_and_hasher(names.len(), rustc_hash::FxBuildHasher);
-        for (index, name) in names.enumerate() {
+        for (index, name) in names.enumerate().filter(|(_, name)| name.given().is_some()) {
             match by_name.entry(&*name.value) {
                 Entry::Vacant(vacant) => {
                     vacant.insert((At::new(index), name.span));
@@ -65,6 +65,7 @@ impl<'f, T: Record> Kind<'f, T> {
 
     /// The record of a name. A name that belongs to no record is reported.
     pub(super) fn resolve(&mut self, name: &'f Spanned<Name>, problems: &mut Vec<Problem>) -> Option<At<T>> {
+        name.given()?;
         if let Some((at, _)) = self.by_name.get(&*name.value) {
             return Some(*at);
         }

@@ -3,6 +3,7 @@
 use super::Unique;
 use crate::{
     diagnostics::Problem,
+    document::Record,
     model::{File, Node},
 };
 use std::net::IpAddr;
@@ -12,8 +13,8 @@ pub(super) fn check(file: &File, problems: &mut Vec<Problem>) {
     let mut ids = Unique::with_capacity(file.nodes.len());
     let mut vteps = Unique::with_capacity(file.nodes.len());
     for node in &file.nodes {
-        ids.check(node.id.value, node.id.span, problems, || format!("two nodes have the id {}", node.id.value.0));
-        vteps.check(node.vtep.value, node.vtep.span, problems, || format!("two nodes have the VTEP {}", *node.vtep));
+        ids.check(&node.id, problems, |id| format!("two nodes have the id {}", id.0));
+        vteps.check(&node.vtep, problems, |vtep| format!("two nodes have the VTEP {vtep}"));
         if let IpAddr::V6(v6) = node.vtep.value.0
             && v6.is_unicast_link_local()
         {
@@ -27,9 +28,10 @@ pub(super) fn check(file: &File, problems: &mut Vec<Problem>) {
 
 /// All VTEPs have the family of the first one: a node has one address, and sends to all others from it.
 fn check_families(file: &File, problems: &mut Vec<Problem>) {
-    let Some(first) = file.nodes.first() else { return };
+    let mut nodes = file.nodes.iter().filter(|node| node.vtep.given().is_some());
+    let Some(first) = nodes.next() else { return };
     let family = |node: &Node| if node.vtep.is_ipv4() { "IPv4" } else { "IPv6" };
-    for node in &file.nodes {
+    for node in nodes {
         if node.vtep.is_ipv4() != first.vtep.is_ipv4() {
             let message =
                 format!("the VTEPs of `{}` and `{}` have different families", first.name.value, node.name.value);
@@ -46,11 +48,11 @@ fn check_families(file: &File, problems: &mut Vec<Problem>) {
 fn check_uplinks(node: &Node, problems: &mut Vec<Problem>) {
     let mut unique = Unique::with_capacity(node.uplink.len());
     for uplink in &node.uplink {
-        unique.check(&*uplink.value, uplink.span, problems, || {
-            format!("the uplink `{}` of node `{}` is there twice", uplink.value, node.name.value)
+        unique.check(uplink, problems, |uplink| {
+            format!("the uplink `{uplink}` of node `{}` is there twice", node.name.value)
         });
     }
-    if node.uplink.is_empty() && node.runs_agent() {
+    if node.uplink.is_empty() && node.runs_agent() && !node.lacks("uplink") && !node.lacks("agent") {
         let message = format!("node `{}` has no uplink", node.name.value);
         let help = "name its uplink, or write `agent: false` if it is a plain VTEP";
         problems.push(Problem::new(node.name.span, message).label("runs an agent").help(help));

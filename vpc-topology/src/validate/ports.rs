@@ -3,7 +3,9 @@
 use super::{Unique, blocks::reserved, links::Resolved};
 use crate::{
     diagnostics::{Problem, Spanned},
-    model::{Address, File, Port, Subnet},
+    document::Record,
+    model::{Address, File, Port, Subnet, Vpc},
+    topology::At,
 };
 use std::net::IpAddr;
 use vpc_common::Ip;
@@ -19,23 +21,35 @@ pub(super) fn check(file: &File, resolved: &Resolved, problems: &mut Vec<Problem
                 check_address(*address, subnet.of(file), problems);
             }
         }
-        if let Some(vpc) = resolved.vpc_of(*links) {
-            let name = &vpc.of(file).name.value;
-            // One word hashes faster than its parts.
-            macs.check((vpc.index() as u64) << 48 | port.mac.to_u64(), port.mac.span, problems, || {
-                format!("two ports of VPC `{name}` have the MAC {}", port.mac.value.0)
-            });
+        // Whatever the VPC of a subnet is, the subnet is in one.
+        let scope = resolved.vpc_of(*links).map(Scope::Vpc).or(links.subnet.map(Scope::Subnet));
+        if let Some(scope) = scope {
+            macs.check_in(
+                scope,
+                &port.mac,
+                |mac| mac.to_u64(),
+                problems,
+                |mac| format!("two ports of {} have the MAC {}", scope.name(file), mac.0),
+            );
             for address in &port.private_ips {
-                addresses.check((vpc, Ip::from(address.value.0)), address.span, problems, || {
-                    format!("two ports of VPC `{name}` have the address {}", **address)
-                });
+                addresses.check_in(
+                    scope,
+                    address,
+                    |address| Ip::from(address.0),
+                    problems,
+                    |address| format!("two ports of {} have the address {address}", scope.name(file)),
+                );
             }
         }
         if let Some(node) = links.node {
             if let Some(device) = &port.device {
-                devices.check((node, &*device.value), device.span, problems, || {
-                    format!("two ports on node `{}` have the device `{}`", port.node.value, device.value)
-                });
+                devices.check_in(
+                    node,
+                    device,
+                    |device| &**device,
+                    problems,
+                    |device| format!("two ports on node `{}` have the device `{device}`", port.node.value),
+                );
             }
             check_device(port, node.of(file), problems);
         }
@@ -43,10 +57,29 @@ pub(super) fn check(file: &File, resolved: &Resolved, problems: &mut Vec<Problem
     }
 }
 
+/// Where MACs and addresses are unique.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+enum Scope {
+    Vpc(At<Vpc>),
+    Subnet(At<Subnet>),
+}
+
+impl Scope {
+    fn name(self, file: &File) -> String {
+        match self {
+            Self::Vpc(vpc) => format!("VPC `{}`", vpc.of(file).name.value),
+            Self::Subnet(subnet) => format!("subnet `{}`", subnet.of(file).name.value),
+        }
+    }
+}
+
 fn check_address(address: Spanned<Address>, subnet: &Subnet, problems: &mut Vec<Problem>) {
     let ip = address.value.0;
     let name = &subnet.name.value;
     let Some(block) = subnet.cidr_blocks.iter().find(|block| block.contains(ip)) else {
+        if subnet.lacks("cidr_blocks") {
+            return;
+        }
         let mut problem = Problem::new(address.span, format!("the address {ip} is outside subnet `{name}`"));
         problem = problem.label("in no block of the subnet");
         for block in &subnet.cidr_blocks {
@@ -60,6 +93,9 @@ fn check_address(address: Spanned<Address>, subnet: &Subnet, problems: &mut Vec<
         problems.push(Problem::new(address.span, message).label(what).also(block.span, "the block"));
     } else if subnet.gateway(block.value) == ip {
         let given = subnet.gateway_ips.iter().find(|gateway| gateway.value.0 == ip);
+        if given.is_none() && subnet.lacks("gateway_ips") {
+            return;
+        }
         let problem = Problem::new(address.span, format!("the address {ip} is the gateway of subnet `{name}`"));
         let problem = problem.label("belongs to the router");
         problems.push(match given {
@@ -73,7 +109,7 @@ fn check_address(address: Spanned<Address>, subnet: &Subnet, problems: &mut Vec<
 
 fn check_device(port: &Port, node: &crate::model::Node, problems: &mut Vec<Problem>) {
     match &port.device {
-        None if node.runs_agent() => {
+        None if node.runs_agent() && !node.lacks("agent") && !port.lacks("device") => {
             let message = format!("port `{}` has no device", port.name.value);
             let problem = Problem::new(port.name.span, message).label("`device` is missing");
             problems.push(problem.also(port.node.span, "this node runs an agent, which needs it"));

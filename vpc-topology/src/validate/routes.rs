@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     diagnostics::Problem,
-    document::article,
+    document::{Record, article},
     model::{File, Route, RouteTable, Target},
     topology::At,
 };
@@ -25,8 +25,8 @@ pub(super) fn check(file: &File, resolved: &Resolved, problems: &mut Vec<Problem
     for (index, table) in file.route_tables.iter().enumerate() {
         let mut unique = Unique::with_capacity(table.routes.len());
         for (number, route) in table.routes.iter().enumerate() {
-            unique.check(route.destination.value, route.destination.span, problems, || {
-                format!("two routes of table `{}` are for {}", table.name.value, *route.destination)
+            unique.check(&route.destination, problems, |destination| {
+                format!("two routes of table `{}` are for {destination}", table.name.value)
             });
             if check_targets(route, problems) {
                 check_hop(file, resolved, At::new(index), number, problems);
@@ -45,12 +45,14 @@ fn check_targets(route: &Route, problems: &mut Vec<Problem>) -> bool {
         return false;
     }
     let count = route.targets().count();
-    if count == 1 || (count == 0 && route.partial) {
+    let unread = route.partial || ["local", "port", "blackhole", "peering"].iter().any(|target| route.lacks(target));
+    if count == 1 || (count == 0 && unread) {
         return count == 1;
     }
+    let of = route.destination.given().map_or_else(|| "a route".to_owned(), |to| format!("the route for {to}"));
     let message = match count {
-        0 => format!("the route for {} has no target", *route.destination),
-        _ => format!("the route for {} has {count} targets", *route.destination),
+        0 => format!("{of} has no target"),
+        _ => format!("{of} has {count} targets"),
     };
     let help = "exactly one of `local: true`, `port`, `blackhole: true`, `peering`";
     problems.push(Problem::new(route.destination.span, message).label("one target is needed").help(help));
@@ -63,10 +65,14 @@ fn check_hop(file: &File, resolved: &Resolved, at: At<RouteTable>, number: usize
     let links = &resolved.tables[at.index()];
     let (Some(vpc), Some(hop)) = (links.vpc, links.hops[number]) else { return };
     let vpc_name = &vpc.of(file).name.value;
-    let own_block = vpc.of(file).cidr_blocks.iter().find(|block| block.value == route.destination.value);
+    let destination = route.destination.given();
+    let own_block = vpc.of(file).cidr_blocks.iter().find(|block| Some(&block.value) == destination);
     match (hop, own_block) {
         (ResolvedHop::Local, _) => {
-            if !vpc.of(file).cidr_blocks.iter().any(|block| block.range().contains(route.destination.range())) {
+            let unread = destination.is_none() || vpc.of(file).lacks("cidr_blocks");
+            if !unread
+                && !vpc.of(file).cidr_blocks.iter().any(|block| block.range().contains(route.destination.range()))
+            {
                 let message = format!("the local route for {} is outside VPC `{vpc_name}`", *route.destination);
                 problems.push(Problem::new(route.destination.span, message).label("in no block of the VPC"));
             }
@@ -97,7 +103,9 @@ fn check_hop(file: &File, resolved: &Resolved, at: At<RouteTable>, number: usize
                 problems.push(problem.also(table.vpc.span, "the table's VPC"));
                 return;
             }
-            check_next_hop(file, links, at, number, port, problems);
+            if destination.is_some() {
+                check_next_hop(file, links, at, number, port, problems);
+            }
         }
         _ => {}
     }
@@ -116,6 +124,9 @@ fn check_next_hop(
     let route = &table.routes[number];
     let v4 = route.destination.is_v4();
     let Some(next_hop) = port.of(file).private_ips.iter().find(|address| address.is_ipv4() == v4) else {
+        if port.of(file).lacks("private_ips") {
+            return;
+        }
         let family = if v4 { "IPv4" } else { "IPv6" };
         let message = format!("the next hop `{}` has no {family} address", port.of(file).name.value);
         let problem = Problem::new(route.destination.span, message).label(format!("an {family} destination"));
@@ -133,7 +144,9 @@ fn check_next_hop(
         .map(prefix)
         .max()
         .filter(|longest| longest_local.is_none_or(|local| *longest >= local));
-    if route.destination.contains(next_hop.value.0) && longest_route == Some(prefix(route)) {
+    let unread = table.routes.iter().any(|other| other.destination.given().is_none())
+        || links.vpc.is_some_and(|vpc| vpc.of(file).lacks("cidr_blocks"));
+    if !unread && route.destination.contains(next_hop.value.0) && longest_route == Some(prefix(route)) {
         let name = &port.of(file).name.value;
         let message = format!("the route for {} leads to its own next hop `{name}`", *route.destination);
         let problem = Problem::new(route.destination.span, message).label(format!("contains {}", **next_hop));

@@ -1,19 +1,20 @@
 //! VNIs: one namespace for the VPCs' and the subnets' own.
 
-use super::Unique;
-use crate::{diagnostics::Problem, model::File};
+use super::{Unique, again};
+use crate::{
+    diagnostics::Problem,
+    model::{File, VniNumber},
+};
 
 pub(super) fn check(file: &File, problems: &mut Vec<Problem>) {
     let mut unique = Unique::with_capacity(file.vpcs.len());
+    let message = |vni: &VniNumber| format!("two networks have the VNI {}", vni.0.0);
     for vpc in &file.vpcs {
-        unique.check(vpc.vni.value, vpc.vni.span, problems, || {
-            format!("two networks have the VNI {}", vpc.vni.value.0.0)
-        });
+        unique.check(&vpc.vni, problems, message);
     }
-    for (subnet, vni) in file.subnets.iter().filter_map(|subnet| Some((subnet, subnet.vni?))) {
-        if let Some(first) = unique.first(vni.value, vni.span) {
-            let message = format!("two networks have the VNI {}", vni.value.0.0);
-            let problem = Problem::new(vni.span, message).label("again here").also(first, "first here");
+    for (subnet, vni) in file.subnets.iter().filter_map(|subnet| Some((subnet, subnet.vni.as_ref()?))) {
+        if let Some(first) = vni.given().and_then(|given| unique.first(given, vni.span)) {
+            let problem = again(vni.span, first, message(vni));
             let own_vpc = file.vpcs.iter().any(|vpc| vpc.name.value == subnet.vpc.value && vpc.vni.value == vni.value);
             problems.push(if own_vpc {
                 problem.help("leave `vni` out: the subnet rides on its VPC's then")
