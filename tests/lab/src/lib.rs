@@ -11,6 +11,7 @@ pub mod blueprint;
 pub mod capture;
 pub mod command;
 pub mod fabric;
+pub mod foreign;
 pub mod guest;
 pub mod instance;
 pub mod iperf;
