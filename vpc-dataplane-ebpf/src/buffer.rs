@@ -17,11 +17,12 @@ pub fn start() -> Option<*mut u8> {
     maps::BUFFERS.get_ptr_mut(0).map(|b| b.cast())
 }
 
-/// A length that the verifier knows to be in 1..[`BUFFER`].
+/// A length that the verifier knows to be in 1..[`BUFFER`]. What it is less than one is compared, since older verifiers
+/// learn no lower bound from `length != 0` ("invalid access to map value, … off=0 size=0", Linux 6.1).
 #[inline(always)]
 pub fn bounded(length: u32) -> Result<u32, NoRoom> {
-    let length = core::hint::black_box(length);
-    if length == 0 || length >= BUFFER { Err(NoRoom) } else { Ok(length) }
+    let less_one = core::hint::black_box(length.wrapping_sub(1));
+    if less_one >= BUFFER - 1 { Err(NoRoom) } else { Ok(less_one + 1) }
 }
 
 /// The ones' complement sum of the first `length` bytes; what is behind them is overwritten.
