@@ -3,6 +3,7 @@
 use crate::{
     answer::Answers,
     args::Run,
+    attach::TcWay,
     bpffs,
     control::{
         Answer, Request,
@@ -52,15 +53,14 @@ pub async fn run(arguments: Run) -> anyhow::Result<()> {
         .with_context(|| format!("make run directory {}", arguments.run_dir.display()))?;
     let _lock = lock::take(&arguments.run_dir)?;
     bpffs::ensure(&arguments.bpffs)?;
-    let pins = bpffs::directory(&arguments.bpffs);
-    std::fs::create_dir_all(&pins).with_context(|| format!("make {}", pins.display()))?;
-    let _pins_lock = lock::take_pins(&pins)?;
     let (connection, handle, _) = rtnetlink::new_connection().context("open a netlink socket")?;
     let mut connection = tokio::spawn(connection);
     let observer = Observer::new(handle);
-    let mut events = Events::subscribe(observer.feature_changes()).context("subscribe to the kernel's messages")?;
+    let way = TcWay::choose(arguments.attach)?;
+    let mut events =
+        Events::subscribe(observer.feature_changes(), &way).context("subscribe to the kernel's messages")?;
     let mut watch = FileWatch::new(&arguments.topology)?;
-    let datapath = Datapath::load(&arguments.bpffs, arguments.sizes.into())?;
+    let datapath = Datapath::load(&arguments.bpffs, arguments.sizes.into(), way)?;
     sweeper::spawn(&datapath.tables).context("start the session sweeper")?;
     let reconciler = Reconciler::new(datapath, observer).context("read the maps")?;
     let (calls_in, mut calls) = mpsc::channel(64);

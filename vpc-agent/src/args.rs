@@ -1,5 +1,6 @@
 //! The command line.
 
+use crate::attach::TcWish;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 use vpc_bpf::Sizes;
@@ -47,6 +48,9 @@ pub struct Run {
     /// Form of the log on standard error.
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
+    /// How programs get to TC ingress; for tests of one way on a kernel that has both.
+    #[arg(long, value_enum, default_value_t = TcWish::Auto, hide = true)]
+    pub attach: TcWish,
     /// Sizes of the maps.
     #[command(flatten)]
     pub sizes: MapSizes,

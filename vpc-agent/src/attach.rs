@@ -1,4 +1,10 @@
-//! Programs on interfaces, by pinned links.
+//! Programs on interfaces: by pinned links, and at TC ingress by filters where the kernel has no TCX.
+
+mod name;
+mod way;
+
+pub use name::{LinkName, UplinkHook};
+pub use way::{TcWay, TcWish};
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -7,7 +13,7 @@ use std::{
     path::{Path, PathBuf},
 };
 use thiserror::Error;
-use vpc_bpf::{Hook, Link, ProgramInfo, program_info_by_id};
+use vpc_bpf::{Filter, Filters, Hook, Link, ProgramInfo, program_info_by_id};
 
 /// Ends the name under which a link is pinned before it takes its place.
 const NEXT: &str = "-next";
@@ -30,94 +36,28 @@ impl AttachError {
     pub fn number(&self) -> Option<i32> {
         self.source.raw_os_error()
     }
-}
 
-/// What a link is for. Its pin's name is made of it.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum LinkName {
-    /// A port, by its uid.
-    Port(u64),
-    /// The tunnel device.
-    Tunnel,
-    /// An uplink, by its interface's name.
-    Uplink(String, UplinkHook),
-}
-
-/// Which of the two programs an uplink has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum UplinkHook {
-    /// XDP in the driver.
-    Xdp,
-    /// TC ingress.
-    Tc,
-}
-
-impl LinkName {
-    fn file(&self) -> String {
-        match self {
-            Self::Port(uid) => format!("port-{uid:016x}"),
-            Self::Tunnel => "tunnel".to_owned(),
-            Self::Uplink(device, UplinkHook::Xdp) => format!("uplink-xdp-{}", encode(device)),
-            Self::Uplink(device, UplinkHook::Tc) => format!("uplink-tc-{}", encode(device)),
-        }
-    }
-
-    fn parse(file: &str) -> Option<Self> {
-        if file == "tunnel" {
-            return Some(Self::Tunnel);
-        }
-        if let Some(uid) = file.strip_prefix("port-") {
-            return u64::from_str_radix(uid, 16).ok().map(Self::Port);
-        }
-        let xdp = file.strip_prefix("uplink-xdp-").map(|device| (device, UplinkHook::Xdp));
-        let (device, hook) = xdp.or_else(|| Some((file.strip_prefix("uplink-tc-")?, UplinkHook::Tc)))?;
-        Some(Self::Uplink(decode(device)?, hook))
-    }
-
-    /// Where its program is attached.
-    pub fn hook(&self) -> Hook {
-        match self {
-            Self::Uplink(_, UplinkHook::Xdp) => Hook::XdpNative,
-            _ => Hook::TcxIngress,
-        }
-    }
-
-    /// Name of its program.
-    pub fn program(&self) -> &'static str {
-        use vpc_common::maps::programs;
-        match self {
-            Self::Port(_) => programs::PORT,
-            Self::Tunnel => programs::TUNNEL,
-            Self::Uplink(_, UplinkHook::Xdp) => programs::UPLINK_XDP,
-            Self::Uplink(_, UplinkHook::Tc) => programs::UPLINK_TC,
-        }
+    fn new(operation: &'static str, name: &LinkName) -> impl Fn(io::Error) -> Self + Copy {
+        move |source| Self { operation, name: name.file(), source }
     }
 }
 
-/// Names of interfaces may hold dots, which the BPF file system takes in no name.
-fn encode(device: &str) -> String {
-    device.bytes().map(|byte| format!("{byte:02x}")).collect()
-}
-
-fn decode(text: &str) -> Option<String> {
-    let digits = |start| text.get(start..start + 2).and_then(|pair| u8::from_str_radix(pair, 16).ok());
-    let bytes: Option<Vec<u8>> = (0..text.len()).step_by(2).map(digits).collect();
-    String::from_utf8(bytes?).ok()
-}
-
-/// All links of this node.
+/// All programs of this node on interfaces.
 #[derive(Debug)]
 pub struct Attachments {
     directory: PathBuf,
+    way: TcWay,
     links: BTreeMap<LinkName, Link>,
+    filters: Filters,
+    held: BTreeMap<LinkName, Filter>,
 }
 
 impl Attachments {
-    /// Opens those that are pinned.
+    /// Opens the links that are pinned, and finds the filters that an earlier agent left.
     ///
     /// # Errors
-    /// Where the directory cannot be made or read.
-    pub fn open(directory: &Path) -> io::Result<Self> {
+    /// Where the directory cannot be made or read, or the kernel does not tell the filters.
+    pub fn open(directory: &Path, way: TcWay) -> io::Result<Self> {
         fs::create_dir_all(directory)?;
         let files = fs::read_dir(directory)?.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
         let mut links = BTreeMap::new();
@@ -132,47 +72,73 @@ impl Attachments {
                 links.insert(parsed, Link::open(&directory.join(name))?);
             }
         }
-        Ok(Self { directory: directory.to_owned(), links })
+        let filters = Filters::open()?;
+        let mut held: BTreeMap<LinkName, Filter> = BTreeMap::new();
+        for filter in filters.all()? {
+            let Some(name) = LinkName::parse(&filter.name) else { continue };
+            // A crash while a port went from one interface to another left it on both.
+            if let Some(other) = held.insert(name, filter) {
+                filters.remove(&other)?;
+            }
+        }
+        Ok(Self { directory: directory.to_owned(), way, links, filters, held })
     }
 
-    /// Names of all links.
-    pub fn names(&self) -> impl Iterator<Item = &LinkName> {
-        self.links.keys()
+    /// How programs get to TC ingress.
+    pub fn way(&self) -> &TcWay {
+        &self.way
     }
 
-    /// Whether the link is on that interface.
-    pub fn is_on(&self, name: &LinkName, ifindex: u32) -> bool {
-        let info = self.links.get(name).and_then(|link| link.info().ok());
-        info.is_some_and(|info| info.ifindex == ifindex && info.hook == Some(name.hook()))
+    /// What programs are attached for.
+    pub fn names(&self) -> BTreeSet<LinkName> {
+        self.links.keys().chain(self.held.keys()).cloned().collect()
     }
 
-    /// Attaches the program unless the link is on that interface already, with whatever program: see
-    /// [`Attachments::refresh`].
+    /// Attaches the program unless it is on that interface already, of whatever version: see [`Attachments::refresh`].
     ///
     /// # Errors
-    /// See [`Link::attach`].
+    /// See [`Link::attach`] and [`Filters::attach`].
     pub fn ensure(&mut self, name: &LinkName, ifindex: u32, program: BorrowedFd<'_>) -> Result<(), AttachError> {
-        if self.is_on(name, ifindex) {
+        if name.hook() == Hook::TcxIngress && self.way != TcWay::Tcx {
+            self.ensure_filter(name, ifindex, program)?;
+            // The one of an agent that took the other way.
+            return self.remove_link(name);
+        }
+        self.ensure_link(name, ifindex, program)?;
+        self.remove_filter(name)
+    }
+
+    fn ensure_link(&mut self, name: &LinkName, ifindex: u32, program: BorrowedFd<'_>) -> Result<(), AttachError> {
+        let info = self.links.get(name).and_then(|link| link.info().ok());
+        if info.is_some_and(|info| info.ifindex == ifindex && info.hook == Some(name.hook())) {
             return Ok(());
         }
-        let failed = |operation| {
-            let name = name.file();
-            move |source| AttachError { operation, name, source }
-        };
-        let link =
-            Link::attach(program, ifindex, name.hook()).map_err(|error| match (error.raw_os_error(), name.hook()) {
-                (Some(libc::EINVAL), Hook::TcxIngress) if vpc_bpf::tcx_ingress_programs(ifindex).is_err() => {
-                    let text = format!("kernel {} has no TCX, which Linux 6.6 brought", vpc_bpf::kernel_release());
-                    failed("attach")(io::Error::new(io::ErrorKind::Unsupported, text))
-                }
-                _ => failed("attach")(error),
-            })?;
+        let link = Link::attach(program, ifindex, name.hook()).map_err(AttachError::new("attach", name))?;
         let (next, path) = (self.directory.join(format!("{}{NEXT}", name.file())), self.directory.join(name.file()));
-        link.pin(&next).map_err(failed("pin"))?;
-        fs::rename(&next, &path).map_err(failed("pin"))?;
+        let failed = AttachError::new("pin", name);
+        link.pin(&next).map_err(failed)?;
+        fs::rename(&next, &path).map_err(failed)?;
         // A link to an interface that is gone ends here.
         self.links.insert(name.clone(), link);
         Ok(())
+    }
+
+    fn ensure_filter(&mut self, name: &LinkName, ifindex: u32, program: BorrowedFd<'_>) -> Result<(), AttachError> {
+        let failed = AttachError::new("read the filter of", name);
+        let mut there = self.filters.on(ifindex).map_err(failed)?;
+        if there.as_ref().is_none_or(|filter| filter.name != name.file()) {
+            self.filters.attach(ifindex, &name.file(), program).map_err(AttachError::new("attach", name))?;
+            there = self.filters.on(ifindex).map_err(failed)?;
+            // What was there under another name has been replaced.
+            self.held.retain(|_, filter| filter.ifindex != ifindex);
+        }
+        let Some(filter) = there else { return Err(AttachError::new("find", name)(io::ErrorKind::NotFound.into())) };
+        match self.held.insert(name.clone(), filter) {
+            Some(old) if old.ifindex != ifindex => {
+                self.filters.remove(&old).map_err(AttachError::new("remove the former filter of", name))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Puts the program in the place of an older one. The same program is left where it is.
@@ -185,38 +151,58 @@ impl Attachments {
         program: BorrowedFd<'_>,
         program_info: &ProgramInfo,
     ) -> Result<Refreshed, AttachError> {
-        let failed = |operation| {
-            let name = name.file();
-            move |source| AttachError { operation, name, source }
+        let mut refreshed = Refreshed::Same;
+        let is_new = |id| match program_info_by_id(id) {
+            Ok(old) => Ok(!is_same(&old, program_info)),
+            Err(error) => Err(AttachError::new("read the program of", name)(error)),
         };
-        let Some(link) = self.links.get(name) else { return Ok(Refreshed::Same) };
-        let info = link.info().map_err(failed("read"))?;
-        if info.ifindex == 0 {
-            return Ok(Refreshed::Same);
+        let failed = AttachError::new("replace the program of", name);
+        if let Some(link) = self.links.get(name) {
+            let info = link.info().map_err(AttachError::new("read", name))?;
+            if info.ifindex != 0 && is_new(info.program)? {
+                link.replace(program).map_err(failed)?;
+                refreshed = Refreshed::Replaced;
+            }
         }
-        let old = program_info_by_id(info.program).map_err(failed("read the program of"))?;
-        if is_same(&old, program_info) {
-            return Ok(Refreshed::Same);
+        if let Some(held) = self.held.get(name) {
+            let there = self.filters.on(held.ifindex).map_err(AttachError::new("read the filter of", name))?;
+            if let Some(filter) = there.filter(|filter| filter.name == held.name)
+                && is_new(filter.program)?
+            {
+                self.filters.attach(filter.ifindex, &filter.name, program).map_err(failed)?;
+                refreshed = Refreshed::Replaced;
+            }
         }
-        link.replace(program).map_err(failed("replace the program of"))?;
-        Ok(Refreshed::Replaced)
+        Ok(refreshed)
     }
 
     /// Detaches.
     ///
     /// # Errors
-    /// Where the pin cannot be removed.
+    /// Where the pin or the filter cannot be removed.
     pub fn remove(&mut self, name: &LinkName) -> Result<(), AttachError> {
-        let path = self.directory.join(name.file());
-        match fs::remove_file(&path) {
-            Err(source) if source.kind() != io::ErrorKind::NotFound => {
-                Err(AttachError { operation: "remove", name: name.file(), source })
-            }
+        self.remove_filter(name)?;
+        self.remove_link(name)
+    }
+
+    fn remove_link(&mut self, name: &LinkName) -> Result<(), AttachError> {
+        if !self.links.contains_key(name) {
+            return Ok(());
+        }
+        match fs::remove_file(self.directory.join(name.file())) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(AttachError::new("remove", name)(error)),
             _ => {
                 self.links.remove(name);
                 Ok(())
             }
         }
+    }
+
+    fn remove_filter(&mut self, name: &LinkName) -> Result<(), AttachError> {
+        let Some(filter) = self.held.get(name) else { return Ok(()) };
+        self.filters.remove(filter).map_err(AttachError::new("remove the filter of", name))?;
+        self.held.remove(name);
+        Ok(())
     }
 }
 
@@ -238,24 +224,4 @@ fn is_same(old: &ProgramInfo, new: &ProgramInfo) -> bool {
         ids
     };
     old.tag == new.tag && sorted(&old.map_ids) == sorted(&new.map_ids)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{LinkName, UplinkHook};
-
-    #[test]
-    fn names_of_links_read_back() {
-        for name in [
-            LinkName::Port(0xfeed),
-            LinkName::Tunnel,
-            LinkName::Uplink("eth1.5".to_owned(), UplinkHook::Xdp),
-            LinkName::Uplink("bond-0".to_owned(), UplinkHook::Tc),
-        ] {
-            assert!(!name.file().contains('.'));
-            assert_eq!(LinkName::parse(&name.file()), Some(name));
-        }
-        assert_eq!(LinkName::parse("port-00ff-next"), None);
-        assert_eq!(LinkName::parse("tunnel-next"), None);
-    }
 }

@@ -1,13 +1,13 @@
 //! The loaded kernel side: programs, maps, and the links that hold the programs.
 
 use crate::{
-    attach::{AttachError, Attachments, LinkName, Refreshed},
+    attach::{AttachError, Attachments, LinkName, Refreshed, TcWay},
     bpffs,
     maps::Tables,
 };
 use std::{io, path::Path};
 use thiserror::Error;
-use vpc_bpf::{LoadError, Loaded, Loader, ProgramInfo, Sizes, TableError};
+use vpc_bpf::{LoadError, Loaded, Loader, Sizes, TableError};
 
 /// The kernel side could not be loaded.
 #[derive(Debug, Error)]
@@ -18,8 +18,8 @@ pub enum DatapathError {
     /// A map.
     #[error(transparent)]
     Table(#[from] TableError),
-    /// The pinned links.
-    #[error("open the pinned links")]
+    /// The pinned links and the filters.
+    #[error("open the pinned links and the filters")]
     Links(#[source] io::Error),
 }
 
@@ -38,11 +38,16 @@ impl Datapath {
     ///
     /// # Errors
     /// Where the kernel refuses something; what was attached before stays as it was.
-    pub fn load(bpffs: &Path, sizes: Sizes) -> Result<Self, DatapathError> {
+    pub fn load(bpffs: &Path, sizes: Sizes, way: TcWay) -> Result<Self, DatapathError> {
         let loaded = Loader::new(sizes).pin_dir(bpffs::maps(bpffs)).load()?;
         let tables = Tables::new(&loaded)?;
-        let attachments = Attachments::open(&bpffs::links(bpffs)).map_err(DatapathError::Links)?;
+        let attachments = Attachments::open(&bpffs::links(bpffs), way).map_err(DatapathError::Links)?;
         Ok(Self { loaded, tables, attachments })
+    }
+
+    /// How programs get to TC ingress.
+    pub fn way(&self) -> &TcWay {
+        self.attachments.way()
     }
 
     /// Attaches the program that belongs to a link's name.
@@ -67,7 +72,7 @@ impl Datapath {
         for name in self.attachments.names() {
             let program = self.loaded.program_fd(name.program())?;
             let info = self.loaded.program_info(name.program())?;
-            match self.attachments.refresh(name, program, &info) {
+            match self.attachments.refresh(&name, program, &info) {
                 Ok(Refreshed::Replaced) => replaced += 1,
                 Ok(Refreshed::Same) => {}
                 Err(error) => return Err(DatapathError::Links(io::Error::other(error))),
@@ -75,14 +80,6 @@ impl Datapath {
         }
         self.loaded.commit()?;
         Ok(replaced)
-    }
-
-    /// What the kernel says of a program of this agent.
-    ///
-    /// # Errors
-    /// Where there is none of that name, or the kernel does not tell.
-    pub fn program_info(&self, name: &str) -> Result<ProgramInfo, LoadError> {
-        self.loaded.program_info(name)
     }
 
     /// Names of all maps.

@@ -241,8 +241,8 @@ impl Reconciler {
                 self.inspected.insert(link.index, found);
                 match self.datapath.attach(&LinkName::Port(port.record.uid), link.index) {
                     Ok(()) => {
-                        row.mode = "tcx".to_owned();
-                        row.reason.clone_from(&delivery.reason);
+                        row.mode = self.datapath.way().mode().to_owned();
+                        row.reason = self.datapath.way().explain(&delivery.reason);
                         devices.insert(*slot, PortDevice { ifindex: link.index, mtu, delivery });
                     }
                     Err(error) => {
@@ -303,8 +303,8 @@ impl Reconciler {
         };
         match result {
             Ok(()) => {
-                row.mode = "tcx".to_owned();
-                row.reason = "TCP is merged by the kernel's tunnel device first".to_owned();
+                row.mode = self.datapath.way().mode().to_owned();
+                row.reason = self.datapath.way().explain("TCP is merged by the kernel's tunnel device first");
             }
             Err(reason) => {
                 row.mode = "failed".to_owned();
@@ -323,12 +323,12 @@ impl Reconciler {
             .datapath
             .attachments
             .names()
+            .into_iter()
             .filter(|name| match name {
                 LinkName::Port(uid) => !ports.contains(uid),
                 LinkName::Uplink(device, UplinkHook::Xdp | UplinkHook::Tc) => !desired.node.uplinks.contains(device),
                 LinkName::Tunnel => false,
             })
-            .cloned()
             .collect();
         for name in stale {
             if let Err(error) = self.datapath.attachments.remove(&name) {

@@ -16,6 +16,7 @@ use std::{
     time::{Duration, Instant},
 };
 use thiserror::Error;
+use vpc_bpf::{Filter, Filters};
 
 /// How long a running agent may take to end.
 const END_LIMIT: Duration = Duration::from_secs(5);
@@ -38,15 +39,24 @@ pub enum UninstallError {
         #[source]
         source: io::Error,
     },
-    /// No netlink socket or runtime.
-    #[error("open a netlink socket")]
+    /// No netlink socket or runtime, or no answer.
+    #[error("open a netlink socket and ask the kernel")]
     Socket(#[source] io::Error),
+    /// A filter.
+    #[error("remove the filter {name}")]
+    Filter {
+        /// What it is for.
+        name: String,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
     /// The tunnel device.
     #[error(transparent)]
     Netlink(#[from] NetlinkError),
 }
 
-/// Ends the agent if one runs, then removes links, maps, the tunnel device and the run directory. Returns what was
+/// Ends the agent if one runs, then removes filters, links, maps, the tunnel device and the run directory. Returns what was
 /// removed.
 ///
 /// # Errors
@@ -57,11 +67,8 @@ pub fn uninstall(run_dir: &Path, bpffs: &Path) -> Result<Vec<String>, UninstallE
         Ok(()) | Err(ClientError::Connect { .. } | ClientError::Exchange(_) | ClientError::Answer(_)) => {}
         Err(error) => return Err(error.into()),
     }
-    let _lock = if run_dir.exists() { Some(wait_for(|| lock::take(run_dir))?) } else { None };
-    // Of an agent with another run directory, too.
-    let pins = bpffs::directory(bpffs);
-    let _pins_lock = if pins.exists() { Some(wait_for(|| lock::take_pins(&pins))?) } else { None };
-    let mut removed = Vec::new();
+    let _lock = if run_dir.exists() { Some(wait_for_lock(run_dir)?) } else { None };
+    let mut removed = remove_filters()?;
     // Links go first: a program whose maps are gone would still run.
     for directory in [bpffs::links(bpffs), bpffs::directory(bpffs)] {
         remove_directory(&directory, &mut removed)?;
@@ -72,10 +79,23 @@ pub fn uninstall(run_dir: &Path, bpffs: &Path) -> Result<Vec<String>, UninstallE
     Ok(removed)
 }
 
-fn wait_for(take: impl Fn() -> Result<Lock, LockError>) -> Result<Lock, LockError> {
+/// Removes the programs that hang on filters, and the qdiscs that came with those.
+fn remove_filters() -> Result<Vec<String>, UninstallError> {
+    let filters = Filters::open().map_err(UninstallError::Socket)?;
+    let ours = filters.all().map_err(UninstallError::Socket)?;
+    let remove = |filter: &Filter| {
+        let device = nix::net::if_::if_indextoname(filter.ifindex);
+        let device = device.map_or_else(|_| filter.ifindex.to_string(), |name| name.to_string_lossy().into_owned());
+        filters.remove(filter).map_err(|source| UninstallError::Filter { name: filter.name.clone(), source })?;
+        Ok(format!("filter {} of interface {device}", filter.name))
+    };
+    ours.iter().map(remove).collect()
+}
+
+fn wait_for_lock(run_dir: &Path) -> Result<Lock, LockError> {
     let start = Instant::now();
     loop {
-        match take() {
+        match lock::take(run_dir) {
             Err(LockError::Held { .. }) if start.elapsed() < END_LIMIT => thread::sleep(Duration::from_millis(20)),
             result => return result,
         }

@@ -66,7 +66,8 @@ fn one(
     let driver = if link.kind.is_empty() { "its driver" } else { &link.kind };
     let by_tc = |datapath: &mut Datapath, reason: String, problem| {
         switch(datapath, link, UplinkHook::Tc)?;
-        Ok(Attached { mode: "tcx", reason, problem })
+        let way = datapath.way();
+        Ok(Attached { mode: way.mode(), reason: way.explain(&reason), problem })
     };
     if mode == ReceiveMode::Tc {
         return by_tc(datapath, "the topology says `receive_mode: tc`".to_owned(), None);

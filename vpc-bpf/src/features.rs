@@ -1,9 +1,7 @@
 //! What a driver can do with XDP, from the kernel's `netdev` generic netlink family (Linux 6.3).
 
-use std::{
-    io,
-    os::fd::{AsRawFd, FromRawFd, OwnedFd},
-};
+use crate::netlink::{Attributes, Request, Socket};
+use std::io;
 
 /// Bits of `NETDEV_A_DEV_XDP_FEATURES`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -37,13 +35,13 @@ const CTRL_ATTR_MCAST_GRP_ID: u16 = 2;
 const NETDEV_CMD_DEV_GET: u8 = 1;
 const NETDEV_A_DEV_IFINDEX: u16 = 1;
 const NETDEV_A_DEV_XDP_FEATURES: u16 = 3;
-const NLMSG_ERROR: u16 = 2;
-const HEADERS: usize = 16 + 4;
+/// Bytes of the header of generic netlink.
+const GENERIC_HEADER: usize = 4;
 
 /// Asks for the XDP features of interfaces of the current network namespace.
 #[derive(Debug)]
 pub struct FeatureQuery {
-    socket: OwnedFd,
+    socket: Socket,
     family: u16,
     group: Option<u32>,
 }
@@ -54,7 +52,7 @@ impl FeatureQuery {
     /// # Errors
     /// ENOENT where the kernel has no such family.
     pub fn new() -> io::Result<Self> {
-        let socket = open()?;
+        let socket = Socket::open(libc::NETLINK_GENERIC)?;
         let reply = ask(&socket, GENL_ID_CTRL, CTRL_CMD_GETFAMILY, CTRL_ATTR_FAMILY_NAME, b"netdev\0")?;
         let family = Attributes(&reply)
             .find(|(kind, _)| *kind == CTRL_ATTR_FAMILY_ID)
@@ -96,63 +94,9 @@ fn invalid(what: &'static str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, what)
 }
 
-fn open() -> io::Result<OwnedFd> {
-    // SAFETY: plain call without addresses.
-    let fd = unsafe { libc::socket(libc::AF_NETLINK, libc::SOCK_RAW | libc::SOCK_CLOEXEC, libc::NETLINK_GENERIC) };
-    if fd < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: the kernel just gave us this descriptor, nobody else owns it.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
-}
-
 /// Sends a request with one attribute and returns the attributes of the answer.
-fn ask(socket: &OwnedFd, family: u16, command: u8, attribute: u16, value: &[u8]) -> io::Result<Vec<u8>> {
-    let attribute_length = 4 + value.len();
-    let length = HEADERS + attribute_length.next_multiple_of(4);
-    let mut request = Vec::with_capacity(length);
-    request.extend_from_slice(&(length as u32).to_ne_bytes());
-    request.extend_from_slice(&family.to_ne_bytes());
-    request.extend_from_slice(&(libc::NLM_F_REQUEST as u16).to_ne_bytes());
-    request.extend_from_slice(&[0; 8]);
-    request.extend_from_slice(&[command, 1, 0, 0]);
-    request.extend_from_slice(&(attribute_length as u16).to_ne_bytes());
-    request.extend_from_slice(&attribute.to_ne_bytes());
-    request.extend_from_slice(value);
-    request.resize(length, 0);
-    // SAFETY: the buffer is alive and has the stated length.
-    let sent = unsafe { libc::send(socket.as_raw_fd(), request.as_ptr().cast(), request.len(), 0) };
-    if sent < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    let mut reply = vec![0_u8; 16 << 10];
-    // SAFETY: the buffer is alive and has the stated length.
-    let received = unsafe { libc::recv(socket.as_raw_fd(), reply.as_mut_ptr().cast(), reply.len(), 0) };
-    if received < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    reply.truncate(received as usize);
-    if reply.len() < HEADERS {
-        return Err(invalid("the kernel's answer is too short"));
-    }
-    if u16::from_ne_bytes([reply[4], reply[5]]) == NLMSG_ERROR {
-        let code = i32::from_ne_bytes([reply[16], reply[17], reply[18], reply[19]]);
-        return Err(io::Error::from_raw_os_error(-code));
-    }
-    Ok(reply.split_off(HEADERS))
-}
-
-/// Walks over netlink attributes: kind without its flag bits, and value.
-struct Attributes<'a>(&'a [u8]);
-
-impl<'a> Iterator for Attributes<'a> {
-    type Item = (u16, &'a [u8]);
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let length = u16::from_ne_bytes(self.0.get(..2)?.try_into().ok()?) as usize;
-        let kind = u16::from_ne_bytes(self.0.get(2..4)?.try_into().ok()?) & 0x3fff;
-        let value = self.0.get(4..length)?;
-        self.0 = self.0.get(length.next_multiple_of(4)..).unwrap_or_default();
-        Some((kind, value))
-    }
+fn ask(socket: &Socket, family: u16, command: u8, attribute: u16, value: &[u8]) -> io::Result<Vec<u8>> {
+    let request = Request::new(family, 0, &[command, 1, 0, 0]).attribute(attribute, value);
+    let message = socket.ask(request)?.into_iter().next().ok_or_else(|| invalid("no answer of the kernel"))?;
+    message.body.get(GENERIC_HEADER..).map(<[u8]>::to_vec).ok_or_else(|| invalid("the kernel's answer is too short"))
 }

@@ -5,9 +5,11 @@
 
 mod copy;
 mod features;
+mod filter;
 mod link;
 mod loader;
 mod map;
+mod netlink;
 mod program;
 mod sizes;
 mod syscall;
@@ -15,7 +17,8 @@ mod table;
 mod test_run;
 
 pub use features::{FeatureQuery, XdpFeatures};
-pub use link::{Hook, Link, LinkInfo, tcx_ingress_programs};
+pub use filter::{Filter, Filters};
+pub use link::{Hook, Link, LinkInfo, has_tcx, tcx_ingress_programs};
 pub use loader::{LoadError, Loaded, Loader, kernel_release};
 pub use map::{MapDescription, memory};
 pub use program::{ProgramInfo, program_info, program_info_by_id};

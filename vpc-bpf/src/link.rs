@@ -1,7 +1,7 @@
 //! Links: a program attached to an interface, by a descriptor that can be pinned.
 //!
-//! Made with the system calls themselves, since the attachment must never fall back to another kind: a netlink
-//! attachment has nothing to pin and would end with this process or be replaced by anyone.
+//! Made with the system calls themselves, since the attachment must never fall back to another kind behind the caller's
+//! back: a kernel without TCX is found out by [`has_tcx`] and served by [`crate::Filters`].
 
 use crate::syscall::{attributes, bpf, bpf_fd, info, open_pin, pin};
 use aya_obj::generated::{XDP_FLAGS_DRV_MODE, bpf_attach_type, bpf_cmd, bpf_link_info, bpf_link_type};
@@ -116,7 +116,22 @@ impl Link {
 
 const BPF_F_BEFORE: u32 = 1 << 3;
 
-/// Ids of the programs at TC ingress of an interface, in the order in which they run. Linux 6.6.
+/// The loopback device of every network namespace.
+const LOOPBACK: u32 = 1;
+
+/// Whether the kernel has TCX, found out by asking it for the programs on the loopback device. Linux 6.6 has.
+///
+/// # Errors
+/// Where the kernel refuses the question for another reason than not knowing it.
+pub fn has_tcx() -> io::Result<bool> {
+    match tcx_ingress_programs(LOOPBACK) {
+        Ok(_) => Ok(true),
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Ids of the programs at TC ingress of an interface by TCX, in the order in which they run. Linux 6.6.
 ///
 /// # Errors
 /// EINVAL before Linux 6.6; ENODEV where the interface is gone.

@@ -1,6 +1,6 @@
 //! What tells that interfaces, routes or neighbours changed.
 
-use crate::machine::Depth;
+use crate::{attach::TcWay, machine::Depth};
 use netlink_sys::{
     AsyncSocket, AsyncSocketExt, SocketAddr, TokioSocket,
     protocols::{NETLINK_GENERIC, NETLINK_ROUTE},
@@ -16,6 +16,7 @@ pub struct Events {
 
 const RTNLGRP_LINK: u32 = 1;
 const RTNLGRP_NEIGH: u32 = 3;
+const RTNLGRP_TC: u32 = 4;
 const RTNLGRP_IPV4_IFADDR: u32 = 5;
 const RTNLGRP_IPV4_ROUTE: u32 = 7;
 const RTNLGRP_IPV6_IFADDR: u32 = 9;
@@ -23,11 +24,12 @@ const RTNLGRP_IPV6_ROUTE: u32 = 11;
 const RTNLGRP_NEXTHOP: u32 = 32;
 
 impl Events {
-    /// Subscribes. Messages of other network namespaces count as well: the MTU of a guest's interface is in one.
+    /// Subscribes. Messages of other network namespaces count as well: the MTU of a guest's interface is in one. Filters
+    /// are followed where programs hang on them, since anyone can remove those.
     ///
     /// # Errors
     /// Where the kernel refuses it.
-    pub fn subscribe(feature_group: Option<u32>) -> io::Result<Self> {
+    pub fn subscribe(feature_group: Option<u32>, way: &TcWay) -> io::Result<Self> {
         let mut socket = TokioSocket::new(NETLINK_ROUTE)?;
         let inner = socket.socket_mut();
         inner.bind(&SocketAddr::new(0, 0))?;
@@ -43,6 +45,9 @@ impl Events {
             RTNLGRP_NEXTHOP,
         ] {
             inner.add_membership(group)?;
+        }
+        if *way != TcWay::Tcx {
+            inner.add_membership(RTNLGRP_TC)?;
         }
         let features = match feature_group {
             Some(group) => {
@@ -88,6 +93,9 @@ fn changed(mut bytes: &[u8]) -> Depth {
         let length = u32::from_ne_bytes([header[0], header[1], header[2], header[3]]) as usize;
         match u16::from_ne_bytes([header[4], header[5]]) {
             libc::RTM_NEWNEIGH | libc::RTM_DELNEIGH => {}
+            libc::RTM_NEWQDISC | libc::RTM_DELQDISC | libc::RTM_NEWTFILTER | libc::RTM_DELTFILTER => {
+                depth = depth.max(Depth::Topology);
+            }
             _ => depth = Depth::Routes,
         }
         bytes = bytes.get(length.max(16).next_multiple_of(4)..).unwrap_or_default();
