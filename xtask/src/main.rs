@@ -10,6 +10,7 @@ mod process;
 mod setup;
 mod test;
 mod tidy;
+mod vm;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -23,6 +24,7 @@ use std::process::ExitCode;
     after_help = "Examples:\n  cargo xtask demo            build everything and see it work\n  \
                   cargo xtask demo --keep     the same, and leave it up to play with\n  \
                   cargo xtask test            every check that CI runs\n  \
+                  cargo xtask vm              two nodes on Debian's kernels 6.1 and 6.12\n  \
                   cargo xtask setup --check   what this machine has and lacks"
 )]
 struct Arguments {
@@ -42,6 +44,8 @@ enum Verb {
     Bench(bench::Arguments),
     /// Run every check: format, lints, unit tests, packet cases, network scenarios
     Test(test::Arguments),
+    /// Boot other kernels and run two nodes with real agents on each
+    Vm(vm::Arguments),
     /// Compare what the kernel programs use of the verifier's limits with what is recorded
     Budget(budget::Arguments),
     /// Check what the compiler and clippy do not: file length, words, file names, comments on unsafe
@@ -69,6 +73,7 @@ fn run(verb: Verb) -> Result<()> {
         Verb::Demo(arguments) => demo::run_verb(&arguments),
         Verb::Bench(arguments) => bench::run_verb(&arguments),
         Verb::Test(arguments) => test::run_verb(&arguments),
+        Verb::Vm(arguments) => vm::run_verb(&arguments),
         Verb::Budget(arguments) => budget::run_verb(&arguments),
         Verb::Tidy => tidy::run_verb(),
         Verb::Man => man::run_verb(),

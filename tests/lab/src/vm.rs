@@ -3,6 +3,7 @@
 use crate::{
     background::Background,
     blueprint::{PortPlan, SubnetPlan},
+    cpio::Archive,
     node::Node,
     wait::eventually,
 };
@@ -151,56 +152,17 @@ impl Vm {
 }
 
 fn initramfs(directory: &Path, name: &str, image: &Image<'_>) -> Result<PathBuf> {
-    let mut archive = Vec::new();
-    entry(&mut archive, "bin", DIRECTORY, &[]);
+    let mut archive = Archive::default();
+    archive.directory("bin");
     let busybox = fs::read(image.busybox).with_context(|| format!("cannot read {}", image.busybox.display()))?;
-    entry(&mut archive, "bin/busybox", EXECUTABLE, &busybox);
-    entry(&mut archive, "init", EXECUTABLE, INIT.replace("@MODULES@", &MODULES.join(" ")).as_bytes());
+    archive.file("bin/busybox", &busybox);
+    archive.file("init", INIT.replace("@MODULES@", &MODULES.join(" ")).as_bytes());
     for module in MODULES {
         if let Ok(content) = fs::read(image.modules.join(format!("{module}.ko"))) {
-            entry(&mut archive, &format!("{module}.ko"), EXECUTABLE, &content);
+            archive.file(&format!("{module}.ko"), &content);
         }
     }
-    entry(&mut archive, "TRAILER!!!", 0, &[]);
     let path = directory.join(format!("{name}.initramfs"));
-    fs::write(&path, archive).with_context(|| format!("cannot write {}", path.display()))?;
+    fs::write(&path, archive.finish()).with_context(|| format!("cannot write {}", path.display()))?;
     Ok(path)
-}
-
-const DIRECTORY: u32 = 0o040_755;
-const EXECUTABLE: u32 = 0o100_755;
-
-/// Appends a file in the "newc" form of cpio: a header of hexadecimal numbers, name and content each padded to four
-/// bytes.
-fn entry(archive: &mut Vec<u8>, name: &str, mode: u32, content: &[u8]) {
-    let number = archive.len();
-    let fields = [number, mode as usize, 0, 0, 1, 0, content.len(), 0, 0, 0, 0, name.len() + 1, 0];
-    archive.extend(b"070701");
-    for field in fields {
-        archive.extend(format!("{field:08x}").bytes());
-    }
-    archive.extend(name.bytes());
-    archive.push(0);
-    pad(archive);
-    archive.extend(content);
-    pad(archive);
-}
-
-fn pad(archive: &mut Vec<u8>) {
-    archive.resize(archive.len().next_multiple_of(4), 0);
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_archive_is_aligned_and_begins_with_its_magic() {
-        let mut archive = Vec::new();
-        entry(&mut archive, "init", EXECUTABLE, b"hello");
-        assert_eq!(&archive[..6], b"070701");
-        assert_eq!(archive.len() % 4, 0);
-        assert_eq!(&archive[110..115], b"init\0");
-        assert_eq!(&archive[116..121], b"hello");
-    }
 }

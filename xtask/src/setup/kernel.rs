@@ -53,7 +53,7 @@ pub fn get() -> Result<()> {
 }
 
 /// The first file below a directory whose name is wanted.
-fn find(directory: &Path, wanted: &dyn Fn(&str) -> bool) -> Result<PathBuf> {
+pub fn find(directory: &Path, wanted: &dyn Fn(&str) -> bool) -> Result<PathBuf> {
     let mut left = vec![directory.to_owned()];
     while let Some(next) = left.pop() {
         for entry in fs::read_dir(&next).with_context(|| format!("cannot list {}", next.display()))?.flatten() {

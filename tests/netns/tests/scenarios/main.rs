@@ -2,7 +2,6 @@
 //! removes it; they run side by side.
 
 mod faults;
-mod foreign;
 mod interop;
 mod isolation;
 mod live;
