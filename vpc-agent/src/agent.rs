@@ -53,6 +53,9 @@ pub async fn run(arguments: Run) -> anyhow::Result<()> {
         .with_context(|| format!("make run directory {}", arguments.run_dir.display()))?;
     let _lock = lock::take(&arguments.run_dir)?;
     bpffs::ensure(&arguments.bpffs)?;
+    let pins = bpffs::directory(&arguments.bpffs);
+    std::fs::create_dir_all(&pins).with_context(|| format!("make {}", pins.display()))?;
+    let _pins_lock = lock::take_pins(&pins)?;
     let (connection, handle, _) = rtnetlink::new_connection().context("open a netlink socket")?;
     let mut connection = tokio::spawn(connection);
     let observer = Observer::new(handle);

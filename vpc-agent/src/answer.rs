@@ -10,6 +10,7 @@ use crate::{
         Answer, Request,
         report::{MapRow, NextHopRow, PlanReport, Status, TopologyStatus, VtepRow},
     },
+    foreign,
     reconcile::{Outcome, Reconciler},
     topology,
     underlay::{Described, WayState},
@@ -68,6 +69,11 @@ impl Answers<'_> {
 
     fn status(&self) -> Result<Status, String> {
         let desired = self.reconciler.desired();
+        let mut attachments = self.outcome.attachments.clone();
+        for row in &mut attachments {
+            // Nothing announces such a program, so it is looked for when someone asks.
+            row.before = foreign::before(&self.reconciler.datapath, row);
+        }
         let vteps = desired.map(|desired| desired.vteps.as_slice()).unwrap_or_default();
         Ok(Status {
             node: self.node.to_owned(),
@@ -77,8 +83,8 @@ impl Answers<'_> {
             uptime_seconds: self.started.elapsed().as_secs(),
             pins: self.pins.display().to_string(),
             topology: self.topology.clone(),
-            problems: self.problems.clone(),
-            attachments: self.outcome.attachments.clone(),
+            problems: self.problems.iter().cloned().chain(attachments.iter().filter_map(foreign::describe)).collect(),
+            attachments,
             vteps: vteps
                 .iter()
                 .zip(&self.outcome.vteps)

@@ -7,7 +7,7 @@ use crate::{
 };
 use std::{io, path::Path};
 use thiserror::Error;
-use vpc_bpf::{LoadError, Loaded, Loader, Sizes, TableError};
+use vpc_bpf::{LoadError, Loaded, Loader, ProgramInfo, Sizes, TableError};
 
 /// The kernel side could not be loaded.
 #[derive(Debug, Error)]
@@ -80,6 +80,14 @@ impl Datapath {
         }
         self.loaded.commit()?;
         Ok(replaced)
+    }
+
+    /// What the kernel says of a program of this agent.
+    ///
+    /// # Errors
+    /// Where there is none of that name, or the kernel does not tell.
+    pub fn program_info(&self, name: &str) -> Result<ProgramInfo, LoadError> {
+        self.loaded.program_info(name)
     }
 
     /// Names of all maps.

@@ -12,6 +12,7 @@ pub mod control;
 pub mod datapath;
 pub mod devices;
 pub mod epoch;
+mod foreign;
 pub mod generate;
 pub mod host_stack;
 pub mod lock;

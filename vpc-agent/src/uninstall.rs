@@ -67,7 +67,10 @@ pub fn uninstall(run_dir: &Path, bpffs: &Path) -> Result<Vec<String>, UninstallE
         Ok(()) | Err(ClientError::Connect { .. } | ClientError::Exchange(_) | ClientError::Answer(_)) => {}
         Err(error) => return Err(error.into()),
     }
-    let _lock = if run_dir.exists() { Some(wait_for_lock(run_dir)?) } else { None };
+    let _lock = if run_dir.exists() { Some(wait_for(|| lock::take(run_dir))?) } else { None };
+    // Of an agent with another run directory, too.
+    let pins = bpffs::directory(bpffs);
+    let _pins_lock = if pins.exists() { Some(wait_for(|| lock::take_pins(&pins))?) } else { None };
     let mut removed = remove_filters()?;
     // Links go first: a program whose maps are gone would still run.
     for directory in [bpffs::links(bpffs), bpffs::directory(bpffs)] {
@@ -92,10 +95,10 @@ fn remove_filters() -> Result<Vec<String>, UninstallError> {
     ours.iter().map(remove).collect()
 }
 
-fn wait_for_lock(run_dir: &Path) -> Result<Lock, LockError> {
+fn wait_for(take: impl Fn() -> Result<Lock, LockError>) -> Result<Lock, LockError> {
     let start = Instant::now();
     loop {
-        match lock::take(run_dir) {
+        match take() {
             Err(LockError::Held { .. }) if start.elapsed() < END_LIMIT => thread::sleep(Duration::from_millis(20)),
             result => return result,
         }

@@ -2,7 +2,7 @@
 
 use crate::{maps, tables::Maps};
 use aya_ebpf::{
-    bindings::{TC_ACT_OK, TC_ACT_SHOT, xdp_action},
+    bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC, xdp_action},
     helpers,
 };
 use vpc_common::{DropReason, counters::DirectionCounters, drop::DROP_REASONS, port::flags};
@@ -58,7 +58,8 @@ pub fn tc(verdict: Verdict, direction: Direction, slot: u16, length: u32, back: 
             if let Some(c) = counters {
                 c.punted += 1;
             }
-            TC_ACT_OK
+            // Not OK, which would hide the frame from the programs of others behind this one.
+            TC_ACT_UNSPEC
         }
         End::Replicated => {
             forward(counters, length);

@@ -12,6 +12,7 @@ pub mod capture;
 pub mod command;
 pub mod cpio;
 pub mod fabric;
+pub mod foreign;
 pub mod guest;
 pub mod instance;
 pub mod iperf;

@@ -60,6 +60,17 @@ pub struct Attachment {
     pub reason: String,
     /// MTU of the guest's end, or of the uplink.
     pub mtu: u32,
+    /// TC programs of others that see frames before ours does.
+    pub before: Vec<ForeignProgram>,
+}
+
+/// A program that the agent did not attach.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ForeignProgram {
+    /// Its id.
+    pub id: u32,
+    /// Its name, at most 15 bytes.
+    pub name: String,
 }
 
 /// Another node.

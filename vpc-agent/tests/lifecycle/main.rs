@@ -148,6 +148,30 @@ fn a_second_agent_exits_at_once_and_names_the_first() {
 }
 
 #[test]
+fn a_second_agent_of_the_same_pins_exits_whatever_its_run_directory() {
+    let mut sandbox = Sandbox::new("pins");
+    let pid = sandbox.start().pid;
+    let before = sandbox.log().len();
+    // One that is not refused would run on.
+    let mut command = Command::new("timeout");
+    command.arg("5").arg(sandbox.command().get_program()).args(sandbox.command().get_args());
+    let output = command.args(["--run-dir", "/run/other"]).output().expect("run a second agent");
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && output.status.code() != Some(124), "it runs beside the first one: {text}");
+    assert!(text.contains(&format!("pid {pid}")) && text.contains("/run/bpf/vpc"), "{text}");
+    assert!(!sandbox.applied_since(before), "the first one had to write: {}", sandbox.log());
+    let error = uninstall(Path::new("/run/other"), sandbox.bpffs()).expect_err("the pins are in use");
+    assert!(error.to_string().contains(&format!("pid {pid}")), "{error}");
+
+    // With pins of its own it is the agent of another machine, as far as locks go.
+    let mut command = Command::new("timeout");
+    command.args(["--signal=TERM", "3"]).arg(sandbox.command().get_program()).args(sandbox.command().get_args());
+    let output = command.args(["--run-dir", "/run/other", "--bpffs", "/run/bpf2"]).output().expect("run a third agent");
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(124), "it is refused: {text}");
+}
+
+#[test]
 fn a_bad_file_changes_nothing_not_even_over_a_restart() {
     let mut sandbox = Sandbox::new("bad");
     sandbox.start();

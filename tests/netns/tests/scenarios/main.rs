@@ -2,6 +2,7 @@
 //! removes it; they run side by side.
 
 mod faults;
+mod foreign;
 mod interop;
 mod isolation;
 mod live;
