@@ -13,7 +13,7 @@ use std::{
     path::{Path, PathBuf},
 };
 use thiserror::Error;
-use vpc_bpf::{Filter, Filters, Hook, Link, ProgramInfo, program_info_by_id};
+use vpc_bpf::{Filter, Filters, ForeignFilter, Hook, Link, ProgramInfo, program_info_by_id};
 
 /// Ends the name under which a link is pinned before it takes its place.
 const NEXT: &str = "-next";
@@ -87,6 +87,14 @@ impl Attachments {
     /// How programs get to TC ingress.
     pub fn way(&self) -> &TcWay {
         &self.way
+    }
+
+    /// Filters of others that see frames before ours does, where programs are attached by filters.
+    ///
+    /// # Errors
+    /// Where the kernel does not tell.
+    pub fn filters_before(&self, ifindex: u32) -> io::Result<Vec<ForeignFilter>> {
+        self.filters.before(ifindex)
     }
 
     /// What programs are attached for.

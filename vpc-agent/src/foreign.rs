@@ -14,6 +14,7 @@ use vpc_common::maps::programs;
 /// The programs of others that run before ours on an interface, in their order.
 pub(crate) fn before(datapath: &Datapath, row: &Attachment) -> Vec<ForeignProgram> {
     let program = match (row.mode.as_str(), row.role.as_str()) {
+        ("clsact", _) => return before_filter(datapath, row.ifindex),
         ("tcx", "port") => programs::PORT,
         ("tcx", "tunnel") => programs::TUNNEL,
         ("tcx", _) => programs::UPLINK_TC,
@@ -26,6 +27,16 @@ pub(crate) fn before(datapath: &Datapath, row: &Attachment) -> Vec<ForeignProgra
     let attached = attached.into_iter().filter_map(|id| program_info_by_id(id).ok());
     let before = attached.take_while(|program| program.tag != ours.tag);
     before.map(|program| ForeignProgram { id: program.id, name: program.name }).collect()
+}
+
+/// The same where ours is a filter: those of TCX run before all filters.
+fn before_filter(datapath: &Datapath, ifindex: u32) -> Vec<ForeignProgram> {
+    // None before Linux 6.6.
+    let by_tcx = tcx_ingress_programs(ifindex).unwrap_or_default();
+    let by_tcx = by_tcx.into_iter().filter_map(|id| program_info_by_id(id).ok());
+    let filters = datapath.attachments.filters_before(ifindex).unwrap_or_default();
+    let filters = filters.into_iter().map(|filter| ForeignProgram { id: filter.program, name: filter.name });
+    by_tcx.map(|program| ForeignProgram { id: program.id, name: program.name }).chain(filters).collect()
 }
 
 /// What an operator reads of it.

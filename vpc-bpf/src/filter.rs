@@ -46,6 +46,15 @@ pub struct Filter {
     qdisc: Qdisc,
 }
 
+/// A filter of somebody else.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ForeignFilter {
+    /// What it is called; its kind where it has no name.
+    pub name: String,
+    /// Id of its program; 0 where it has none.
+    pub program: u32,
+}
+
 /// Who made the qdisc that a filter hangs on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Qdisc {
@@ -99,6 +108,22 @@ impl Filters {
     /// Where the kernel refuses the request.
     pub fn on(&self, ifindex: u32) -> io::Result<Option<Filter>> {
         Ok(self.list(ifindex, INGRESS)?.into_iter().find_map(|listed| listed.ours(ifindex)))
+    }
+
+    /// Those of others that see frames before ours does, in their order. None where ours is not there.
+    ///
+    /// # Errors
+    /// Where the kernel refuses the request.
+    pub fn before(&self, ifindex: u32) -> io::Result<Vec<ForeignFilter>> {
+        let listed = self.list(ifindex, INGRESS)?;
+        let ours = listed.iter().position(|listed| listed.ours(ifindex).is_some()).unwrap_or_default();
+        // The kernel also lists places that hold filters, with handle 0.
+        let before = listed.into_iter().take(ours).filter(|listed| listed.chain == 0 && listed.handle != 0);
+        let foreign = |listed: Listed| {
+            let name = if listed.name.is_empty() { listed.kind } else { listed.name };
+            ForeignFilter { name, program: listed.program }
+        };
+        Ok(before.map(foreign).collect())
     }
 
     /// Puts a program at TC ingress of an interface, before every other one. Where a filter of ours is there it is

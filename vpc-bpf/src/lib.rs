@@ -17,7 +17,7 @@ mod table;
 mod test_run;
 
 pub use features::{FeatureQuery, XdpFeatures};
-pub use filter::{Filter, Filters};
+pub use filter::{Filter, Filters, ForeignFilter};
 pub use link::{Hook, Link, LinkInfo, has_tcx, tcx_ingress_programs};
 pub use loader::{LoadError, Loaded, Loader, kernel_release};
 pub use map::{MapDescription, memory};

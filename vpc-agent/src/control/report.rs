@@ -67,9 +67,9 @@ pub struct Attachment {
 /// A program that the agent did not attach.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ForeignProgram {
-    /// Its id.
+    /// Its id; 0 for a filter without one.
     pub id: u32,
-    /// Its name, at most 15 bytes.
+    /// Its name, at most 15 bytes; that of the filter, or the filter's kind, where it hangs on one.
     pub name: String,
 }
 

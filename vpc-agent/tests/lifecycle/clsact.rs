@@ -154,6 +154,23 @@ fn a_foreign_filter_is_left_in_place() {
 }
 
 #[test]
+fn a_filter_that_somebody_puts_before_ours_shows() {
+    let mut sandbox = Sandbox::new("before");
+    let status = sandbox.start_with(&CLSACT);
+    assert_eq!(attachment(&status, "web-1").before, []);
+    // Of one priority the youngest comes first; one of a later priority is no matter.
+    add_filter(&["vag-p1", "ingress", "pref", "2"]);
+    add_filter(&["vag-p1", "ingress", "pref", "1"]);
+    let status = sandbox.status().expect("a status");
+    let before = &attachment(&status, "web-1").before;
+    assert_eq!(before.iter().map(|filter| filter.name.as_str()).collect::<Vec<_>>(), ["bpf"], "{before:?}");
+    assert!(status.problems.iter().any(|problem| problem.contains("`bpf`")), "{:?}", status.problems);
+    run("tc filter del dev vag-p1 ingress pref 1 handle 1 bpf");
+    assert_eq!(attachment(&sandbox.status().expect("a status"), "web-1").before, []);
+    assert!(on("vag-p1").is_some());
+}
+
+#[test]
 fn uninstalling_leaves_no_filter() {
     let mut sandbox = Sandbox::new("clsact-uninstall");
     fs::write(sandbox.topology(), TOPOLOGY.replace("uplink: vag-up}", "uplink: vag-up, receive_mode: tc}"))
