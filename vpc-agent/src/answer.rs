@@ -1,8 +1,10 @@
 //! Answers to what is asked over the control socket.
 
+mod counters;
 mod drops;
 mod listing;
 mod sessions;
+mod slots;
 
 use crate::{
     agent::to_answer,
@@ -38,7 +40,7 @@ impl Answers<'_> {
     pub(crate) fn now(&self, request: &Request) -> Answer {
         match request {
             Request::Status => to_answer(self.status()),
-            Request::Get(kind) => to_answer(Ok(listing::list(*kind, self.reconciler, self.outcome))),
+            Request::Get(kind) => to_answer(listing::list(*kind, self.reconciler, self.outcome)),
             Request::Drops => to_answer(drops::drops(self.reconciler)),
             Request::Stop => to_answer(Ok(())),
             Request::Plan { .. } | Request::Sessions(_) => Answer::Error("asked the wrong way".to_owned()),

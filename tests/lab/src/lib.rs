@@ -13,6 +13,7 @@ pub mod command;
 pub mod cpio;
 pub mod fabric;
 pub mod foreign;
+pub mod frames;
 pub mod guest;
 pub mod instance;
 pub mod iperf;

@@ -1,5 +1,6 @@
 //! Lists of what is in force, with names where the maps hold numbers.
 
+use super::counters;
 use crate::{
     control::{Kind, report::Listing},
     reconcile::{Outcome, Reconciler},
@@ -9,8 +10,8 @@ use std::{collections::BTreeMap, net::IpAddr};
 use vpc_common::{Ip, endpoint, port, route::kind};
 use vpc_topology::compile::Desired;
 
-pub(super) fn list(wanted: Kind, reconciler: &Reconciler, outcome: &Outcome) -> Listing {
-    let Some(desired) = reconciler.desired() else { return table(columns(wanted), Vec::new()) };
+pub(super) fn list(wanted: Kind, reconciler: &Reconciler, outcome: &Outcome) -> Result<Listing, String> {
+    let Some(desired) = reconciler.desired() else { return Ok(table(columns(wanted), Vec::new())) };
     let names = Names::new(desired);
     let rows = match wanted {
         Kind::Ports => ports(desired, reconciler, &names),
@@ -18,8 +19,9 @@ pub(super) fn list(wanted: Kind, reconciler: &Reconciler, outcome: &Outcome) -> 
         Kind::Routes => routes(desired, &names),
         Kind::Vteps => vteps(desired, outcome),
         Kind::Subnets => subnets(desired, &names),
+        Kind::Counters => counters::counters(reconciler)?,
     };
-    table(columns(wanted), rows)
+    Ok(table(columns(wanted), rows))
 }
 
 fn columns(wanted: Kind) -> &'static [&'static str] {
@@ -28,6 +30,7 @@ fn columns(wanted: Kind) -> &'static [&'static str] {
         Kind::Endpoints => &["vpc", "address", "mac", "node", "subnet", "kind"],
         Kind::Routes => &["table", "used_by", "destination", "kind", "vpc", "next_hop"],
         Kind::Vteps => &["node", "id", "address", "mtu", "next_hops"],
+        Kind::Counters => counters::COLUMNS,
         Kind::Subnets => &["name", "id", "vpc", "vni", "gateways", "local_ports", "endpoints"],
     }
 }

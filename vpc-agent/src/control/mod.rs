@@ -59,6 +59,8 @@ pub enum Kind {
     Vteps,
     /// Subnets of the VPCs that this node takes part in.
     Subnets,
+    /// What ports received, and what became of it.
+    Counters,
 }
 
 /// Which sessions are shown.

@@ -9,7 +9,8 @@ use vpc_agent::control::{self, Request, client::ask, report::Listing};
 const EXAMPLES: &str = "\
 Examples:
   vpcctl get ports                              local ports, with slots and addresses
-  vpcctl get endpoints -o json                  every endpoint that this node knows";
+  vpcctl get endpoints -o json                  every endpoint that this node knows
+  vpcctl get counters                           frames per port: received, forwarded, dropped, answered, punted";
 
 /// Arguments of `vpcctl get`.
 #[derive(Debug, Args)]
@@ -31,6 +32,8 @@ enum Kind {
     Vteps,
     /// Subnets of the VPCs that this node takes part in
     Subnets,
+    /// What every port received, and what became of it: received = forwarded + dropped + answered + punted
+    Counters,
 }
 
 impl From<Kind> for control::Kind {
@@ -41,6 +44,7 @@ impl From<Kind> for control::Kind {
             Kind::Routes => Self::Routes,
             Kind::Vteps => Self::Vteps,
             Kind::Subnets => Self::Subnets,
+            Kind::Counters => Self::Counters,
         }
     }
 }

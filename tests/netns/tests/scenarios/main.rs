@@ -1,6 +1,7 @@
 //! Scenarios with a real agent on each hypervisor and real clients in the guests. Each makes its own fabric and
 //! removes it; they run side by side.
 
+mod counting;
 mod faults;
 mod foreign;
 mod interop;
@@ -13,7 +14,14 @@ mod underlay;
 #[test]
 fn the_topologies_of_the_scenarios_are_valid() {
     let added = vpc_netns_tests::TOPOLOGY.to_owned() + live::A4;
-    for text in [&added, interop::TOPOLOGY, &underlay::two_uplinks(), &underlay::ipv6(), &live::with_blackhole()] {
+    for text in [
+        &added,
+        interop::TOPOLOGY,
+        &underlay::two_uplinks(),
+        &underlay::ipv6(),
+        &live::with_blackhole(),
+        &counting::topology(),
+    ] {
         if let Err(problems) = vpc_topology::load(text, "topology.yaml") {
             panic!("{problems}");
         }

@@ -1,0 +1,149 @@
+//! Frames as bytes, sent by a guest as they are, past its kernel.
+
+use crate::netns::Netns;
+use anyhow::{Context, Result};
+use std::{
+    io,
+    net::Ipv4Addr,
+    os::fd::{AsRawFd, FromRawFd, OwnedFd},
+};
+
+const HOPS: u8 = 64;
+
+/// Sends frames out of a device.
+pub struct FrameSender {
+    socket: OwnedFd,
+    ifindex: i32,
+}
+
+impl FrameSender {
+    /// A sender for a device of a namespace.
+    ///
+    /// # Errors
+    /// The device is not there, or the kernel refuses the socket.
+    pub fn new(netns: &Netns, device: &str) -> Result<Self> {
+        netns.enter(|| {
+            let ifindex = nix::net::if_::if_nametoindex(device).with_context(|| format!("no device {device}"))? as i32;
+            // SAFETY: no addresses are passed. Protocol 0: nothing is received.
+            let fd = unsafe { libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0) };
+            if fd < 0 {
+                return Err(io::Error::last_os_error()).context("open a packet socket");
+            }
+            // SAFETY: the kernel just made it for this caller alone.
+            Ok(Self { socket: unsafe { OwnedFd::from_raw_fd(fd) }, ifindex })
+        })?
+    }
+
+    /// Sends a frame so many times.
+    ///
+    /// # Errors
+    /// The kernel refuses it.
+    pub fn send(&self, frame: &[u8], times: u64) -> Result<()> {
+        // SAFETY: zero is valid for plain numbers.
+        let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
+        address.sll_family = libc::AF_PACKET as u16;
+        address.sll_ifindex = self.ifindex;
+        for _ in 0..times {
+            // SAFETY: frame and address have the stated lengths and are alive during the call.
+            let sent = unsafe {
+                libc::sendto(
+                    self.socket.as_raw_fd(),
+                    frame.as_ptr().cast(),
+                    frame.len(),
+                    0,
+                    std::ptr::from_ref(&address).cast(),
+                    size_of::<libc::sockaddr_ll>() as u32,
+                )
+            };
+            if sent < 0 {
+                return Err(io::Error::last_os_error()).context("send a frame");
+            }
+        }
+        Ok(())
+    }
+}
+
+/// An Ethernet address.
+pub type Mac = [u8; 6];
+
+/// An Ethernet frame.
+pub fn ethernet(source: Mac, destination: Mac, ether_type: u16, payload: &[u8]) -> Vec<u8> {
+    [&destination[..], &source[..], &ether_type.to_be_bytes(), payload].concat()
+}
+
+/// An IPv4 packet.
+pub fn ipv4(source: Ipv4Addr, destination: Ipv4Addr, ttl: u8, protocol: u8, payload: &[u8]) -> Vec<u8> {
+    let length = (20 + payload.len()) as u16;
+    let mut header = [0; 20];
+    header[0] = 0x45;
+    header[2..4].copy_from_slice(&length.to_be_bytes());
+    (header[8], header[9]) = (ttl, protocol);
+    header[12..16].copy_from_slice(&source.octets());
+    header[16..20].copy_from_slice(&destination.octets());
+    let sum = checksum(&[&header]);
+    header[10..12].copy_from_slice(&sum.to_be_bytes());
+    [&header[..], payload].concat()
+}
+
+/// A UDP datagram over IPv4, without a checksum.
+pub fn udp(source: (Ipv4Addr, u16), destination: (Ipv4Addr, u16), ttl: u8) -> Vec<u8> {
+    let payload = b"counted";
+    let length = (8 + payload.len()) as u16;
+    let ports = [source.1.to_be_bytes(), destination.1.to_be_bytes(), length.to_be_bytes(), [0, 0]].concat();
+    ipv4(source.0, destination.0, ttl, 17, &[&ports[..], payload].concat())
+}
+
+/// A TCP SYN over IPv4.
+pub fn syn(source: (Ipv4Addr, u16), destination: (Ipv4Addr, u16)) -> Vec<u8> {
+    let mut header = [0; 20];
+    header[..2].copy_from_slice(&source.1.to_be_bytes());
+    header[2..4].copy_from_slice(&destination.1.to_be_bytes());
+    (header[12], header[13]) = (5 << 4, 0x02);
+    let pseudo = [&source.0.octets()[..], &destination.0.octets(), &[0, 6, 0, 20]].concat();
+    let sum = checksum(&[&pseudo, &header]);
+    header[16..18].copy_from_slice(&sum.to_be_bytes());
+    ipv4(source.0, destination.0, HOPS, 6, &header)
+}
+
+/// An echo request over IPv4.
+pub fn echo_request(source: Ipv4Addr, destination: Ipv4Addr) -> Vec<u8> {
+    let mut message = [8, 0, 0, 0, 0, 7, 0, 1];
+    let sum = checksum(&[&message]);
+    message[2..4].copy_from_slice(&sum.to_be_bytes());
+    ipv4(source, destination, HOPS, 1, &message)
+}
+
+/// An ARP request.
+pub fn arp_request(sender: (Mac, Ipv4Addr), target: Ipv4Addr) -> Vec<u8> {
+    let fixed = [0, 1, 8, 0, 6, 4, 0, 1];
+    [&fixed[..], &sender.0, &sender.1.octets(), &[0; 6], &target.octets()].concat()
+}
+
+/// A frame in VXLAN, as the payload of a UDP datagram.
+pub fn vxlan(flags: u8, vni: u32, frame: &[u8]) -> Vec<u8> {
+    [&[flags, 0, 0, 0][..], &(vni << 8).to_be_bytes(), frame].concat()
+}
+
+/// The Internet checksum of parts of even lengths (RFC 1071).
+fn checksum(parts: &[&[u8]]) -> u16 {
+    let words = parts.iter().flat_map(|part| part.chunks(2)).map(|word| u32::from(word[0]) << 8 | u32::from(word[1]));
+    let mut sum: u32 = words.sum();
+    while sum > 0xffff {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    !(sum as u16)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn checksums_add_up_to_zero() {
+        let (a, b) = (Ipv4Addr::new(10, 0, 1, 10), Ipv4Addr::new(10, 0, 1, 11));
+        let packet = syn((a, 1), (b, 2));
+        assert_eq!(checksum(&[&packet[..20]]), 0);
+        assert_eq!(checksum(&[&packet[12..20], &[0, 6, 0, 20], &packet[20..]]), 0);
+        assert_eq!(checksum(&[&echo_request(a, b)[20..]]), 0);
+    }
+}
