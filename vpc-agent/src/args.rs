@@ -87,6 +87,15 @@ pub struct MapSizes {
     /// Members of all flood lists.
     #[arg(long, value_name = "N", default_value_t = limits::FLOOD_MEMBERS, value_parser = entries())]
     pub flood_members: u32,
+    /// Addresses that security groups and network ACLs tell apart, over all local ports.
+    #[arg(long, value_name = "N", default_value_t = limits::SUBJECTS, value_parser = entries())]
+    pub subjects: u32,
+    /// Sets of groups that they tell apart.
+    #[arg(long, value_name = "N", default_value_t = limits::IDENTITIES, value_parser = entries())]
+    pub identities: u32,
+    /// Compiled rules of all local ports.
+    #[arg(long, value_name = "N", default_value_t = limits::RULES, value_parser = entries())]
+    pub rules: u32,
 }
 
 fn entries() -> clap::builder::RangedI64ValueParser<u32> {
@@ -102,6 +111,9 @@ impl From<MapSizes> for Sizes {
             sessions: sizes.sessions,
             sources: sizes.sources,
             flood_members: sizes.flood_members,
+            subjects: sizes.subjects,
+            identities: sizes.identities,
+            rules: sizes.rules,
         }
     }
 }
@@ -114,6 +126,9 @@ impl From<MapSizes> for vpc_topology::Limits {
             routes: sizes.routes,
             sources: sizes.sources,
             flood_members: sizes.flood_members,
+            subjects: sizes.subjects,
+            identities: sizes.identities,
+            rules: sizes.rules,
             ..Self::default()
         }
     }

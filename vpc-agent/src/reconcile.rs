@@ -144,6 +144,9 @@ impl Reconciler {
             routes: keep(&old.routes, &desired.routes),
             sources: keep(&old.sources, &desired.sources),
             flood: keep(&old.flood, &desired.flood),
+            subjects: keep(&old.subjects, &desired.subjects),
+            identities: keep(&old.identities, &desired.identities),
+            rules: keep(&old.rules, &desired.rules),
         }
     }
 

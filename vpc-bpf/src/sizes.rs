@@ -17,6 +17,12 @@ pub struct Sizes {
     pub sources: u32,
     /// Members of all flood lists.
     pub flood_members: u32,
+    /// Addresses that rule sets tell apart.
+    pub subjects: u32,
+    /// Sets of groups that rule sets tell apart.
+    pub identities: u32,
+    /// Compiled rules.
+    pub rules: u32,
 }
 
 impl Default for Sizes {
@@ -28,13 +34,16 @@ impl Default for Sizes {
             sessions: limits::SESSIONS,
             sources: limits::SOURCES,
             flood_members: limits::FLOOD_MEMBERS,
+            subjects: limits::SUBJECTS,
+            identities: limits::IDENTITIES,
+            rules: limits::RULES,
         }
     }
 }
 
 impl Sizes {
     /// The maps whose size is set here, with their number of entries.
-    pub fn max_entries(&self) -> [(&'static str, u32); 12] {
+    pub fn max_entries(&self) -> [(&'static str, u32); 15] {
         let slots = self.local_ports + 1;
         [
             (maps::PORTS, slots),
@@ -47,6 +56,9 @@ impl Sizes {
             (maps::MACS, self.endpoints),
             (maps::ROUTES, self.routes),
             (maps::FLOOD, self.flood_members),
+            (maps::SUBJECTS, self.subjects),
+            (maps::IDENTITIES, self.identities),
+            (maps::RULES, self.rules),
             (maps::SESSIONS_V4, self.sessions),
             (maps::SESSIONS_V6, self.sessions),
         ]

@@ -49,7 +49,17 @@ fn run(program: &str, arguments: &[&str]) {
 }
 
 fn small() -> Sizes {
-    Sizes { local_ports: 16, endpoints: 5_000, routes: 64, sessions: 1_024, sources: 64, flood_members: 64 }
+    Sizes {
+        local_ports: 16,
+        endpoints: 5_000,
+        routes: 64,
+        sessions: 1_024,
+        sources: 64,
+        flood_members: 64,
+        subjects: 64,
+        identities: 64,
+        rules: 64,
+    }
 }
 
 fn ifindex(name: &str) -> u32 {

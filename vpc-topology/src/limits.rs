@@ -21,6 +21,12 @@ pub struct Limits {
     pub flood_members: u32,
     /// Members of one flood list.
     pub flood_fanout: u32,
+    /// Addresses that the rule sets of a node tell apart.
+    pub subjects: u32,
+    /// Sets of groups that they tell apart.
+    pub identities: u32,
+    /// Compiled rules over all rule sets of a node.
+    pub rules: u32,
 }
 
 impl Default for Limits {
@@ -34,6 +40,9 @@ impl Default for Limits {
             sources: limits::SOURCES,
             flood_members: limits::FLOOD_MEMBERS,
             flood_fanout: limits::FLOOD_FANOUT,
+            subjects: limits::SUBJECTS,
+            identities: limits::IDENTITIES,
+            rules: limits::RULES,
         }
     }
 }

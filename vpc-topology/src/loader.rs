@@ -71,6 +71,7 @@ fn apply(old: &str, new: &str, file: &mut File) -> bool {
         shift_behind(&mut file.subnets, edit.old.end, grown, |subnet| subnet.span);
         shift_behind(&mut file.route_tables, edit.old.end, grown, |table| table.span);
         shift_behind(&mut file.peerings, edit.old.end, grown, |peering| peering.span);
+        shift_behind(&mut file.security_groups, edit.old.end, grown, |group| group.span);
         shift_behind(&mut file.ports, edit.old.end, grown, |port| port.span);
         if file.version.span.start as usize >= edit.old.end {
             file.version.shift(grown);

@@ -4,7 +4,7 @@ use crate::{
     Limits,
     diagnostics::Problem,
     document::{Broken, Reader},
-    model::{File, Node, Port, RouteTable, Subnet, Vpc},
+    model::{File, Node, Port, RouteTable, SecurityGroup, Subnet, Vpc},
     validate,
 };
 use std::{fmt, hash, marker::PhantomData};
@@ -65,6 +65,30 @@ pub(crate) enum Hop {
     Peer(At<Vpc>),
 }
 
+/// A group that ports are in.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, PartialOrd, Ord, Hash)]
+pub(crate) enum Group {
+    /// The default group of a VPC, whether the file says what its rules are or not.
+    Default(At<Vpc>),
+    Security(At<SecurityGroup>),
+}
+
+/// A set of groups that at least one port is in.
+#[derive(Clone, Debug)]
+pub(crate) struct Identity {
+    /// Id, unique in the fabric.
+    pub(crate) id: u32,
+    /// Sorted.
+    pub(crate) groups: Vec<Group>,
+}
+
+/// What a security group is linked to: the groups that each rule names, in the order of the file.
+#[derive(Clone, Debug)]
+pub(crate) struct GroupLinks {
+    pub(crate) ingress: Vec<Vec<Group>>,
+    pub(crate) egress: Vec<Vec<Group>>,
+}
+
 /// What a node is linked to.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct NodeLinks {
@@ -78,6 +102,9 @@ pub(crate) struct VpcLinks {
     /// Addresses of its ports, gateways and broadcasts together.
     pub(crate) endpoints: usize,
     pub(crate) macs: usize,
+    /// What the file says its default group is.
+    pub(crate) default_group: Option<At<SecurityGroup>>,
+    pub(crate) identities: Vec<At<Identity>>,
 }
 
 /// What a subnet is linked to.
@@ -101,6 +128,7 @@ pub(crate) struct SubnetLinks {
 pub(crate) struct PortLinks {
     pub(crate) subnet: At<Subnet>,
     pub(crate) node: At<Node>,
+    pub(crate) identity: At<Identity>,
 }
 
 /// What a route table is linked to.
@@ -118,6 +146,9 @@ pub(crate) struct Links {
     pub(crate) subnets: Vec<SubnetLinks>,
     pub(crate) route_tables: Vec<TableLinks>,
     pub(crate) ports: Vec<PortLinks>,
+    pub(crate) security_groups: Vec<GroupLinks>,
+    /// Sorted by VPC and groups.
+    pub(crate) identities: Vec<Identity>,
 }
 
 /// A validated topology. Everything that it says is consistent and fits into the maps.
@@ -194,6 +225,7 @@ lookup! {
     Vpc, vpcs;
     Subnet, subnets;
     RouteTable, route_tables;
+    SecurityGroup, security_groups;
     Port, ports;
 }
 
@@ -214,4 +246,6 @@ links! {
     Subnet, subnets, SubnetLinks;
     RouteTable, route_tables, TableLinks;
     Port, ports, PortLinks;
+    SecurityGroup, security_groups, GroupLinks;
+    Identity, identities, Identity;
 }

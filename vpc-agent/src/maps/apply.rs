@@ -25,6 +25,10 @@ pub fn apply(tables: &Tables, plan: &Plan) -> Result<(), TableError> {
     tables.macs.set_all(&plan.macs.set)?;
     tables.endpoints.set_all(&plan.endpoints.set)?;
     tables.flood.set_all(&plan.flood.set)?;
+    // A rule set is whole before a port switches to it.
+    tables.rules.set_all(&plan.rules.set)?;
+    tables.identities.set_all(&plan.identities.set)?;
+    tables.subjects.set_all(&plan.subjects.set)?;
     // Switch: ports, then what leads to them.
     for (slot, port) in &plan.ports.set {
         tables.ports.set(&u32::from(*slot), port)?;
@@ -41,6 +45,9 @@ pub fn apply(tables: &Tables, plan: &Plan) -> Result<(), TableError> {
     for slot in &plan.ports.remove {
         clear_slot(tables, *slot)?;
     }
+    remove(&tables.subjects, &plan.subjects)?;
+    remove(&tables.identities, &plan.identities)?;
+    remove(&tables.rules, &plan.rules)?;
     remove(&tables.flood, &plan.flood)?;
     remove(&tables.endpoints, &plan.endpoints)?;
     remove(&tables.macs, &plan.macs)?;

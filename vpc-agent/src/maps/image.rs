@@ -11,6 +11,7 @@ use vpc_common::{
     locate::{LocateBucket, LocateKey},
     maps,
     node::Node,
+    policy::{IdentityKey, RuleKey, RuleVerdict, Subject, SubjectKey},
     port::{FloodKey, FloodMember, Port, SourceKey},
     route::{Route, RouteKey},
     vtep::{Vtep, VtepId},
@@ -30,6 +31,12 @@ pub struct Shared {
     pub sources: Arc<Vec<(SourceKey, u32)>>,
     /// `FLOOD`.
     pub flood: Arc<Vec<(FloodKey, FloodMember)>>,
+    /// `SUBJECTS`.
+    pub subjects: Arc<Vec<(SubjectKey, Subject)>>,
+    /// `IDENTITIES`.
+    pub identities: Arc<Vec<(IdentityKey, Subject)>>,
+    /// `RULES`.
+    pub rules: Arc<Vec<(RuleKey, RuleVerdict)>>,
 }
 
 /// What the maps hold.
@@ -127,6 +134,9 @@ impl Image {
             maps::VTEPS => Some(self.vteps.len()),
             maps::VTEP_IDS => Some(self.vtep_ids.len()),
             maps::FLOOD => Some(self.shared.flood.len()),
+            maps::SUBJECTS => Some(self.shared.subjects.len()),
+            maps::IDENTITIES => Some(self.shared.identities.len()),
+            maps::RULES => Some(self.shared.rules.len()),
             _ => None,
         }
     }

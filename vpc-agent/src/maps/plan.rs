@@ -16,6 +16,7 @@ use vpc_common::{
     Ip, Vni,
     endpoint::{Endpoint, EndpointKey, MacEntry, MacKey},
     node::Node,
+    policy::{IdentityKey, RuleKey, RuleVerdict, Subject, SubjectKey},
     port::{FloodKey, FloodMember, Port, SourceKey},
     route::{Route, RouteKey},
     vtep::{Vtep, VtepId},
@@ -67,6 +68,12 @@ pub struct Plan {
     pub macs: Changes<MacKey, MacEntry>,
     /// `FLOOD`.
     pub flood: Changes<FloodKey, FloodMember>,
+    /// `SUBJECTS`.
+    pub subjects: Changes<SubjectKey, Subject>,
+    /// `IDENTITIES`.
+    pub identities: Changes<IdentityKey, Subject>,
+    /// `RULES`.
+    pub rules: Changes<RuleKey, RuleVerdict>,
     /// `PORTS`: existing ports with their old epoch, new ones with a first; a removed one is overwritten with zeroes.
     pub ports: Changes<u16, Port>,
     /// `PORT_DEVICES`.
@@ -95,6 +102,9 @@ impl Plan {
             + self.endpoints.len()
             + self.macs.len()
             + self.flood.len()
+            + self.subjects.len()
+            + self.identities.len()
+            + self.rules.len()
             + self.ports.len()
             + self.devices.len()
             + self.locate_add.len()
@@ -118,6 +128,9 @@ pub fn plan(actual: &Image, wanted: &Wanted, mut epoch: impl FnMut() -> u32) -> 
         endpoints: sorted(&shared.0.endpoints, &shared.1.endpoints),
         macs: sorted(&shared.0.macs, &shared.1.macs),
         flood: sorted(&shared.0.flood, &shared.1.flood),
+        subjects: sorted(&shared.0.subjects, &shared.1.subjects),
+        identities: sorted(&shared.0.identities, &shared.1.identities),
+        rules: sorted(&shared.0.rules, &shared.1.rules),
         devices: by_key(&actual.devices, &wanted.devices),
         ..Plan::default()
     };
@@ -173,8 +186,8 @@ fn touched(plan: &Plan) -> Touched {
     let endpoints = plan.endpoints.set.iter().map(|(key, _)| key).chain(&plan.endpoints.remove);
     let sources = plan.sources.set.iter().map(|(key, _)| key).chain(&plan.sources.remove);
     Touched {
-        // An entry by MAC changes only together with the endpoint's. Another route table has another id, which is a
-        // change of the port's record.
+        // An entry by MAC changes only together with the endpoint's. Another route table or rule set has another id,
+        // which is a change of the port's record.
         vpcs: endpoints.map(|key| key.vpc).collect(),
         slots: sources.filter_map(|key| u16::try_from(key.slot.get()).ok()).collect(),
     }

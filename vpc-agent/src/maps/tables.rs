@@ -11,6 +11,7 @@ use vpc_common::{
     locate::LocateBucket,
     maps,
     node::Node,
+    policy::{IdentityKey, RuleKey, RuleVerdict, Subject, SubjectKey},
     port::{FloodKey, FloodMember, Port, PortBuckets, SourceKey},
     route::{Route, RouteKey},
     session::{Session, SessionKey, V4, V6},
@@ -50,6 +51,12 @@ pub struct Tables {
     pub vtep_ids: Table<Ip, VtepId>,
     /// See [`maps::FLOOD`].
     pub flood: Table<FloodKey, FloodMember>,
+    /// See [`maps::SUBJECTS`].
+    pub subjects: Table<SubjectKey, Subject>,
+    /// See [`maps::IDENTITIES`].
+    pub identities: Table<IdentityKey, Subject>,
+    /// See [`maps::RULES`].
+    pub rules: Table<RuleKey, RuleVerdict>,
     /// See [`maps::SESSIONS_V4`].
     pub sessions_v4: Sessions<V4>,
     /// See [`maps::SESSIONS_V6`].
@@ -79,6 +86,9 @@ impl Tables {
             vteps: loaded.table(maps::VTEPS)?,
             vtep_ids: loaded.table(maps::VTEP_IDS)?,
             flood: loaded.table(maps::FLOOD)?,
+            subjects: loaded.table(maps::SUBJECTS)?,
+            identities: loaded.table(maps::IDENTITIES)?,
+            rules: loaded.table(maps::RULES)?,
             sessions_v4: loaded.table(maps::SESSIONS_V4)?,
             sessions_v6: loaded.table(maps::SESSIONS_V6)?,
             counters: loaded.per_cpu(maps::COUNTERS)?,
@@ -107,6 +117,9 @@ impl Tables {
                 routes: sorted(&self.routes)?,
                 sources: sorted(&self.sources)?,
                 flood: sorted(&self.flood)?,
+                subjects: sorted(&self.subjects)?,
+                identities: sorted(&self.identities)?,
+                rules: sorted(&self.rules)?,
             },
         })
     }

@@ -10,6 +10,7 @@ use std::net::IpAddr;
 use vpc_common::{
     Ip, Mac, Vni,
     endpoint::{Endpoint, EndpointKey, MacEntry, MacKey, flags},
+    policy::NOBODY,
 };
 
 /// How many addresses a subnet has: an upper bound, which link-local addresses that collide do not reach.
@@ -48,23 +49,24 @@ pub(super) fn endpoints(scope: &Scope<'_>) -> Vec<(EndpointKey, Endpoint)> {
 
 fn of_subnet(scope: &Scope<'_>, vpc: Vni, subnet: At<Subnet>, entries: &mut Vec<(EndpointKey, Endpoint)>) {
     let (record, links) = (subnet.of(scope.file), subnet.links(scope.links));
-    let mut add = |address: IpAddr, mac, node, flags| {
+    let mut add = |address: IpAddr, mac, node, flags, identity| {
         let key = EndpointKey { vpc, address: address.into() };
-        entries.push((key, Endpoint { mac, node, l2_vni: links.vni, subnet: links.id, flags, identity: 0 }));
+        entries.push((key, Endpoint { mac, node, l2_vni: links.vni, subnet: links.id, flags, identity }));
     };
     for (block, gateway) in record.gateways() {
-        add(gateway, Mac::ROUTER, 0, flags::GATEWAY);
+        add(gateway, Mac::ROUTER, 0, flags::GATEWAY, NOBODY);
         if let IpNet::V4(net) = block.net()
             && !block.is_point_to_point()
         {
-            add(net.network().into(), Mac::BROADCAST, 0, flags::BROADCAST);
-            add(net.broadcast().into(), Mac::BROADCAST, 0, flags::BROADCAST);
+            add(net.network().into(), Mac::BROADCAST, 0, flags::BROADCAST, NOBODY);
+            add(net.broadcast().into(), Mac::BROADCAST, 0, flags::BROADCAST, NOBODY);
         }
     }
     for port in &links.ports {
         let (record, node) = (port.of(scope.file), node_id(scope, port.links(scope.links).node));
+        let identity = identity(scope, *port);
         for address in &record.private_ips {
-            add(address.value.0, record.mac.value.0, node, 0);
+            add(address.value.0, record.mac.value.0, node, 0, identity);
         }
     }
 }
@@ -79,7 +81,8 @@ fn link_locals(scope: &Scope<'_>) -> Vec<(EndpointKey, Endpoint)> {
                 let mac = port.of(scope.file).mac.value.0;
                 let node = node_id(scope, port.links(scope.links).node);
                 let key = EndpointKey { vpc: scope.vni(*vpc), address: mac.link_local() };
-                entries.push((key, Endpoint { mac, node, l2_vni: links.vni, subnet: links.id, flags: 0, identity: 0 }));
+                let identity = identity(scope, *port);
+                entries.push((key, Endpoint { mac, node, l2_vni: links.vni, subnet: links.id, flags: 0, identity }));
             }
         }
     }
@@ -99,6 +102,10 @@ pub(super) fn macs(scope: &Scope<'_>) -> Vec<(MacKey, MacEntry)> {
     }
     entries.sort_unstable_by_key(|(key, _)| *key);
     entries
+}
+
+fn identity(scope: &Scope<'_>, port: At<Port>) -> u32 {
+    port.links(scope.links).identity.links(scope.links).id
 }
 
 fn node_id(scope: &Scope<'_>, node: At<Node>) -> u16 {

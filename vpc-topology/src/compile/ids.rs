@@ -16,10 +16,10 @@ fn id(content: &[u8]) -> u32 {
 
 /// Gives out ids. On a collision the next free number is taken, so the order of asking matters.
 #[derive(Default)]
-pub(super) struct Ids(BTreeSet<u32>);
+pub(crate) struct Ids(BTreeSet<u32>);
 
 impl Ids {
-    pub(super) fn take(&mut self, content: &[u8]) -> u32 {
+    pub(crate) fn take(&mut self, content: &[u8]) -> u32 {
         let mut id = id(content);
         while id == 0 || !self.0.insert(id) {
             id = id.wrapping_add(1);

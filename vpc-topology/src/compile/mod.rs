@@ -7,6 +7,7 @@ mod desired;
 mod endpoints;
 mod flood;
 mod ids;
+mod policy;
 mod ports;
 mod routes;
 mod scope;
@@ -17,7 +18,8 @@ mod vteps;
 pub use desired::*;
 pub(crate) use endpoints::count as endpoint_count;
 pub use ids::port_uid;
-pub(crate) use ids::subnet_ids;
+pub(crate) use ids::{Ids, subnet_ids};
+pub(crate) use policy::{Policies, group_key};
 pub(crate) use scope::Scope;
 pub use sizes::Excess;
 pub(crate) use sizes::upper_bounds;
@@ -84,13 +86,14 @@ pub fn compile(topology: &Topology, node: &str, previous: &Slots, limits: &Limit
         return Err(CompileError::PlainVtep { node: node.to_owned() });
     }
     let scope = Scope::new(file, links, At::new(index));
-    let excesses: Vec<_> = scope.sizes().excesses(limits).collect();
+    let policies = policy::Policies::new(&scope);
+    let excesses: Vec<_> = scope.sizes(&policies).excesses(limits).collect();
     if !excesses.is_empty() {
         return Err(CompileError::TooLarge { node: node.to_owned(), excesses });
     }
     let tables = routes::Tables::new(&scope);
-    let ports = ports::ports(&scope, &tables, previous, limits)?;
-    Ok(Desired {
+    let ports = ports::ports(&scope, &tables, &policies, previous, limits)?;
+    let mut desired = Desired {
         node: vteps::this(&scope),
         vteps: vteps::others(&scope),
         endpoints: endpoints::endpoints(&scope),
@@ -103,5 +106,7 @@ pub fn compile(topology: &Topology, node: &str, previous: &Slots, limits: &Limit
         rules: Vec::new(),
         names: scope.names(),
         ports,
-    })
+    };
+    policies.write(&mut desired);
+    Ok(desired)
 }

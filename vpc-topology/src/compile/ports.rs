@@ -4,16 +4,18 @@ use super::{
     CompileError, DesiredPort, Scope, Slots,
     endpoints::{Family, gateway, or_unspecified},
     ids::port_uid,
+    policy::Policies,
     routes::Tables,
 };
 use crate::{
     Limits,
     model::{Port, Subnet},
-    topology::At,
+    topology::{At, Identity},
 };
 use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
 use vpc_common::{
     Be32, Mac,
+    policy::NOBODY,
     port::{self, flags},
 };
 
@@ -21,6 +23,7 @@ use vpc_common::{
 struct Candidate<'t> {
     name: String,
     port: Option<&'t Port>,
+    identity: Option<At<Identity>>,
     subnet: At<Subnet>,
 }
 
@@ -28,12 +31,13 @@ struct Candidate<'t> {
 pub(super) fn ports(
     scope: &Scope<'_>,
     tables: &Tables,
+    policies: &Policies,
     previous: &Slots,
     limits: &Limits,
 ) -> Result<BTreeMap<u16, DesiredPort>, CompileError> {
     let candidates = candidates(scope)?;
     let slots = assign(candidates.keys().copied(), previous, limits.local_ports);
-    let port = |uid, candidate| desired(scope, tables, uid, candidate);
+    let port = |uid, candidate| desired(scope, tables, policies, uid, candidate);
     Ok(candidates.into_iter().filter_map(|(uid, c)| Some((*slots.get(&uid)?, port(uid, c)))).collect())
 }
 
@@ -41,13 +45,14 @@ pub(super) fn ports(
 fn candidates<'t>(scope: &Scope<'t>) -> Result<BTreeMap<u64, Candidate<'t>>, CompileError> {
     let workloads = scope.subnets.iter().flat_map(|(subnet, ports)| {
         ports.iter().map(|port| {
-            let port = port.of(scope.file);
-            Candidate { name: port.name.to_string(), port: Some(port), subnet: *subnet }
+            let (port, identity) = (port.of(scope.file), port.links(scope.links).identity);
+            Candidate { name: port.name.to_string(), port: Some(port), identity: Some(identity), subnet: *subnet }
         })
     });
     let routers = scope.routers.values().filter_map(|router| router.subnets.first()).map(|subnet| Candidate {
         name: format!("router/{}", subnet.of(scope.file).name.value),
         port: None,
+        identity: None,
         subnet: *subnet,
     });
     let mut candidates = BTreeMap::new();
@@ -86,7 +91,7 @@ fn assign(uids: impl Iterator<Item = u64>, previous: &Slots, ports: u32) -> Slot
     slots
 }
 
-fn desired(scope: &Scope<'_>, tables: &Tables, uid: u64, candidate: Candidate<'_>) -> DesiredPort {
+fn desired(scope: &Scope<'_>, tables: &Tables, policies: &Policies, uid: u64, candidate: Candidate<'_>) -> DesiredPort {
     let (subnet, links) = (candidate.subnet.of(scope.file), candidate.subnet.links(scope.links));
     let flag = |on: bool, bit| if on { bit } else { 0 };
     let (mac, flags) = match candidate.port {
@@ -97,6 +102,10 @@ fn desired(scope: &Scope<'_>, tables: &Tables, uid: u64, candidate: Candidate<'_
         None => (Mac::ROUTER, flags::ROUTER),
     };
     let gateway_v4 = or_unspecified(gateway(subnet, Family::V4));
+    let (ingress_rules, egress_rules) = match candidate.identity {
+        Some(identity) => (policies.ingress(identity), policies.egress(identity)),
+        None => (policies.router(), policies.router()),
+    };
     let record = port::Port {
         flags,
         vpc: scope.vni(links.vpc),
@@ -107,6 +116,9 @@ fn desired(scope: &Scope<'_>, tables: &Tables, uid: u64, candidate: Candidate<'_
         mac,
         gateway_v6: or_unspecified(gateway(subnet, Family::V6)),
         gateway_v4: if gateway_v4.is_v4() { gateway_v4.low() } else { Be32::default() },
+        ingress_rules,
+        egress_rules,
+        identity: candidate.identity.map_or(NOBODY, |identity| identity.links(scope.links).id),
         ..port::Port::default()
     };
     DesiredPort {

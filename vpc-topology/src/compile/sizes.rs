@@ -1,7 +1,12 @@
 //! How much of each map a node needs.
 
-use super::{Scope, flood, routes, sources};
+use super::{
+    Scope, flood,
+    policy::{self, Policies, PolicySizes},
+    routes, sources,
+};
 use crate::{Limits, model::File, topology::Links};
+use rustc_hash::FxHashSet;
 use std::fmt;
 
 /// What a node needs of its maps.
@@ -14,6 +19,7 @@ pub(crate) struct Sizes {
     sources: usize,
     flood_members: usize,
     flood_fanout: usize,
+    policies: PolicySizes,
 }
 
 /// For each node a bound that its sizes do not exceed, from one pass over the file. What is not too large by its bound
@@ -33,14 +39,20 @@ pub(crate) fn upper_bounds(file: &File, links: &Links) -> Vec<Sizes> {
         sources: sum(&mut plain().map(|(_, subnet)| subnet.cidr_blocks.len())),
         flood_members: 0,
         flood_fanout: links.subnets.iter().map(|subnet| subnet.nodes.len()).max().unwrap_or_default(),
+        policies: PolicySizes::default(),
     };
     let mut bounds = vec![fabric; file.nodes.len()];
+    let identities = policy::upper_bounds(file, links);
+    let mut seen = FxHashSet::default();
     for (port, port_links) in file.ports.iter().zip(&links.ports) {
         let bound = &mut bounds[port_links.node.index()];
         bound.local_ports += 1;
         bound.sources += port.private_ips.len() + port.allowed_address_pairs.len() + 1;
         bound.flood_members += port_links.subnet.links(links).nodes.len() + 1;
         bound.flood_fanout += 1;
+        if seen.insert((port_links.node, port_links.identity)) {
+            bound.policies = bound.policies.plus(identities[port_links.identity.index()]);
+        }
     }
     bounds
 }
@@ -63,7 +75,7 @@ impl fmt::Display for Excess {
 }
 
 impl Scope<'_> {
-    pub(crate) fn sizes(&self) -> Sizes {
+    pub(crate) fn sizes(&self, policies: &Policies) -> Sizes {
         Sizes {
             local_ports: self.subnets.values().map(Vec::len).sum::<usize>() + self.routers.len(),
             endpoints: self.reached.iter().map(|vpc| vpc.links(self.links).endpoints).sum(),
@@ -72,6 +84,7 @@ impl Scope<'_> {
             sources: sources::count(self),
             flood_members: flood::counts(self).sum(),
             flood_fanout: flood::counts(self).max().unwrap_or_default(),
+            policies: policies.sizes(),
         }
     }
 }
@@ -87,6 +100,9 @@ impl Sizes {
             ("source prefixes", self.sources, limits.sources),
             ("flood list members", self.flood_members, limits.flood_members),
             ("members of one flood list", self.flood_fanout, limits.flood_fanout),
+            ("addresses that rules tell apart", self.policies.subjects, limits.subjects),
+            ("sets of groups that rules tell apart", self.policies.identities, limits.identities),
+            ("compiled rules", self.policies.rules, limits.rules),
         ];
         let over = all.into_iter().filter(|(_, needed, limit)| *needed > *limit as usize);
         over.map(|(what, needed, limit)| Excess { what, needed, limit })

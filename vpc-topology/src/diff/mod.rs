@@ -10,6 +10,7 @@ use crate::compile::{Desired, DesiredNode, DesiredPort, DesiredVtep, Names};
 use std::collections::BTreeSet;
 use vpc_common::{
     endpoint::{Endpoint, EndpointKey, MacEntry, MacKey},
+    policy::{IdentityKey, RuleKey, RuleVerdict, Subject, SubjectKey},
     port::{FloodKey, FloodMember, SourceKey},
     route::{Route, RouteKey},
 };
@@ -33,6 +34,12 @@ pub struct Plan {
     pub sources: Changes<SourceKey, u32>,
     /// Flood lists.
     pub flood: Changes<FloodKey, FloodMember>,
+    /// Addresses that rule sets tell apart.
+    pub subjects: Changes<SubjectKey, Subject>,
+    /// Sets of groups that rule sets tell apart.
+    pub identities: Changes<IdentityKey, Subject>,
+    /// Compiled rules.
+    pub rules: Changes<RuleKey, RuleVerdict>,
     /// Slots of the new state whose epoch must move, so that the sessions of those ports are decided again.
     pub epochs: BTreeSet<u16>,
     /// Names of the new state, if they changed.
@@ -51,6 +58,9 @@ impl Plan {
             routes: Changes::between(pairs(&old.routes), pairs(&new.routes)),
             sources: Changes::between(pairs(&old.sources), pairs(&new.sources)),
             flood: Changes::between(pairs(&old.flood), pairs(&new.flood)),
+            subjects: Changes::between(pairs(&old.subjects), pairs(&new.subjects)),
+            identities: Changes::between(pairs(&old.identities), pairs(&new.identities)),
+            rules: Changes::between(pairs(&old.rules), pairs(&new.rules)),
             epochs: BTreeSet::new(),
             names: (old.names != new.names).then(|| new.names.clone()),
         };
@@ -72,6 +82,9 @@ impl Plan {
             + self.routes.len()
             + self.sources.len()
             + self.flood.len()
+            + self.subjects.len()
+            + self.identities.len()
+            + self.rules.len()
     }
 
     /// Makes the state that the plan was made for of the one that it was made from.
@@ -87,6 +100,9 @@ impl Plan {
         state.routes = self.routes.apply(std::mem::take(&mut state.routes)).collect();
         state.sources = self.sources.apply(std::mem::take(&mut state.sources)).collect();
         state.flood = self.flood.apply(std::mem::take(&mut state.flood)).collect();
+        state.subjects = self.subjects.apply(std::mem::take(&mut state.subjects)).collect();
+        state.identities = self.identities.apply(std::mem::take(&mut state.identities)).collect();
+        state.rules = self.rules.apply(std::mem::take(&mut state.rules)).collect();
         if let Some(names) = &self.names {
             state.names = names.clone();
         }

@@ -292,6 +292,56 @@ impl<T: JsonSchema> JsonSchema for OneOrMore<T> {
     }
 }
 
+/// A field that may be left out, but not be left empty: `null` is none of its values, and what is meant by leaving it
+/// out is never meant by an accident such as a list whose items are commented out.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Stated<T>(Option<T>);
+
+impl<T> Stated<T> {
+    /// The value, if the field is there.
+    pub fn get(&self) -> Option<&T> {
+        self.0.as_ref()
+    }
+}
+
+impl<T: Field> Field for Stated<T> {
+    const REQUIRED: bool = false;
+
+    fn read(reader: &mut Reader<'_>) -> Option<Self> {
+        T::read(reader).map(|value| Self(Some(value)))
+    }
+
+    fn absent() -> Option<Self> {
+        Some(Self(None))
+    }
+
+    fn stand_in(_: Span) -> Option<Self> {
+        Self::absent()
+    }
+
+    fn shift(&mut self, by: i64) {
+        self.0.iter_mut().for_each(|value| value.shift(by));
+    }
+}
+
+impl<T: JsonSchema> JsonSchema for Stated<T> {
+    fn inline_schema() -> bool {
+        T::inline_schema()
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        T::schema_name()
+    }
+
+    fn schema_id() -> Cow<'static, str> {
+        T::schema_id()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        T::json_schema(generator)
+    }
+}
+
 impl<T: JsonSchema> JsonSchema for Spanned<T> {
     fn inline_schema() -> bool {
         T::inline_schema()

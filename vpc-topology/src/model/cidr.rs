@@ -1,12 +1,12 @@
 //! Addresses and blocks of them.
 
 use crate::document::{Mismatch, Scalar, ScalarText};
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use std::{
     borrow::Cow,
     fmt,
-    net::{IpAddr, Ipv4Addr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
     ops::Deref,
 };
 use vpc_common::Ip;
@@ -47,6 +47,11 @@ impl Range {
 }
 
 impl Cidr {
+    /// Every IPv4 address.
+    pub const ALL_IPV4: Self = Self(IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::UNSPECIFIED, 0)));
+    /// Every IPv6 address.
+    pub const ALL_IPV6: Self = Self(IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::UNSPECIFIED, 0)));
+
     /// The block of one address.
     pub fn host(address: IpAddr) -> Self {
         Self(address.into())

@@ -8,10 +8,12 @@ mod number;
 mod peering;
 mod port;
 mod route_table;
+mod security_group;
+mod service;
 mod subnet;
 mod vpc;
 
-pub use crate::document::{AtLeastOne, OneOrMore};
+pub use crate::document::{AtLeastOne, OneOrMore, Stated};
 pub use cidr::{Address, AddressBlock, Cidr, Range};
 pub use mac::PortMac;
 pub use name::{DeviceName, Name};
@@ -20,6 +22,8 @@ pub use number::{NodeId, Version, VniNumber};
 pub use peering::Peering;
 pub use port::Port;
 pub use route_table::{Route, RouteTable, Target};
+pub use security_group::{DEFAULT_GROUP, EstablishedFlows, GroupRule, SecurityGroup};
+pub use service::{IcmpCode, IcmpName, IcmpType, PortRange, Protocol};
 pub use subnet::Subnet;
 pub use vpc::Vpc;
 
@@ -40,11 +44,13 @@ record! {
         route_tables: Vec<RouteTable>,
         /// Peerings between two VPCs.
         peerings: Vec<Peering>,
+        /// Security groups that ports refer to.
+        security_groups: Vec<SecurityGroup>,
         /// The workloads' interfaces.
         ports: Vec<Port>,
     }
     later [
-        "internet_gateways", "elastic_ips", "nat_gateways", "security_groups", "network_acls", "target_groups",
+        "internet_gateways", "elastic_ips", "nat_gateways", "network_acls", "target_groups",
         "load_balancers", "vpn_connections", "direct_connects", "bgp", "flow_logs",
     ]
 }

@@ -24,8 +24,10 @@ record! {
         allowed_address_pairs: Vec<Spanned<AddressBlock>>,
         /// Whether frames that are neither IP nor ARP may pass inside the subnet. Default: false.
         allow_non_ip: Option<Spanned<bool>>,
+        /// Its security groups, of its VPC; all their rules hold. Default: the VPC's group `default`.
+        security_groups: Vec<Spanned<Name>>,
     }
-    later ["security_groups", "bandwidth"]
+    later ["bandwidth"]
 }
 
 impl Port {

@@ -1,11 +1,14 @@
 //! References, resolved.
 
-use super::names::Names;
+use super::{
+    groups::{self, ResolvedGroup},
+    names::Names,
+};
 use crate::{
     compile::{endpoint_count, subnet_ids},
     diagnostics::Problem,
     model::{File, Node, Peering, Port, RouteTable, Subnet, Target, Vpc},
-    topology::{At, Hop, Links, NodeLinks, PortLinks, SubnetLinks, TableLinks, VpcLinks},
+    topology::{At, Group, Hop, Links, NodeLinks, PortLinks, SubnetLinks, TableLinks, VpcLinks},
 };
 
 /// What could be resolved, parallel to the lists of the file.
@@ -14,6 +17,7 @@ pub(super) struct Resolved {
     pub(super) tables: Vec<ResolvedTable>,
     pub(super) peerings: Vec<Ends>,
     pub(super) ports: Vec<ResolvedPort>,
+    pub(super) security_groups: Vec<ResolvedGroup>,
 }
 
 #[derive(Clone, Copy)]
@@ -43,10 +47,11 @@ pub(super) struct Ends {
     pub(super) accepter: Option<At<Vpc>>,
 }
 
-#[derive(Clone, Copy)]
 pub(super) struct ResolvedPort {
     pub(super) subnet: Option<At<Subnet>>,
     pub(super) node: Option<At<Node>>,
+    /// The groups that it names.
+    pub(super) groups: Vec<Option<Group>>,
 }
 
 /// Resolves every reference; those to nothing are reported.
@@ -80,16 +85,24 @@ pub(super) fn resolve<'f>(file: &'f File, mut names: Names<'f>, problems: &mut V
             accepter: names.vpcs.resolve(&p.accepter, problems),
         })
         .collect();
-    let ports = file.ports.iter().map(|port| ResolvedPort {
-        subnet: names.subnets.resolve(&port.subnet, problems),
-        node: names.nodes.resolve(&port.node, problems),
+    let subnets: Vec<ResolvedSubnet> = subnets;
+    let ports = file.ports.iter().map(|port| {
+        let subnet = names.subnets.resolve(&port.subnet, problems);
+        let vpc = subnet.and_then(|subnet| subnets[subnet.index()].vpc);
+        ResolvedPort {
+            subnet,
+            node: names.nodes.resolve(&port.node, problems),
+            groups: groups::resolve(&port.security_groups, vpc, &mut names, problems),
+        }
     });
-    Resolved { subnets, tables, peerings, ports: ports.collect() }
+    let ports = ports.collect();
+    let security_groups = groups::resolve_all(file, &mut names, problems);
+    Resolved { subnets, tables, peerings, ports, security_groups }
 }
 
 impl Resolved {
     /// The VPC of a port.
-    pub(super) fn vpc_of(&self, port: ResolvedPort) -> Option<At<Vpc>> {
+    pub(super) fn vpc_of(&self, port: &ResolvedPort) -> Option<At<Vpc>> {
         port.subnet.and_then(|subnet| self.subnets[subnet.index()].vpc)
     }
 
@@ -114,12 +127,14 @@ impl Resolved {
                 on_plain_vtep: false,
             });
         }
-        for (index, port) in self.ports.iter().enumerate() {
+        groups::link(file, self, &mut links)?;
+        let identities = groups::identities(file, self, &mut links)?;
+        for ((index, port), identity) in self.ports.iter().enumerate().zip(identities) {
             let (subnet, node) = (port.subnet?, port.node?);
             links.nodes[node.index()].ports.push(At::new(index));
             links.subnets[subnet.index()].ports.push(At::new(index));
             links.subnets[subnet.index()].nodes.push(node);
-            links.ports.push(PortLinks { subnet, node });
+            links.ports.push(PortLinks { subnet, node, identity });
         }
         for (index, table) in self.tables.iter().enumerate() {
             let vpc = table.vpc?;

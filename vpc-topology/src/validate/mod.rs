@@ -1,12 +1,14 @@
 //! Everything that can be wrong with a topology beyond the form of its fields. All checks run, whatever the others find.
 
 mod blocks;
+mod groups;
 mod links;
 mod names;
 mod nodes;
 mod ports;
 mod routers;
 mod routes;
+mod rules;
 mod sizes;
 mod vnis;
 
@@ -29,6 +31,7 @@ pub(crate) fn validate(file: &File, broken: &Broken, limits: &Limits, problems: 
     blocks::check(file, &resolved, problems);
     ports::check(file, &resolved, problems);
     routes::check(file, &resolved, problems);
+    groups::check(file, &resolved, problems);
     // What has gaps would be counted wrong.
     if has_gaps(file) {
         return None;

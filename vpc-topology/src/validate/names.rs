@@ -3,7 +3,7 @@
 use crate::{
     diagnostics::{Problem, Span, Spanned, nearest},
     document::{Broken, Record, article},
-    model::{File, Name, Node, Peering, Port, RouteTable, Subnet, Vpc},
+    model::{DEFAULT_GROUP, File, Name, Node, Peering, Port, RouteTable, SecurityGroup, Subnet, Vpc},
     topology::At,
 };
 use rustc_hash::FxHashMap;
@@ -17,6 +17,8 @@ pub(super) struct Names<'f> {
     pub(super) route_tables: Kind<'f, RouteTable>,
     pub(super) peerings: Kind<'f, Peering>,
     pub(super) ports: Kind<'f, Port>,
+    /// Without default groups, whose name is not theirs alone.
+    pub(super) security_groups: Kind<'f, SecurityGroup>,
 }
 
 impl<'f> Names<'f> {
@@ -28,6 +30,11 @@ impl<'f> Names<'f> {
             route_tables: Kind::new(file.route_tables.iter().map(|table| &table.name), broken, problems),
             peerings: Kind::new(file.peerings.iter().map(|peering| &peering.name), broken, problems),
             ports: Kind::new(file.ports.iter().map(|port| &port.name), broken, problems),
+            security_groups: Kind::numbered(
+                file.security_groups.iter().map(|group| &group.name).enumerate().filter(|(_, name)| !is_default(name)),
+                broken,
+                problems,
+            ),
         }
     }
 }
@@ -42,14 +49,19 @@ pub(super) struct Kind<'f, T> {
 }
 
 impl<'f, T: Record> Kind<'f, T> {
-    fn new(
-        names: impl ExactSizeIterator<Item = &'f Spanned<Name>>,
+    fn new(names: impl Iterator<Item = &'f Spanned<Name>>, broken: &'f Broken, problems: &mut Vec<Problem>) -> Self {
+        Self::numbered(names.enumerate(), broken, problems)
+    }
+
+    /// Names with the positions of their records.
+    fn numbered(
+        names: impl Iterator<Item = (usize, &'f Spanned<Name>)>,
         broken: &'f Broken,
         problems: &mut Vec<Problem>,
     ) -> Self {
         let mut by_name: FxHashMap<&str, (At<T>, Span)> =
-            FxHashMap::with_capacity_and_hasher(names.len(), rustc_hash::FxBuildHasher);
-        for (index, name) in names.enumerate().filter(|(_, name)| name.given().is_some()) {
+            FxHashMap::with_capacity_and_hasher(names.size_hint().0, rustc_hash::FxBuildHasher);
+        for (index, name) in names.filter(|(_, name)| name.given().is_some()) {
             match by_name.entry(&*name.value) {
                 Entry::Vacant(vacant) => {
                     vacant.insert((At::new(index), name.span));
@@ -81,4 +93,9 @@ impl<'f, T: Record> Kind<'f, T> {
         }
         None
     }
+}
+
+/// Whether a name is that of a VPC's default group.
+pub(super) fn is_default(name: &Spanned<Name>) -> bool {
+    &*name.value == DEFAULT_GROUP
 }

@@ -22,7 +22,7 @@ pub(super) fn check(file: &File, resolved: &Resolved, problems: &mut Vec<Problem
             }
         }
         // Whatever the VPC of a subnet is, the subnet is in one.
-        let scope = resolved.vpc_of(*links).map(Scope::Vpc).or(links.subnet.map(Scope::Subnet));
+        let scope = resolved.vpc_of(links).map(Scope::Vpc).or(links.subnet.map(Scope::Subnet));
         if let Some(scope) = scope {
             macs.check_in(
                 scope,

@@ -96,7 +96,7 @@ fn check_hop(file: &File, resolved: &Resolved, at: At<RouteTable>, number: usize
         }
         (ResolvedHop::Port(port), Some(Target::Port(name))) => {
             let noun = "port";
-            let of = resolved.vpc_of(resolved.ports[port.index()]);
+            let of = resolved.vpc_of(&resolved.ports[port.index()]);
             if of.is_some_and(|of| of != vpc) {
                 let message = format!("the next hop `{}` is {} {noun} of another VPC", name.value, article(noun));
                 let problem = Problem::new(name.span, message).label("not in the table's VPC");

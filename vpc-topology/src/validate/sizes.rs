@@ -2,7 +2,7 @@
 
 use crate::{
     Limits,
-    compile::{Excess, Scope, upper_bounds},
+    compile::{Excess, Policies, Scope, upper_bounds},
     diagnostics::Problem,
     model::File,
     topology::{At, Links},
@@ -23,7 +23,9 @@ pub(super) fn check(file: &File, links: &Links, limits: &Limits, problems: &mut 
         if !node.runs_agent() || bound.excesses(limits).next().is_none() {
             continue;
         }
-        for excess in Scope::new(file, links, At::new(index)).sizes().excesses(limits) {
+        let scope = Scope::new(file, links, At::new(index));
+        let exact = scope.sizes(&Policies::new(&scope));
+        for excess in exact.excesses(limits) {
             let message = format!("node `{}` needs {excess}", node.name.value);
             problems.push(Problem::new(node.name.span, message).label("more than a map can hold"));
         }

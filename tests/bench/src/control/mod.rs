@@ -159,6 +159,9 @@ impl Node {
             routes: keep(&old.routes, &desired.routes),
             sources: keep(&old.sources, &desired.sources),
             flood: keep(&old.flood, &desired.flood),
+            subjects: keep(&old.subjects, &desired.subjects),
+            identities: keep(&old.identities, &desired.identities),
+            rules: keep(&old.rules, &desired.rules),
         }
     }
 }

@@ -50,7 +50,17 @@ pub struct Kernel {
 }
 
 const fn sizes() -> Sizes {
-    Sizes { local_ports: SLOTS, endpoints: 1_024, routes: 1_024, sessions: 1_024, sources: 1_024, flood_members: 1_024 }
+    Sizes {
+        local_ports: SLOTS,
+        endpoints: 1_024,
+        routes: 1_024,
+        sessions: 1_024,
+        sources: 1_024,
+        flood_members: 1_024,
+        subjects: 1_024,
+        identities: 1_024,
+        rules: 1_024,
+    }
 }
 
 impl Kernel {

@@ -1,0 +1,182 @@
+//! The rules of the groups that a port is in, united.
+
+use super::{PolicySizes, Rule, Scope, Services};
+use crate::{
+    model::{Cidr, EstablishedFlows, File, GroupRule, PortRange},
+    topology::{At, Group, Identity, Links},
+};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
+use vpc_common::policy::{RuleVerdict, action};
+
+/// Who opens the flows that a rule is about.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, PartialOrd, Ord, Hash)]
+pub(super) enum Direction {
+    /// Others, towards the port.
+    Ingress,
+    /// The port.
+    Egress,
+}
+
+impl fmt::Display for Direction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Ingress => "ingress",
+            Self::Egress => "egress",
+        })
+    }
+}
+
+/// All of IPv4 and all of IPv6.
+pub(super) fn everyone() -> [Cidr; 2] {
+    [Cidr::ALL_IPV4, Cidr::ALL_IPV6]
+}
+
+/// The identities that each group is part of.
+pub(super) struct Members(BTreeMap<Group, BTreeSet<u32>>);
+
+impl Members {
+    pub(super) fn new<'l>(identities: impl IntoIterator<Item = &'l Identity>) -> Self {
+        let mut members: BTreeMap<Group, BTreeSet<u32>> = BTreeMap::new();
+        for links in identities {
+            for group in &links.groups {
+                members.entry(*group).or_default().insert(links.id);
+            }
+        }
+        Self(members)
+    }
+
+    /// Those of the VPCs that a node reaches.
+    pub(super) fn reached(scope: &Scope<'_>) -> Self {
+        let identities = scope.reached.iter().flat_map(|vpc| &vpc.links(scope.links).identities);
+        Self::new(identities.map(|identity| identity.links(scope.links)))
+    }
+
+    fn of(&self, groups: &[Group]) -> BTreeSet<u32> {
+        groups.iter().filter_map(|group| self.0.get(group)).flatten().copied().collect()
+    }
+}
+
+/// What a group says in one direction.
+enum Says<'t> {
+    /// Its rules, each with the groups that it names.
+    Rules(&'t [GroupRule], &'t [Vec<Group>]),
+    /// The group's own members may open any flow.
+    OwnMembers,
+    /// Everything is allowed.
+    Everything,
+}
+
+fn says<'t>(file: &'t File, links: &'t Links, group: Group, direction: Direction) -> Says<'t> {
+    let named = match group {
+        Group::Default(vpc) => vpc.links(links).default_group,
+        Group::Security(group) => Some(group),
+    };
+    let Some(group) = named else {
+        return match direction {
+            Direction::Ingress => Says::OwnMembers,
+            Direction::Egress => Says::Everything,
+        };
+    };
+    let (record, links) = (group.of(file), group.links(links));
+    match (direction, record.egress.get()) {
+        (Direction::Ingress, _) => Says::Rules(&record.ingress, &links.ingress),
+        (Direction::Egress, Some(egress)) => Says::Rules(egress, &links.egress),
+        (Direction::Egress, None) => Says::Everything,
+    }
+}
+
+/// Whether flows that a group allowed outlive the rule.
+fn keeps(file: &File, links: &Links, group: Group) -> bool {
+    let named = match group {
+        Group::Default(vpc) => vpc.links(links).default_group,
+        Group::Security(group) => Some(group),
+    };
+    let flows = named.and_then(|group| group.of(file).established_flows).map(|flows| flows.value);
+    flows.unwrap_or_default() == EstablishedFlows::Keep
+}
+
+/// What a group is called. A default group is its VPC's.
+fn group_name(file: &File, group: Group) -> String {
+    match group {
+        Group::Default(vpc) => format!("security_group {}/default", vpc.of(file).name.value),
+        Group::Security(group) => format!("security_group {}", group.of(file).name.value),
+    }
+}
+
+/// What numbers are made of: as the name, but a VPC is still the same when it is called otherwise.
+pub(crate) fn group_key(file: &File, group: Group) -> String {
+    match group {
+        Group::Default(vpc) => format!("security_group {}/default", vpc.of(file).vni.value.0.0),
+        Group::Security(_) => group_name(file, group),
+    }
+}
+
+/// Keys and names of all rules of the groups of some identities. What a group says without a rule counts as its rule 1.
+pub(super) fn rule_names(scope: &Scope<'_>, identities: &BTreeSet<At<Identity>>) -> BTreeMap<String, String> {
+    let groups: BTreeSet<Group> =
+        identities.iter().flat_map(|identity| identity.links(scope.links).groups.iter().copied()).collect();
+    let mut names = BTreeMap::new();
+    for group in groups {
+        let (key, name) = (group_key(scope.file, group), group_name(scope.file, group));
+        for direction in [Direction::Ingress, Direction::Egress] {
+            let count = match says(scope.file, scope.links, group, direction) {
+                Says::Rules(rules, _) => rules.len(),
+                Says::OwnMembers | Says::Everything => 1,
+            };
+            let of_rule = |of: &str, number| format!("{of} {direction} {number}");
+            names.extend((1..=count).map(|number| (of_rule(&key, number), of_rule(&name, number))));
+        }
+    }
+    names
+}
+
+/// The rules of all groups of an identity. Those whose flows outlive them come first: a flow that several rules allow
+/// is theirs.
+pub(super) fn rules(
+    (file, links): (&File, &Links),
+    identity: At<Identity>,
+    direction: Direction,
+    members: &Members,
+    numbers: &BTreeMap<String, u32>,
+) -> Vec<Rule> {
+    let mut rules = Vec::new();
+    for group in &identity.links(links).groups {
+        let allow = if keeps(file, links, *group) { action::ALLOW_KEEP } else { action::ALLOW };
+        let (before, key) = (rules.len(), group_key(file, *group));
+        let mut add = |services, blocks, identities| {
+            let key = format!("{key} {direction} {}", rules.len() - before + 1);
+            let rule = numbers.get(&key).copied().unwrap_or_default();
+            rules.push(Rule { verdict: RuleVerdict { action: allow, rule }, services, blocks, identities });
+        };
+        match says(file, links, *group, direction) {
+            Says::Rules(records, peers) => {
+                for (record, peers) in records.iter().zip(peers) {
+                    let blocks = record.cidr_blocks.iter().map(|block| block.value).collect();
+                    add(services(record), blocks, members.of(peers));
+                }
+            }
+            Says::OwnMembers => add(vec![Services::ALL], Vec::new(), members.of(&[*group])),
+            Says::Everything => add(vec![Services::ALL], everyone().to_vec(), BTreeSet::new()),
+        }
+    }
+    rules.sort_by_key(|rule| rule.verdict.action != action::ALLOW_KEEP);
+    rules
+}
+
+fn services(rule: &GroupRule) -> Vec<Services> {
+    let ports: Vec<PortRange> = rule.ports.get().into_iter().flatten().map(|range| range.value).collect();
+    let icmp_type = rule.icmp_type.get().map(|icmp_type| icmp_type.value);
+    super::services::of(rule.protocol.value, &ports, icmp_type, rule.icmp_code.get().map(|code| code.value.0))
+}
+
+/// How many entries of each kind the rules of an identity take at most, from a look at each rule alone.
+pub(super) fn bound(rules: &[Rule]) -> PolicySizes {
+    // One more for what keeps IPv4 from blocks of IPv6.
+    let subjects = rules.iter().map(|rule| rule.blocks.len()).sum::<usize>() + 1;
+    let identities = rules.iter().map(|rule| rule.identities.len()).sum();
+    let prefixes: usize = rules.iter().flat_map(|rule| &rule.services).map(|services| services.prefixes()).sum();
+    PolicySizes { subjects, identities, rules: prefixes.saturating_mul(subjects + identities) }
+}

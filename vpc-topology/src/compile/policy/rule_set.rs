@@ -1,0 +1,234 @@
+//! One rule set: rules in their order to what the datapath asks.
+
+use super::{
+    PolicySizes,
+    services::{Prefix, Rank, Services, resolve},
+};
+use crate::model::Cidr;
+use rustc_hash::FxHashMap;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    rc::Rc,
+};
+use vpc_common::{
+    Be32, Ip,
+    policy::{IdentityKey, RuleKey, RuleVerdict, Subject, SubjectKey},
+};
+
+/// One rule with everything that it is about.
+#[derive(Clone, Debug)]
+pub struct Rule {
+    /// What it says.
+    pub verdict: RuleVerdict,
+    /// To what.
+    pub services: Vec<Services>,
+    /// To whom, by address.
+    pub blocks: Vec<Cidr>,
+    /// To whom, by the groups of its port: ids of identities.
+    pub identities: BTreeSet<u32>,
+}
+
+/// The number of the subject that no rule is for.
+const NO_ONE: u32 = 0;
+
+/// A compiled rule set. Its id is not part of it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct RuleSet {
+    /// Length and address of a prefix in its 128-bit form, with its subject.
+    subjects: Vec<((u32, Ip), u32)>,
+    /// Identities with their subjects.
+    identities: Vec<(u32, u32)>,
+    /// What is said to a subject.
+    rules: Vec<(u32, Prefix, RuleVerdict)>,
+}
+
+impl RuleSet {
+    /// Of several rules for the same peer and service the first one decides.
+    pub fn new(rules: &[Rule]) -> Self {
+        let mut compiler = Compiler { rules, lists: FxHashMap::default(), numbers: FxHashMap::default() };
+        let mut set = Self { subjects: compiler.subjects(), identities: compiler.identities(), rules: Vec::new() };
+        for (entries, number) in compiler.numbers {
+            let verdicts = entries.iter().map(|(prefix, rank)| (number, *prefix, rules[*rank as usize].verdict));
+            set.rules.extend(verdicts);
+        }
+        set.rules.sort_unstable_by_key(|(number, prefix, _)| (*number, *prefix));
+        set
+    }
+
+    /// How many entries of `SUBJECTS`, `IDENTITIES` and `RULES` it takes.
+    pub fn sizes(&self) -> PolicySizes {
+        PolicySizes { subjects: self.subjects.len(), identities: self.identities.len(), rules: self.rules.len() }
+    }
+
+    /// Whether it says nothing.
+    pub fn is_empty(&self) -> bool {
+        self.rules.is_empty()
+    }
+
+    /// The whole content as bytes, for its hash.
+    pub fn bytes(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(24 * (self.subjects.len() + self.rules.len()) + 8 * self.identities.len());
+        let mut word = |word: u32| bytes.extend(word.to_be_bytes());
+        word(self.subjects.len() as u32);
+        for ((len, address), subject) in &self.subjects {
+            word(*len);
+            address.0.into_iter().for_each(|part| word(u32::from_be(part)));
+            word(*subject);
+        }
+        word(self.identities.len() as u32);
+        for (identity, subject) in &self.identities {
+            word(*identity);
+            word(*subject);
+        }
+        for (subject, prefix, verdict) in &self.rules {
+            word(*subject);
+            word(prefix.key_len());
+            word(prefix.service().get());
+            word(verdict.action);
+            word(verdict.rule);
+        }
+        bytes
+    }
+
+    /// Its entries under an id.
+    pub fn entries(&self, id: u32) -> Entries<'_> {
+        Entries { set: self, id }
+    }
+}
+
+/// The entries of a rule set under its id.
+pub struct Entries<'s> {
+    set: &'s RuleSet,
+    id: u32,
+}
+
+impl Entries<'_> {
+    /// Of `SUBJECTS`.
+    pub fn subjects(&self) -> impl Iterator<Item = (SubjectKey, Subject)> + '_ {
+        self.set.subjects.iter().map(|((len, address), number)| {
+            let key = SubjectKey { prefix_len: 32 + len, rules: Be32::new(self.id), address: *address };
+            (key, Subject { number: *number })
+        })
+    }
+
+    /// Of `IDENTITIES`.
+    pub fn identities(&self) -> impl Iterator<Item = (IdentityKey, Subject)> + '_ {
+        let entries = self.set.identities.iter();
+        entries.map(|(identity, number)| {
+            (IdentityKey { rules: self.id, identity: *identity }, Subject { number: *number })
+        })
+    }
+
+    /// Of `RULES`.
+    pub fn rules(&self) -> impl Iterator<Item = (RuleKey, RuleVerdict)> + '_ {
+        self.set.rules.iter().map(|(subject, prefix, verdict)| {
+            let (rules, subject) = (Be32::new(self.id), Be32::new(*subject));
+            (RuleKey { prefix_len: prefix.key_len(), rules, subject, service: prefix.service() }, *verdict)
+        })
+    }
+}
+
+/// Rules by rank, ascending.
+type Ranks = Rc<[Rank]>;
+/// What a list of rules comes to.
+type Resolved = Rc<[(Prefix, Rank)]>;
+
+struct Compiler<'r> {
+    rules: &'r [Rule],
+    /// Subjects by the rules that are for them.
+    lists: FxHashMap<Ranks, u32>,
+    /// Subjects by what the rules come to.
+    numbers: FxHashMap<Resolved, u32>,
+}
+
+impl Compiler<'_> {
+    /// The subject for which those rules are.
+    fn subject(&mut self, ranks: &Ranks) -> u32 {
+        if let Some(number) = self.lists.get(ranks) {
+            return *number;
+        }
+        let of = |rank: Rank| self.rules[rank as usize].services.iter().map(move |services| (*services, rank));
+        let resolved: Resolved = resolve(ranks.iter().copied().flat_map(of)).into();
+        let next = self.numbers.len() as u32 + 1;
+        let number = if resolved.is_empty() { NO_ONE } else { *self.numbers.entry(resolved).or_insert(next) };
+        self.lists.insert(Rc::clone(ranks), number);
+        number
+    }
+
+    /// Every block is a node of the trie, and has the rules of all blocks around it as well. A node that says what
+    /// the one around it says is left out.
+    fn subjects(&mut self) -> Vec<((u32, Ip), u32)> {
+        // In this order a block comes before those inside it.
+        let mut nodes: BTreeMap<(u128, u32), Vec<Rank>> = BTreeMap::new();
+        for (rule, rank) in self.rules.iter().zip(0..) {
+            for block in &rule.blocks {
+                let (address, len) = block.mapped();
+                let ranks = nodes.entry((u128::from_be_bytes(address.bytes()), len)).or_default();
+                if ranks.last() != Some(&rank) {
+                    ranks.push(rank);
+                }
+            }
+            if rule.blocks.iter().any(|block| block.covers_mapped()) {
+                nodes.entry(MAPPED).or_default();
+            }
+        }
+        let mut around: Vec<Around> = Vec::new();
+        let mut subjects = Vec::new();
+        for ((first, len), own) in nodes {
+            while around.pop_if(|outer| !outer.contains(first)).is_some() {}
+            let outer = around.last();
+            // Tables hold IPv4 inside ::ffff:0:0/96, but no block of IPv6 is about IPv4.
+            let ranks = match outer.filter(|_| (first, len) != MAPPED) {
+                Some(outer) => union(&outer.ranks, &own),
+                None => own.into(),
+            };
+            let said_around = outer.map_or(NO_ONE, |outer| outer.subject);
+            let subject = self.subject(&ranks);
+            if subject != said_around {
+                subjects.push(((len, Ip::from_bytes(first.to_be_bytes())), subject));
+            }
+            around.push(Around { first, len, ranks, subject });
+        }
+        subjects.sort_unstable();
+        subjects
+    }
+
+    fn identities(&mut self) -> Vec<(u32, u32)> {
+        let mut ranks: BTreeMap<u32, Vec<Rank>> = BTreeMap::new();
+        for (rule, rank) in self.rules.iter().zip(0..) {
+            for identity in &rule.identities {
+                ranks.entry(*identity).or_default().push(rank);
+            }
+        }
+        let subjects = ranks.into_iter().map(|(identity, ranks)| (identity, self.subject(&ranks.into())));
+        subjects.filter(|(_, subject)| *subject != NO_ONE).collect()
+    }
+}
+
+/// The block as which tables hold IPv4: its first address, and the length of its prefix.
+const MAPPED: (u128, u32) = (0xffff_0000_0000, Ip::MAPPED_BITS);
+
+/// A block around the one that is looked at.
+struct Around {
+    first: u128,
+    len: u32,
+    ranks: Ranks,
+    subject: u32,
+}
+
+impl Around {
+    fn contains(&self, address: u128) -> bool {
+        (self.first ^ address).checked_shr(u128::BITS - self.len).unwrap_or_default() == 0
+    }
+}
+
+/// Both sorted lists as one, without duplicates.
+fn union(outer: &Ranks, own: &[Rank]) -> Ranks {
+    if own.is_empty() {
+        return Rc::clone(outer);
+    }
+    let mut ranks = [outer, own].concat();
+    ranks.sort_unstable();
+    ranks.dedup();
+    ranks.into()
+}

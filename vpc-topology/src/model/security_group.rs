@@ -1,0 +1,69 @@
+//! Security groups, and the rules that they share with policy groups.
+
+use super::{
+    AtLeastOne, Cidr, Name, Stated,
+    service::{IcmpCode, IcmpType, PortRange, Protocol},
+};
+use crate::{
+    diagnostics::Spanned,
+    document::{choice, record},
+};
+
+/// The group of the ports that are in no other one. Each VPC has one; a file may say what its rules are.
+pub const DEFAULT_GROUP: &str = "default";
+
+record! {
+    /// Stateful rules for the ports that name the group: what no rule allows is denied. A group named `default` takes
+    /// the place of its VPC's default group, in which the ports are that are in no other group: ingress from its own
+    /// members, all egress.
+    pub struct SecurityGroup, "security group" {
+        /// Name of the group, unique; `default` is unique in its VPC.
+        name: Spanned<Name>,
+        /// Its VPC.
+        vpc: Spanned<Name>,
+        /// Which flows others may open towards its ports.
+        ingress: Vec<GroupRule>,
+        /// Which flows its ports may open. Default: all; an empty list allows none.
+        egress: Stated<Vec<GroupRule>>,
+        /// What happens to live flows when the rule that allowed them goes. Default: cut.
+        established_flows: Option<Spanned<EstablishedFlows>>,
+    }
+    later []
+}
+
+record! {
+    /// One rule of a group: a service, and the peers that it is allowed with. It needs a peer: an empty list of
+    /// blocks or groups never means all.
+    pub struct GroupRule, "rule" {
+        /// The IP protocol.
+        protocol: Spanned<Protocol>,
+        /// Destination ports, for TCP, UDP and SCTP. Default: all.
+        ports: Stated<AtLeastOne<Spanned<PortRange>>>,
+        /// Type of the message, for ICMP and ICMPv6. Default: all.
+        icmp_type: Stated<Spanned<IcmpType>>,
+        /// Code of the message, where a type is given. Default: all.
+        icmp_code: Stated<Spanned<IcmpCode>>,
+        /// Peers by address.
+        cidr_blocks: Vec<Spanned<Cidr>>,
+        /// Peers by security group: of the own VPC, or of one that a peering joins to it.
+        security_groups: Vec<Spanned<Name>>,
+    }
+    later []
+}
+
+choice! {
+    /// What happens to live flows when the rule that allowed them goes.
+    pub enum EstablishedFlows, "what becomes of established flows" {
+        /// They end with their next packet.
+        Cut = "cut",
+        /// They may finish.
+        Keep = "keep",
+    }
+}
+
+impl SecurityGroup {
+    /// Whether it is its VPC's default group.
+    pub fn is_default(&self) -> bool {
+        &*self.name.value == DEFAULT_GROUP
+    }
+}

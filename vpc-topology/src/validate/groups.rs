@@ -1,0 +1,205 @@
+//! Security groups: rules that say something, about groups within reach, and the groups of each port.
+
+use super::{
+    Unique,
+    links::Resolved,
+    names::{Names, is_default},
+    rules,
+};
+use crate::{
+    compile::{Ids, group_key},
+    diagnostics::{Problem, Spanned},
+    document::Record,
+    model::{File, GroupRule, Name, SecurityGroup, Vpc},
+    topology::{At, Group, GroupLinks, Identity, Links},
+};
+use rustc_hash::FxHashMap;
+use std::collections::BTreeMap;
+
+/// A group with what it refers to, as far as that could be resolved.
+pub(super) struct ResolvedGroup {
+    pub(super) vpc: Option<At<Vpc>>,
+    /// The groups that each rule names.
+    pub(super) ingress: Vec<Vec<Option<Group>>>,
+    pub(super) egress: Vec<Vec<Option<Group>>>,
+}
+
+/// The groups of some names, as they are meant in a VPC.
+pub(super) fn resolve<'f>(
+    groups: &'f [Spanned<Name>],
+    vpc: Option<At<Vpc>>,
+    names: &mut Names<'f>,
+    problems: &mut Vec<Problem>,
+) -> Vec<Option<Group>> {
+    let resolved = groups.iter().map(|name| match vpc {
+        _ if !is_default(name) => names.security_groups.resolve(name, problems).map(Group::Security),
+        vpc => vpc.map(Group::Default),
+    });
+    resolved.collect()
+}
+
+pub(super) fn resolve_all<'f>(
+    file: &'f File,
+    names: &mut Names<'f>,
+    problems: &mut Vec<Problem>,
+) -> Vec<ResolvedGroup> {
+    let mut resolved = Vec::with_capacity(file.security_groups.len());
+    for group in &file.security_groups {
+        let vpc = names.vpcs.resolve(&group.vpc, problems);
+        let mut of = |rules: &'f [GroupRule]| {
+            rules.iter().map(|rule| resolve(&rule.security_groups, vpc, names, problems)).collect()
+        };
+        let ingress = of(&group.ingress);
+        let egress = of(group.egress.get().map(Vec::as_slice).unwrap_or_default());
+        resolved.push(ResolvedGroup { vpc, ingress, egress });
+    }
+    resolved
+}
+
+pub(super) fn check(file: &File, resolved: &Resolved, problems: &mut Vec<Problem>) {
+    let mut defaults = Unique::with_capacity(file.vpcs.len());
+    for (group, links) in file.security_groups.iter().zip(&resolved.security_groups) {
+        if group.is_default()
+            && let Some(vpc) = links.vpc
+        {
+            let message = |_: &Name| format!("two security groups are the default group of VPC `{}`", group.vpc.value);
+            defaults.check_in(vpc, &group.name, |_| (), problems, message);
+        }
+        let egress = group.egress.get().map(Vec::as_slice).unwrap_or_default();
+        let lists = [(group.ingress.as_slice(), &links.ingress), (egress, &links.egress)];
+        for (rule, peers) in lists.into_iter().flat_map(|(rules, peers)| rules.iter().zip(peers)) {
+            check_rule(rule, problems);
+            for (name, peer) in rule.security_groups.iter().zip(peers) {
+                check_peer(file, resolved, (group, links.vpc), (name, *peer), problems);
+            }
+        }
+    }
+    for (port, links) in file.ports.iter().zip(&resolved.ports).filter(|(_, links)| !links.groups.is_empty()) {
+        let mut unique = Unique::with_capacity(links.groups.len());
+        for (name, group) in port.security_groups.iter().zip(&links.groups) {
+            unique.check(name, problems, |name| format!("port `{}` names the group `{name}` twice", port.name.value));
+            let (Some(of), Some(vpc)) = (group.and_then(|group| vpc_of(resolved, group)), resolved.vpc_of(links))
+            else {
+                continue;
+            };
+            if of != vpc {
+                let message =
+                    format!("port `{}` names a security group of VPC `{}`", port.name.value, of.of(file).name.value);
+                let problem = Problem::new(name.span, message).label("a group of another VPC");
+                problems
+                    .push(problem.also(port.subnet.span, format!("the port is in VPC `{}`", vpc.of(file).name.value)));
+            }
+        }
+    }
+}
+
+fn check_rule(rule: &GroupRule, problems: &mut Vec<Problem>) {
+    rules::check_service(
+        &rules::Service {
+            rule,
+            protocol: rule.protocol,
+            ports: rule.ports.get().map(|ports| &**ports).unwrap_or_default(),
+            icmp_type: rule.icmp_type.get(),
+            icmp_code: rule.icmp_code.get(),
+            blocks: &rule.cidr_blocks,
+        },
+        problems,
+    );
+    let peers = rule.cidr_blocks.len() + rule.security_groups.len();
+    if peers == 0 && !rule.partial && !rule.lacks("cidr_blocks") && !rule.lacks("security_groups") {
+        let problem = Problem::new(rule.span, "the rule names no peer").label("an empty list never means all");
+        problems.push(problem.help(
+            "name peers by `cidr_blocks` or `security_groups`; all of them are `cidr_blocks: [0.0.0.0/0, \"::/0\"]`",
+        ));
+    }
+    let mut unique = Unique::with_capacity(rule.cidr_blocks.len());
+    for block in &rule.cidr_blocks {
+        unique.check(block, problems, |block| format!("the rule names the block {block} twice"));
+    }
+    let mut unique = Unique::with_capacity(rule.security_groups.len());
+    for group in &rule.security_groups {
+        unique.check(group, problems, |group| format!("the rule names the group `{group}` twice"));
+    }
+}
+
+/// The VPC of a group.
+fn vpc_of(resolved: &Resolved, group: Group) -> Option<At<Vpc>> {
+    match group {
+        Group::Default(vpc) => Some(vpc),
+        Group::Security(group) => resolved.security_groups[group.index()].vpc,
+    }
+}
+
+/// A rule may name groups of its own VPC and of those that a peering joins to it.
+fn check_peer(
+    file: &File,
+    resolved: &Resolved,
+    (group, vpc): (&SecurityGroup, Option<At<Vpc>>),
+    (name, peer): (&Spanned<Name>, Option<Group>),
+    problems: &mut Vec<Problem>,
+) {
+    let (Some(vpc), Some(of)) = (vpc, peer.and_then(|peer| vpc_of(resolved, peer))) else { return };
+    let joins = |ends: &super::links::Ends| {
+        let (Some(a), Some(b)) = (ends.requester, ends.accepter) else { return true };
+        (a, b) == (vpc, of) || (b, a) == (vpc, of)
+    };
+    if of == vpc || resolved.peerings.iter().any(joins) || file.lacks("peerings") {
+        return;
+    }
+    let (own, other) = (&vpc.of(file).name.value, &of.of(file).name.value);
+    let message = format!("security group `{}` is of VPC `{other}`, which is no peer of VPC `{own}`", name.value);
+    let problem = Problem::new(name.span, message).label("not within reach");
+    problems.push(
+        problem
+            .also(group.vpc.span, "the VPC of the rule")
+            .help(format!("add a peering of `{own}` and `{other}`, or name the peers by `cidr_blocks`")),
+    );
+}
+
+/// Links groups, where every reference was resolved.
+pub(super) fn link(file: &File, resolved: &Resolved, links: &mut Links) -> Option<()> {
+    let all = |rules: &[Vec<Option<Group>>]| rules.iter().map(|peers| peers.iter().copied().collect()).collect();
+    for (index, (group, record)) in resolved.security_groups.iter().zip(&file.security_groups).enumerate() {
+        if record.is_default() {
+            links.vpcs[group.vpc?.index()].default_group = Some(At::new(index));
+        }
+        let (ingress, egress): (Option<_>, Option<_>) = (all(&group.ingress), all(&group.egress));
+        links.security_groups.push(GroupLinks { ingress: ingress?, egress: egress? });
+    }
+    Some(())
+}
+
+/// Makes the identities, and tells that of each port. Their ids are made from the names of their groups; collisions
+/// are resolved in the order of names, over the whole topology, so that all nodes agree.
+pub(super) fn identities(file: &File, resolved: &Resolved, links: &mut Links) -> Option<Vec<At<Identity>>> {
+    type Key = (At<Vpc>, Vec<Group>);
+    let mut numbers: FxHashMap<Key, usize> = FxHashMap::default();
+    let mut of_ports = Vec::with_capacity(resolved.ports.len());
+    for port in &resolved.ports {
+        let vpc = resolved.vpc_of(port)?;
+        let mut groups: Vec<Group> = port.groups.iter().copied().collect::<Option<_>>()?;
+        groups.sort_unstable();
+        groups.dedup();
+        if groups.is_empty() {
+            groups.push(Group::Default(vpc));
+        }
+        let next = numbers.len();
+        of_ports.push(*numbers.entry((vpc, groups)).or_insert(next));
+    }
+    // Two VPCs of one VNI are told apart here, and refused elsewhere.
+    let mut by_name: BTreeMap<(String, At<Vpc>), (Key, usize)> = BTreeMap::new();
+    for (key, number) in numbers {
+        let mut names: Vec<String> = key.1.iter().map(|group| group_key(file, *group)).collect();
+        names.sort_unstable();
+        by_name.insert((names.join("\n"), key.0), (key, number));
+    }
+    let mut taken = Ids::default();
+    let mut places = vec![0; by_name.len()];
+    for ((name, vpc), ((_, groups), number)) in by_name {
+        let at = links.identities.len();
+        places[number] = at;
+        links.vpcs[vpc.index()].identities.push(At::new(at));
+        links.identities.push(Identity { id: taken.take(name.as_bytes()), groups });
+    }
+    Some(of_ports.into_iter().map(|number| At::new(places[number])).collect())
+}
