@@ -121,6 +121,10 @@ fn next_hops(described: &Described) -> Vec<NextHopRow> {
         WayState::NotEthernet => "not_ethernet",
         WayState::Surplus => "surplus",
     };
+    let share = |entries| match entries {
+        0 => String::new(),
+        entries => format!("{entries}/{}", described.record.next_hop_count),
+    };
     described
         .ways
         .iter()
@@ -129,6 +133,7 @@ fn next_hops(described: &Described) -> Vec<NextHopRow> {
             address: way.neighbour.to_string(),
             mac: way.mac.map(|mac| mac.to_string()).unwrap_or_default(),
             state: state(way.state).to_owned(),
+            share: share(way.entries),
         })
         .collect()
 }

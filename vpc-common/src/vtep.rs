@@ -30,7 +30,8 @@ pub struct Vtep {
     /// Outer IP, UDP and VXLAN headers, 36 or 56 bytes: lengths zero, the IPv4 checksum over them as they stand, TOS
     /// zero, UDP source port zero, VNI zero.
     pub header: [u8; 56],
-    /// The first `next_hop_count` are valid; a flow takes number (source port mod count).
+    /// The first `next_hop_count` are valid; a flow takes number (source port mod count). One that is to take more
+    /// flows than another stands here more often.
     pub next_hops: [NextHop; UNDERLAY_NEXT_HOPS],
     /// The VTEP's address.
     pub address: Ip,

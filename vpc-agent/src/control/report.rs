@@ -99,6 +99,8 @@ pub struct NextHopRow {
     pub mac: String,
     /// `used`, `unresolved`, `link_down`, `not_ethernet` or `surplus`.
     pub state: String,
+    /// Which part of the flows takes it, as `2/3`; empty where none does.
+    pub share: String,
 }
 
 /// A map.

@@ -15,6 +15,8 @@ pub struct Way {
     pub ifindex: u32,
     /// Whom to send to: a router, or the address itself where it is on the link.
     pub neighbour: IpAddr,
+    /// How many flows it is to take in proportion to the other ways: at least 1.
+    pub weight: u32,
 }
 
 /// What the routing table says of an address.
@@ -62,14 +64,16 @@ fn parse(message: &RouteMessage, address: IpAddr) -> Reach {
     }
     let dead = RouteFlags::Dead | RouteFlags::Linkdown;
     if !message.header.flags.intersects(dead) {
-        reach.ways.extend(way(&message.attributes, None, address));
+        reach.ways.extend(way(&message.attributes, None, address, 1));
     }
     for attribute in &message.attributes {
         match attribute {
             RouteAttribute::MultiPath(hops) => {
                 let dead = RouteNextHopFlags::Dead | RouteNextHopFlags::Linkdown;
                 for hop in hops.iter().filter(|hop| !hop.flags.intersects(dead)) {
-                    reach.ways.extend(way(&hop.attributes, Some(hop.interface_index), address));
+                    // `rtnh_hops` is the weight less one.
+                    let weight = u32::from(hop.hops) + 1;
+                    reach.ways.extend(way(&hop.attributes, Some(hop.interface_index), address, weight));
                 }
             }
             RouteAttribute::Metrics(metrics) => {
@@ -81,17 +85,18 @@ fn parse(message: &RouteMessage, address: IpAddr) -> Reach {
             _ => {}
         }
     }
-    // The kernel repeats the first way of an IPv6 route outside its list.
-    let mut seen = Vec::new();
-    reach.ways.retain(|way| {
-        let new = !seen.contains(way);
-        seen.push(*way);
-        new
-    });
-    reach
+    // The kernel repeats the first way of an IPv6 route outside its list, without its weight.
+    let mut ways: Vec<Way> = Vec::new();
+    for way in reach.ways {
+        match ways.iter_mut().find(|known| (known.ifindex, known.neighbour) == (way.ifindex, way.neighbour)) {
+            Some(known) => known.weight = known.weight.max(way.weight),
+            None => ways.push(way),
+        }
+    }
+    Reach { ways, ..reach }
 }
 
-fn way(attributes: &[RouteAttribute], ifindex: Option<u32>, on_link: IpAddr) -> Option<Way> {
+fn way(attributes: &[RouteAttribute], ifindex: Option<u32>, on_link: IpAddr, weight: u32) -> Option<Way> {
     let (mut ifindex, mut neighbour) = (ifindex, on_link);
     for attribute in attributes {
         match attribute {
@@ -105,5 +110,5 @@ fn way(attributes: &[RouteAttribute], ifindex: Option<u32>, on_link: IpAddr) -> 
             _ => {}
         }
     }
-    Some(Way { ifindex: ifindex?, neighbour })
+    Some(Way { ifindex: ifindex?, neighbour, weight })
 }

@@ -1,17 +1,18 @@
 //! The way to every other node: a VTEP record with ready-made headers and resolved next hops.
 
 mod header;
+mod share;
 
 use crate::netlink::{
     links::Links,
     neighbours::{Neighbour, NeighbourKey, Neighbours, Permanence},
-    routes::{Reach, Way},
+    routes::Reach,
 };
 use bytemuck::Zeroable;
 use std::net::IpAddr;
 use vpc_common::{
     Ip, Mac,
-    limits::{OVERHEAD_V4, OVERHEAD_V6, UNDERLAY_NEXT_HOPS},
+    limits::{OVERHEAD_V4, OVERHEAD_V6},
     node::{Node, flags},
     vtep::{NextHop, Vtep},
 };
@@ -47,6 +48,8 @@ pub struct DescribedWay {
     pub mac: Option<Mac>,
     /// Whether it is used.
     pub state: WayState,
+    /// How many of the record's next hops are this one; 0 where it is not used.
+    pub entries: u16,
 }
 
 /// A VTEP's record, and what an operator wants to know of it.
@@ -73,6 +76,7 @@ pub fn describe(source: &Node, destination: Ip, reach: &Reach, links: &Links, ne
         ..Vtep::zeroed()
     };
     let (mut ways, mut unresolved, mut learned) = (Vec::new(), Vec::new(), Vec::new());
+    let mut usable = Vec::new();
     let mut mtu = reach.mtu.unwrap_or(u32::MAX);
     for way in &reach.ways {
         let uplink = links.values().find(|link| link.index == way.ifindex);
@@ -89,14 +93,16 @@ pub fn describe(source: &Node, destination: Ip, reach: &Reach, links: &Links, ne
             (WayState::Used, Some(Neighbour::Usable { permanence: Permanence::Learned, .. })) => learned.push(key),
             _ => {}
         }
-        let mut state = state;
         if let (WayState::Used, Some(mac), Some(link)) = (state, mac, uplink) {
             mtu = mtu.min(link.mtu);
-            state = add(&mut record, *way, mac, link.mac.unwrap_or_default());
+            let source = link.mac.unwrap_or_default();
+            let next_hop = NextHop { ifindex: way.ifindex, destination: mac, source };
+            usable.push(Usable { way: ways.len(), next_hop, weight: way.weight });
         }
         let uplink = uplink.map_or_else(|| format!("#{}", way.ifindex), |link| link.name.clone());
-        ways.push(DescribedWay { uplink, neighbour: way.neighbour, mac, state });
+        ways.push(DescribedWay { uplink, neighbour: way.neighbour, mac, state, entries: 0 });
     }
+    fill(&mut record, &usable, &mut ways);
     if record.next_hop_count == 0 {
         mtu = 0;
     }
@@ -108,20 +114,35 @@ pub fn describe(source: &Node, destination: Ip, reach: &Reach, links: &Links, ne
     Described { record, ways, unresolved, learned }
 }
 
-fn add(record: &mut Vtep, way: Way, destination: Mac, source: Mac) -> WayState {
-    let count = usize::from(record.next_hop_count);
-    if count == UNDERLAY_NEXT_HOPS {
-        return WayState::Surplus;
+/// A way that can be used.
+struct Usable {
+    /// Its position among all ways.
+    way: usize,
+    next_hop: NextHop,
+    weight: u32,
+}
+
+/// Divides the room for next hops among the ways that can be used.
+fn fill(record: &mut Vtep, usable: &[Usable], ways: &mut [DescribedWay]) {
+    let weights: Vec<u32> = usable.iter().map(|usable| usable.weight).collect();
+    let mut room = record.next_hops.iter_mut();
+    for (usable, entries) in usable.iter().zip(share::entries(&weights)) {
+        for next_hop in room.by_ref().take(entries) {
+            *next_hop = usable.next_hop;
+        }
+        let way = &mut ways[usable.way];
+        way.entries = entries as u16;
+        if entries == 0 {
+            way.state = WayState::Surplus;
+        }
+        record.next_hop_count += way.entries;
     }
-    record.next_hops[count] = NextHop { ifindex: way.ifindex, destination, source };
-    record.next_hop_count += 1;
-    WayState::Used
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::netlink::links::Link;
+    use crate::netlink::{links::Link, routes::Way};
 
     fn link(index: u32, mtu: u32, running: bool) -> (String, Link) {
         let name = format!("eth{index}");
@@ -146,10 +167,17 @@ mod tests {
     const PEER: Mac = Mac::new([2, 9, 9, 9, 9, 9]);
 
     fn ways(reach: &[(u32, &str)], links: &[(u32, u32, bool)], known: &[(u32, &str)]) -> Described {
-        let reach = Reach {
-            ways: reach.iter().map(|(ifindex, router)| Way { ifindex: *ifindex, neighbour: ip(router) }).collect(),
-            ..Reach::default()
+        let equal: Vec<_> = reach.iter().map(|(ifindex, router)| (*ifindex, *router, 1)).collect();
+        weighted(&equal, links, known)
+    }
+
+    fn weighted(reach: &[(u32, &str, u32)], links: &[(u32, u32, bool)], known: &[(u32, &str)]) -> Described {
+        let way = |(ifindex, router, weight): &(u32, &str, u32)| Way {
+            ifindex: *ifindex,
+            neighbour: ip(router),
+            weight: *weight,
         };
+        let reach = Reach { ways: reach.iter().map(way).collect(), ..Reach::default() };
         let links = links.iter().map(|(index, mtu, running)| link(*index, *mtu, *running)).collect();
         let usable = Neighbour::Usable { mac: PEER, permanence: Permanence::Learned };
         let neighbours = known.iter().map(|(index, address)| ((*index, ip(address)), usable)).collect();
@@ -176,6 +204,22 @@ mod tests {
             NextHop { ifindex: 2, destination: PEER, source: Mac::new([2, 0, 0, 0, 0, 2]) }
         );
         assert_eq!(described.learned.len(), 2);
+    }
+
+    #[test]
+    fn a_way_of_twice_the_weight_takes_twice_the_flows_while_it_can_be_used() {
+        let reach = [(1, "10.0.0.1", 2), (2, "10.0.1.1", 1)];
+        let known = [(1, "10.0.0.1"), (2, "10.0.1.1")];
+        let both = weighted(&reach, &[(1, 1_500, true), (2, 1_500, true)], &known);
+        let hops = |described: &Described| {
+            let record = described.record;
+            record.next_hops[..record.next_hop_count.into()].iter().map(|hop| hop.ifindex).collect::<Vec<_>>()
+        };
+        assert_eq!(hops(&both), [1, 1, 2]);
+        assert_eq!(both.ways.iter().map(|way| way.entries).collect::<Vec<_>>(), [2, 1]);
+        let one = weighted(&reach, &[(1, 1_500, false), (2, 1_500, true)], &known);
+        assert_eq!(hops(&one), [2]);
+        assert_eq!(one.ways.iter().map(|way| way.entries).collect::<Vec<_>>(), [0, 1]);
     }
 
     #[test]

@@ -118,6 +118,12 @@ fn an_underlay_of_ipv6_with_two_ways() {
     let vtep: Vtep = map(&sandbox, maps::VTEPS, 2);
     assert_eq!((vtep.next_hop_count, vtep.mtu, vtep.overhead), (2, 1_430, 70));
     assert_eq!((vtep.header[0], vtep.header[39]), (0x60, 0x0c));
+    run("ip -6 route replace 2001:db8:9::/64 nexthop via 2001:db8:1::1 nexthop via 2001:db8:2::1 weight 3");
+    sandbox.eventually("weights count", |_| map::<Vtep>(&sandbox, maps::VTEPS, 2).next_hop_count == 4);
+    // The kernel lists the ways of an IPv6 route in an order of its own.
+    let uplink = nix::net::if_::if_nametoindex("vag-up2").expect("the second uplink");
+    let heavier = map::<Vtep>(&sandbox, maps::VTEPS, 2).next_hops.iter().filter(|hop| hop.ifindex == uplink).count();
+    assert_eq!(heavier, 3);
     run("ip -n vag-router link set r1 down");
     sandbox.eventually("one is left", |_| map::<Vtep>(&sandbox, maps::VTEPS, 2).next_hop_count == 1);
 }
@@ -306,9 +312,15 @@ fn two_uplinks_are_used_and_one_goes() {
     assert_eq!(status.problems, Vec::<String>::new());
     let vtep: Vtep = map(&sandbox, maps::VTEPS, 2);
     assert_eq!((vtep.next_hop_count, vtep.mtu), (2, 1_450));
+    run("ip route replace 198.51.100.0/24 nexthop via 192.0.2.1 weight 2 nexthop via 203.0.113.1 weight 1");
+    let status = sandbox.eventually("weights count", |_| map::<Vtep>(&sandbox, maps::VTEPS, 2).next_hop_count == 3);
+    let [first, second] = [vtep.next_hops[0], vtep.next_hops[1]];
+    assert_eq!(map::<Vtep>(&sandbox, maps::VTEPS, 2).next_hops[..3], [first, first, second]);
+    let shares: Vec<_> = status.vteps[0].next_hops.iter().map(|hop| hop.share.as_str()).collect();
+    assert_eq!(shares, ["2/3", "1/3"]);
     run("ip -n vag-router link set r0 down");
     sandbox.eventually("one is left", |_| map::<Vtep>(&sandbox, maps::VTEPS, 2).next_hop_count == 1);
-    assert_eq!(map::<Vtep>(&sandbox, maps::VTEPS, 2).next_hops[0], vtep.next_hops[1]);
+    assert_eq!(map::<Vtep>(&sandbox, maps::VTEPS, 2).next_hops[0], second);
 }
 
 #[test]

@@ -58,18 +58,15 @@ fn people(status: &Status) -> String {
     });
     text.push_str(&format!("\n{}\n", table(&["role", "name", "device", "mode", "mtu", "why"], rows)));
     let rows = status.vteps.iter().flat_map(|vtep| {
-        let node = |hop: [String; 4]| {
-            let [uplink, address, mac, state] = hop;
-            [vtep.node.clone(), vtep.address.clone(), vtep.mtu.to_string(), address, mac, uplink, state]
+        let node = |hop: [&str; 5]| {
+            let [uplink, address, mac, state, share] = hop.map(str::to_owned);
+            [vtep.node.clone(), vtep.address.clone(), vtep.mtu.to_string(), address, mac, uplink, state, share]
         };
-        let hops = vtep
-            .next_hops
-            .iter()
-            .map(|hop| [hop.uplink.clone(), hop.address.clone(), hop.mac.clone(), hop.state.clone()]);
-        let none = vtep.next_hops.is_empty().then(|| ["-", "-", "-", "no_route"].map(str::to_owned));
+        let hops = vtep.next_hops.iter().map(|hop| [&*hop.uplink, &*hop.address, &*hop.mac, &*hop.state, &*hop.share]);
+        let none = vtep.next_hops.is_empty().then_some(["-", "-", "-", "no_route", ""]);
         hops.chain(none).map(node).collect::<Vec<_>>()
     });
-    let headings = ["node", "vtep", "inner mtu", "next hop", "mac", "uplink", "state"];
+    let headings = ["node", "vtep", "inner mtu", "next hop", "mac", "uplink", "state", "flows"];
     text.push_str(&format!("\n{}\n", table(&headings, rows)));
     let rows = status.maps.iter().map(|map| {
         let entries = map.entries.map_or_else(|| "-".to_owned(), |entries| entries.to_string());
