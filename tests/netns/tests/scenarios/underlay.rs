@@ -1,5 +1,6 @@
 //! What the network between the hypervisors does to the fabric.
 
+use anyhow::{Context, Result, ensure};
 use std::{
     net::{IpAddr, UdpSocket},
     thread::sleep,
@@ -7,9 +8,12 @@ use std::{
 };
 use vpc_lab::{
     Fabric,
+    agent::vpcctl_json,
     capture::Capture,
+    foreign::{Effect, ForeignProgram, Place},
     ping::{BackgroundPing, Fragmentation, PingOptions},
     underlay::LinkState,
+    wait::eventually,
 };
 use vpc_netns_tests::{TOPOLOGY, addresses, all_answered, fabric, reaches};
 
@@ -21,6 +25,26 @@ pub fn two_uplinks() -> String {
 /// The underlay is IPv6.
 pub fn ipv6() -> String {
     TOPOLOGY.replace("192.0.2.11", "'2001:db8::11'").replace("192.0.2.12", "'2001:db8::12'")
+}
+
+/// How long a next hop may take to be given up or used again: a few questions, a second apart.
+const RECOVERY: Duration = Duration::from_secs(12);
+
+/// Tunnel packets of 64 new flows on each of the two uplinks of hv1.
+fn flows_by_uplink(fabric: &Fabric) -> Result<[usize; 2]> {
+    let wire = |uplink| {
+        let (router, link) = fabric.underlay().far_end("hv1", uplink)?;
+        Capture::incoming(router, link, "udp port 4789", fabric.directory())
+    };
+    let (first, second) = (wire("eth1")?, wire("eth2")?);
+    many_flows(fabric, "a1", fabric.guest("b1")?.ipv4()?);
+    Ok([first.stop()?.len(), second.stop()?.len()])
+}
+
+fn both_are_used(fabric: &Fabric) -> Result<()> {
+    let flows = flows_by_uplink(fabric)?;
+    ensure!(flows.iter().all(|count| *count >= 8), "packets by uplink: {flows:?}");
+    Ok(())
 }
 
 /// 64 flows of one datagram each.
@@ -41,15 +65,7 @@ fn flows_use_both_uplinks_and_leave_one_that_goes_down() {
     let fabric = fabric(&two_uplinks()).unwrap();
     reaches(&fabric, "a1", "b1").unwrap();
     let (a1, b1) = (fabric.guest("a1").unwrap(), fabric.guest("b1").unwrap());
-    let wires = ["eth1", "eth2"].map(|uplink| {
-        let (router, link) = fabric.underlay().far_end("hv1", uplink).unwrap();
-        Capture::incoming(router, link, "udp port 4789", fabric.directory()).unwrap()
-    });
-    many_flows(&fabric, "a1", b1.ipv4().unwrap());
-    for wire in wires {
-        let packets = wire.stop().unwrap();
-        assert!(packets.len() >= 8, "only {} packets on one uplink", packets.len());
-    }
+    both_are_used(&fabric).unwrap();
 
     // Each of them goes down in turn, so that whichever the flow uses is one of them.
     for uplink in ["eth1", "eth2"] {
@@ -63,7 +79,41 @@ fn flows_use_both_uplinks_and_leave_one_that_goes_down() {
         assert!(pings.lost() < 100, "{uplink}: silent for {} ms", pings.lost() * 10);
         reaches(&fabric, "a1", "b1").unwrap();
         fabric.underlay().set_link("hv1", uplink, LinkState::Up).unwrap();
-        sleep(Duration::from_millis(1_000));
+        eventually(RECOVERY, || both_are_used(&fabric)).unwrap();
+        reaches(&fabric, "a1", "b1").unwrap();
+    }
+}
+
+#[test]
+fn flows_leave_a_next_hop_that_falls_silent_and_return_once_it_answers() {
+    let fabric = fabric(&two_uplinks()).unwrap();
+    reaches(&fabric, "a1", "b1").unwrap();
+    both_are_used(&fabric).unwrap();
+    let state = |uplink: &str| -> Result<String> {
+        let status = vpcctl_json(fabric.node("hv1")?, "status")?;
+        let hops = status["vteps"][0]["next_hops"].as_array().cloned().unwrap_or_default();
+        let hop = hops.iter().find(|hop| hop["uplink"] == uplink).and_then(|hop| hop["state"].as_str());
+        hop.map(str::to_owned).context("no such next hop")
+    };
+    let becomes = |uplink: &str, wanted: &str| {
+        eventually(RECOVERY, || {
+            let state = state(uplink)?;
+            ensure!(state == wanted, "{uplink} is {state}");
+            Ok(())
+        })
+        .unwrap();
+    };
+    for (number, uplink) in ["eth1", "eth2"].into_iter().enumerate() {
+        // The link stays up, but the router hears nothing of what the node sends.
+        let (router, link) = fabric.underlay().far_end("hv1", uplink).unwrap();
+        let silence = ForeignProgram::attach(router, link, Place::First, Effect::Drop).unwrap();
+        becomes(uplink, "unresolved");
+        let flows = flows_by_uplink(&fabric).unwrap();
+        assert_eq!(flows[number], 0, "to a router that is silent: {flows:?}");
+        reaches(&fabric, "a1", "b1").unwrap();
+        drop(silence);
+        becomes(uplink, "used");
+        both_are_used(&fabric).unwrap();
         reaches(&fabric, "a1", "b1").unwrap();
     }
 }
