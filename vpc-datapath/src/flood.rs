@@ -60,19 +60,12 @@ pub fn from_port<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut
     scratch.flow.outer_port = session::outer_port(scratch);
     let envelope = Envelope { vni: port.l2_vni, source_port: scratch.flow.outer_port, tos: 0 };
     let inner = &scratch.flow.ethernet;
-    let frame = if packet.gso_size() == 0 { packet.length() } else { 0 };
-    let mut remotes = Remotes {
-        packet,
-        tables,
-        subnet: port.subnet,
-        first,
-        envelope,
-        inner,
-        frame,
-        progress: Progress { opened: 0, too_big: 0 },
-    };
+    let length = packet.length();
+    let frame = if packet.gso_size() == 0 { length } else { 0 };
+    let mut remotes =
+        Remotes { packet, tables, subnet: port.subnet, first, envelope, inner, length, frame, too_big: 0 };
     P::repeat(FLOOD_FANOUT, &mut remotes);
-    if remotes.progress.too_big != 0 && remotes.progress.opened == 0 && sent == 0 {
+    if remotes.too_big != 0 && remotes.opened() == 0 && sent == 0 {
         return Verdict::drop(DropReason::TooBig);
     }
     Verdict::replicated()
@@ -137,19 +130,20 @@ struct Remotes<'a, P, T> {
     first: u32,
     envelope: Envelope,
     inner: &'a Ethernet,
-    /// Length of the frame; 0 where its segments are what counts.
+    /// Length of the packet before anything was put in front of it.
+    length: u32,
+    /// The same; 0 where its segments are what counts.
     frame: u32,
-    progress: Progress,
+    /// Whether there was a node to which the frame was too large.
+    too_big: u32,
 }
 
-/// How far the replication to other nodes has come. Aligned, since two zeros beside each other become one store and the
-/// verifier refuses it otherwise ("misaligned stack access", Linux 6.18).
-#[repr(C, align(8))]
-struct Progress {
-    /// Bytes of outer headers that are in front already.
-    opened: u32,
-    /// Nodes to which the frame was too large.
-    too_big: u32,
+impl<P: Packet, T> Remotes<'_, P, T> {
+    /// Bytes of outer headers that are in front already. Asked of the packet, not kept from step to step: see [`Step`].
+    #[inline(always)]
+    fn opened(&self) -> u32 {
+        self.packet.length() - self.length
+    }
 }
 
 impl<P: Packet, T: Tables> Step for Remotes<'_, P, T> {
@@ -159,22 +153,21 @@ impl<P: Packet, T: Tables> Step for Remotes<'_, P, T> {
         let Some(member) = self.tables.flood(&key) else { return Repeat::Stop };
         let Some(vtep) = self.tables.vtep(member.target) else { return Repeat::Next };
         // Room that was opened is not closed again: nothing may fail behind it.
-        if vtep.next_hop_count == 0 || (self.progress.opened != 0 && self.progress.opened != vtep.overhead as u32) {
+        let opened = self.opened();
+        if vtep.next_hop_count == 0 || (opened != 0 && opened != vtep.overhead as u32) {
             return Repeat::Next;
         }
         if self.frame > vtep.mtu as u32 + size_of::<Ethernet>() as u32 {
-            self.progress.too_big = 1;
+            self.too_big = 1;
             return Repeat::Next;
         }
-        let written = if self.progress.opened == 0 {
+        let written = if opened == 0 {
             encap::tunnel(self.packet, vtep, self.envelope, self.inner)
         } else {
             encap::again(self.packet, vtep, self.envelope)
         };
-        if let Ok(verdict) = written {
-            self.progress.opened = vtep.overhead as u32;
-            self.packet.send_copy(CopyTarget::Interface(verdict.argument()));
-        }
+        let Ok(verdict) = written else { return Repeat::Stop };
+        self.packet.send_copy(CopyTarget::Interface(verdict.argument()));
         Repeat::Next
     }
 }

@@ -70,6 +70,10 @@ pub enum Repeat {
 }
 
 /// The body of a loop whose length the verifier need not unroll.
+///
+/// A step may leave something in itself for after the loop, but no step may decide by what an earlier one has left there:
+/// verifiers before Linux 6.7 look at one round only, take what began as a constant for that constant in every round, and
+/// remove the branches that it rules out (seen on 6.1). What changes is asked of the packet or of a map.
 pub trait Step {
     /// Round `index`.
     fn step(&mut self, index: u32) -> Repeat;
