@@ -14,8 +14,10 @@ use crate::{
 };
 use anyhow::{Context, Result, bail};
 use bytemuck::Pod;
-use std::{collections::BTreeMap, net::IpAddr};
-use vpc_bpf::{Hook as Attachment, Link, Loaded, Loader, PerCpuTable, Sizes, Table, TestRun, test_run};
+use std::{collections::BTreeMap, net::IpAddr, os::fd::BorrowedFd};
+use vpc_bpf::{
+    Filters, Hook as Attachment, Link, Loaded, Loader, PerCpuTable, Sizes, Table, TestRun, has_tcx, test_run,
+};
 use vpc_common::{
     Ip,
     counters::{Counters, Drops},
@@ -34,6 +36,9 @@ use wire::Wire;
 
 /// Slots of the maps: more than any case has ports.
 const SLOTS: u32 = 31;
+/// Environment variable for slow machines: milliseconds after which a frame that has not moved any counter is taken to
+/// have arrived. 1 where it is not set.
+const STILLNESS: &str = "VPC_CASES_STILLNESS_MS";
 /// A nanosecond that is far in the future: a bucket filled then earns no tokens.
 const NEVER: u64 = u64::MAX / 2;
 
@@ -46,6 +51,8 @@ pub struct Kernel {
     uplinks: Vec<u32>,
     counters: PerCpuTable<Counters>,
     drops: PerCpuTable<Drops>,
+    /// Milliseconds for which counters stand still once a frame has gone its whole way.
+    stillness: u32,
     _links: Vec<Link>,
 }
 
@@ -61,6 +68,16 @@ const fn sizes() -> Sizes {
         identities: 1_024,
         rules: 1_024,
     }
+}
+
+/// Attaches a program to an interface's TC ingress. Before Linux 6.6 by a filter, which ends with the interface.
+fn attach(program: BorrowedFd<'_>, index: u32) -> Result<Option<Link>> {
+    let attached = match has_tcx() {
+        Ok(false) => Filters::open().and_then(|filters| filters.attach(index, "case", program)).map(|()| None),
+        Ok(true) => Link::attach(program, index, Attachment::TcxIngress).map(Some),
+        Err(error) => Err(error),
+    };
+    attached.with_context(|| format!("attach a program to interface {index}"))
 }
 
 impl Kernel {
@@ -79,23 +96,18 @@ impl Kernel {
         let mut uplinks = Vec::new();
         for uplink in fabric.uplinks() {
             let index = devices.index(uplink)?;
-            links.push(
-                Link::attach(loaded.program_fd(programs::UPLINK_TC)?, index, Attachment::TcxIngress)
-                    .with_context(|| format!("attach to {uplink}"))?,
-            );
+            links.extend(attach(loaded.program_fd(programs::UPLINK_TC)?, index)?);
             uplinks.push(index);
         }
         let tunnel = nix::net::if_::if_nametoindex(namespace::TUNNEL).context("find the tunnel device")?;
         let ports = devices.0.values().filter(|index| !uplinks.contains(index)).map(|index| (*index, programs::PORT));
         for (index, program) in ports.chain([(tunnel, programs::TUNNEL)]) {
-            links.push(
-                Link::attach(loaded.program_fd(program)?, index, Attachment::TcxIngress)
-                    .with_context(|| format!("attach {program} to interface {index}"))?,
-            );
+            links.extend(attach(loaded.program_fd(program)?, index)?);
         }
         let (counters, drops) = (loaded.per_cpu(maps::COUNTERS)?, loaded.per_cpu(maps::DROPS)?);
         let uplink = *uplinks.first().context("the node has no uplink")?;
-        Ok(Self { loaded, devices, wires, uplink, uplinks, counters, drops, _links: links })
+        let stillness = std::env::var(STILLNESS).map_or(Ok(1), |text| text.parse()).context(STILLNESS)?;
+        Ok(Self { loaded, devices, wires, uplink, uplinks, counters, drops, stillness, _links: links })
     }
 
     /// The interfaces.
@@ -199,11 +211,12 @@ impl Kernel {
 
     /// The counters once they have moved and stand still.
     fn counts_after(&self, before: &Counts) -> Result<Counts> {
-        let mut last = before.clone();
+        let (mut last, mut still) = (before.clone(), 0);
         for round in 0..200 {
             std::thread::sleep(std::time::Duration::from_millis(1));
             let now = self.counts()?;
-            if now == last && now != *before && round > 2 {
+            still = if now == last { still + 1 } else { 0 };
+            if still >= self.stillness && now != *before && round > 2 {
                 break;
             }
             last = now;
