@@ -126,6 +126,7 @@ impl From<MapSizes> for vpc_topology::Limits {
             routes: sizes.routes,
             sources: sizes.sources,
             flood_members: sizes.flood_members,
+            sessions: sizes.sessions,
             subjects: sizes.subjects,
             identities: sizes.identities,
             rules: sizes.rules,

@@ -21,6 +21,8 @@ pub struct Limits {
     pub flood_members: u32,
     /// Members of one flood list.
     pub flood_fanout: u32,
+    /// Sessions of each address family of a node, which its ports share.
+    pub sessions: u32,
     /// Addresses that the rule sets of a node tell apart.
     pub subjects: u32,
     /// Sets of groups that they tell apart.
@@ -40,6 +42,7 @@ impl Default for Limits {
             sources: limits::SOURCES,
             flood_members: limits::FLOOD_MEMBERS,
             flood_fanout: limits::FLOOD_FANOUT,
+            sessions: limits::SESSIONS,
             subjects: limits::SUBJECTS,
             identities: limits::IDENTITIES,
             rules: limits::RULES,

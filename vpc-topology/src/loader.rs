@@ -72,6 +72,8 @@ fn apply(old: &str, new: &str, file: &mut File) -> bool {
         shift_behind(&mut file.route_tables, edit.old.end, grown, |table| table.span);
         shift_behind(&mut file.peerings, edit.old.end, grown, |peering| peering.span);
         shift_behind(&mut file.security_groups, edit.old.end, grown, |group| group.span);
+        shift_behind(&mut file.policy_groups, edit.old.end, grown, |group| group.span);
+        shift_behind(&mut file.network_acls, edit.old.end, grown, |acl| acl.span);
         shift_behind(&mut file.ports, edit.old.end, grown, |port| port.span);
         if file.version.span.start as usize >= edit.old.end {
             file.version.shift(grown);

@@ -4,7 +4,7 @@ use crate::{
     Limits,
     diagnostics::Problem,
     document::{Broken, Reader},
-    model::{File, Node, Port, RouteTable, SecurityGroup, Subnet, Vpc},
+    model::{File, GroupDefinition, NetworkAcl, Node, PolicyGroup, Port, RouteTable, SecurityGroup, Subnet, Vpc},
     validate,
 };
 use std::{fmt, hash, marker::PhantomData};
@@ -71,6 +71,23 @@ pub(crate) enum Group {
     /// The default group of a VPC, whether the file says what its rules are or not.
     Default(At<Vpc>),
     Security(At<SecurityGroup>),
+    Policy(At<PolicyGroup>),
+}
+
+impl Group {
+    /// What the file says of it; nothing of a default group that it does not redefine.
+    pub(crate) fn definition<'t>(
+        self,
+        file: &'t File,
+        links: &'t Links,
+    ) -> Option<(GroupDefinition<'t>, &'t GroupLinks)> {
+        let named = match self {
+            Self::Default(vpc) => vpc.links(links).default_group?,
+            Self::Security(group) => group,
+            Self::Policy(group) => return Some((group.of(file).definition(), group.links(links))),
+        };
+        Some((named.of(file).definition(), named.links(links)))
+    }
 }
 
 /// A set of groups that at least one port is in.
@@ -82,7 +99,7 @@ pub(crate) struct Identity {
     pub(crate) groups: Vec<Group>,
 }
 
-/// What a security group is linked to: the groups that each rule names, in the order of the file.
+/// What a security group or a policy group is linked to: the groups that each rule names, in the order of the file.
 #[derive(Clone, Debug)]
 pub(crate) struct GroupLinks {
     pub(crate) ingress: Vec<Vec<Group>>,
@@ -112,6 +129,7 @@ pub(crate) struct VpcLinks {
 pub(crate) struct SubnetLinks {
     pub(crate) vpc: At<Vpc>,
     pub(crate) route_table: Option<At<RouteTable>>,
+    pub(crate) network_acl: Option<At<NetworkAcl>>,
     /// Effective VNI.
     pub(crate) vni: Vni,
     /// Id, unique in the fabric.
@@ -147,6 +165,7 @@ pub(crate) struct Links {
     pub(crate) route_tables: Vec<TableLinks>,
     pub(crate) ports: Vec<PortLinks>,
     pub(crate) security_groups: Vec<GroupLinks>,
+    pub(crate) policy_groups: Vec<GroupLinks>,
     /// Sorted by VPC and groups.
     pub(crate) identities: Vec<Identity>,
 }
@@ -226,6 +245,8 @@ lookup! {
     Subnet, subnets;
     RouteTable, route_tables;
     SecurityGroup, security_groups;
+    PolicyGroup, policy_groups;
+    NetworkAcl, network_acls;
     Port, ports;
 }
 
@@ -247,5 +268,6 @@ links! {
     RouteTable, route_tables, TableLinks;
     Port, ports, PortLinks;
     SecurityGroup, security_groups, GroupLinks;
+    PolicyGroup, policy_groups, GroupLinks;
     Identity, identities, Identity;
 }

@@ -52,6 +52,8 @@ pub struct Names {
     pub subnets: BTreeMap<u32, String>,
     /// Rules by [`RuleVerdict::rule`]: `security_group web ingress 2`.
     pub rules: BTreeMap<u32, String>,
+    /// What the same rules say: `tcp 80, 443 from 0.0.0.0/0`.
+    pub rule_texts: BTreeMap<u32, String>,
 }
 
 /// What the topology says of this node.
@@ -104,6 +106,10 @@ pub struct DesiredPort {
     pub record: Port,
     /// The VPCs whose endpoints and routes decide over its flows: its own and its peers. A change there moves its epoch.
     pub reach: BTreeSet<Vni>,
+    /// The groups that it is in: `security_group web`.
+    pub groups: Vec<String>,
+    /// The network ACL of its subnet.
+    pub network_acl: Option<String>,
 }
 
 /// Another node.

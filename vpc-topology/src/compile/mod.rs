@@ -11,6 +11,7 @@ mod policy;
 mod ports;
 mod routes;
 mod scope;
+mod sessions;
 mod sizes;
 mod sources;
 mod vteps;

@@ -4,8 +4,9 @@ use super::{
     CompileError, DesiredPort, Scope, Slots,
     endpoints::{Family, gateway, or_unspecified},
     ids::port_uid,
-    policy::Policies,
+    policy::{Policies, group_names},
     routes::Tables,
+    sessions,
 };
 use crate::{
     Limits,
@@ -37,7 +38,8 @@ pub(super) fn ports(
 ) -> Result<BTreeMap<u16, DesiredPort>, CompileError> {
     let candidates = candidates(scope)?;
     let slots = assign(candidates.keys().copied(), previous, limits.local_ports);
-    let port = |uid, candidate| desired(scope, tables, policies, uid, candidate);
+    let parts = Parts { tables, policies, share: sessions::share(scope, limits) };
+    let port = |uid, candidate| desired(scope, &parts, uid, candidate);
     Ok(candidates.into_iter().filter_map(|(uid, c)| Some((*slots.get(&uid)?, port(uid, c)))).collect())
 }
 
@@ -91,7 +93,16 @@ fn assign(uids: impl Iterator<Item = u64>, previous: &Slots, ports: u32) -> Slot
     slots
 }
 
-fn desired(scope: &Scope<'_>, tables: &Tables, policies: &Policies, uid: u64, candidate: Candidate<'_>) -> DesiredPort {
+/// What the records of all ports are made with.
+struct Parts<'p> {
+    tables: &'p Tables,
+    policies: &'p Policies,
+    /// Sessions that each port may have.
+    share: u32,
+}
+
+fn desired(scope: &Scope<'_>, parts: &Parts<'_>, uid: u64, candidate: Candidate<'_>) -> DesiredPort {
+    let Parts { tables, policies, share } = *parts;
     let (subnet, links) = (candidate.subnet.of(scope.file), candidate.subnet.links(scope.links));
     let flag = |on: bool, bit| if on { bit } else { 0 };
     let (mac, flags) = match candidate.port {
@@ -106,6 +117,7 @@ fn desired(scope: &Scope<'_>, tables: &Tables, policies: &Policies, uid: u64, ca
         Some(identity) => (policies.ingress(identity), policies.egress(identity)),
         None => (policies.router(), policies.router()),
     };
+    let vpc = links.vpc.of(scope.file);
     let record = port::Port {
         flags,
         vpc: scope.vni(links.vpc),
@@ -118,6 +130,11 @@ fn desired(scope: &Scope<'_>, tables: &Tables, policies: &Policies, uid: u64, ca
         gateway_v4: if gateway_v4.is_v4() { gateway_v4.low() } else { Be32::default() },
         ingress_rules,
         egress_rules,
+        ingress_acl: policies.ingress_acl(links.network_acl),
+        egress_acl: policies.egress_acl(links.network_acl),
+        timeouts: sessions::timeouts(vpc),
+        session_quota: sessions::quota(vpc, candidate.port, share),
+        vpc_index: scope.own.iter().take_while(|own| **own != links.vpc).count() as u32,
         identity: candidate.identity.map_or(NOBODY, |identity| identity.links(scope.links).id),
         ..port::Port::default()
     };
@@ -126,6 +143,8 @@ fn desired(scope: &Scope<'_>, tables: &Tables, policies: &Policies, uid: u64, ca
         device: candidate.port.and_then(|port| port.device.as_ref()).map(|device| device.to_string()),
         record,
         reach: scope.reach(candidate.subnet),
+        groups: candidate.identity.map(|identity| group_names(scope, identity)).unwrap_or_default(),
+        network_acl: links.network_acl.map(|acl| acl.of(scope.file).name.to_string()),
     }
 }
 

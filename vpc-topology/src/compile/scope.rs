@@ -94,6 +94,6 @@ impl<'t> Scope<'t> {
         let vpcs = self.reached.iter().map(|vpc| (self.vni(*vpc), vpc.of(self.file).name.to_string()));
         let subnets = self.reached.iter().flat_map(|vpc| &vpc.links(self.links).subnets);
         let subnets = subnets.map(|subnet| (subnet.links(self.links).id, subnet.of(self.file).name.to_string()));
-        Names { vpcs: vpcs.collect(), subnets: subnets.collect(), rules: BTreeMap::new() }
+        Names { vpcs: vpcs.collect(), subnets: subnets.collect(), ..Names::default() }
     }
 }

@@ -31,6 +31,8 @@ pub(crate) fn upper_bounds(file: &File, links: &Links) -> Vec<Sizes> {
     let every_block = file.vpcs.iter().map(|vpc| vpc.cidr_blocks.len()).max().unwrap_or_default();
     // A table is used in its own VPC only; one more for the guard of each.
     let tables = sum(&mut file.route_tables.iter().map(|table| table.routes.len() + every_block + 1));
+    let acls = policy::acl_upper_bounds(file);
+    let acls_of_routers: FxHashSet<_> = plain().filter_map(|(links, _)| links.network_acl).collect();
     let fabric = Sizes {
         local_ports: plain().count(),
         endpoints: sum(&mut links.vpcs.iter().map(|vpc| vpc.endpoints)),
@@ -39,11 +41,11 @@ pub(crate) fn upper_bounds(file: &File, links: &Links) -> Vec<Sizes> {
         sources: sum(&mut plain().map(|(_, subnet)| subnet.cidr_blocks.len())),
         flood_members: 0,
         flood_fanout: links.subnets.iter().map(|subnet| subnet.nodes.len()).max().unwrap_or_default(),
-        policies: PolicySizes::default(),
+        policies: acls_of_routers.iter().fold(policy::ROUTER_SIZES, |sum, acl| sum.plus(acls[acl.index()])),
     };
     let mut bounds = vec![fabric; file.nodes.len()];
     let identities = policy::upper_bounds(file, links);
-    let mut seen = FxHashSet::default();
+    let (mut seen, mut seen_acls) = (FxHashSet::default(), FxHashSet::default());
     for (port, port_links) in file.ports.iter().zip(&links.ports) {
         let bound = &mut bounds[port_links.node.index()];
         bound.local_ports += 1;
@@ -52,6 +54,11 @@ pub(crate) fn upper_bounds(file: &File, links: &Links) -> Vec<Sizes> {
         bound.flood_fanout += 1;
         if seen.insert((port_links.node, port_links.identity)) {
             bound.policies = bound.policies.plus(identities[port_links.identity.index()]);
+        }
+        if let Some(acl) = port_links.subnet.links(links).network_acl
+            && seen_acls.insert((port_links.node, acl))
+        {
+            bound.policies = bound.policies.plus(acls[acl.index()]);
         }
     }
     bounds

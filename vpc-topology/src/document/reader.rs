@@ -212,6 +212,20 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// Reads a mapping of keys that are not known beforehand; `read` reads one key and its value.
+    pub(crate) fn pairs(&mut self, expected: &str, mut read: impl FnMut(&mut Self)) -> Option<()> {
+        let (Event::MappingStart(_, _, None), _) = self.peek() else {
+            self.mismatch(expected);
+            return None;
+        };
+        self.next();
+        while !matches!(self.peek().0, Event::MappingEnd | Event::StreamEnd) {
+            read(self);
+        }
+        self.next();
+        Some(())
+    }
+
     /// Reads a mapping of the fields of `R`; `read` is called for each key and answers whether it knew and read it.
     pub(crate) fn mapping<R: Record>(&mut self, mut read: impl FnMut(&mut Self, &str, Span) -> bool) -> Mapping<'a> {
         let mut mapping = Mapping::default();

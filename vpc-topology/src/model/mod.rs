@@ -1,29 +1,37 @@
 //! The vocabulary of topology files, as written: one file per noun, every value with its place.
 
 mod cidr;
+mod label;
 mod mac;
 mod name;
+mod network_acl;
 mod node;
 mod number;
 mod peering;
+mod policy_group;
 mod port;
 mod route_table;
 mod security_group;
 mod service;
+mod session;
 mod subnet;
 mod vpc;
 
 pub use crate::document::{AtLeastOne, OneOrMore, Stated};
 pub use cidr::{Address, AddressBlock, Cidr, Range};
+pub use label::{LabelText, Labels};
 pub use mac::PortMac;
 pub use name::{DeviceName, Name};
+pub use network_acl::{AclAction, AclRule, NetworkAcl};
 pub use node::{Dscp, Node, ReceiveMode};
-pub use number::{NodeId, Version, VniNumber};
+pub use number::{NodeId, RuleNumber, SessionCount, SessionTimeout, Version, VniNumber};
 pub use peering::Peering;
+pub use policy_group::{PolicyGroup, Selector};
 pub use port::Port;
 pub use route_table::{Route, RouteTable, Target};
-pub use security_group::{DEFAULT_GROUP, EstablishedFlows, GroupRule, SecurityGroup};
+pub use security_group::{DEFAULT_GROUP, EstablishedFlows, GroupDefinition, GroupRule, SecurityGroup};
 pub use service::{IcmpCode, IcmpName, IcmpType, PortRange, Protocol};
+pub use session::{Quotas, SessionTimeouts};
 pub use subnet::Subnet;
 pub use vpc::Vpc;
 
@@ -46,11 +54,15 @@ record! {
         peerings: Vec<Peering>,
         /// Security groups that ports refer to.
         security_groups: Vec<SecurityGroup>,
+        /// Policy groups, whose ports are found by their labels.
+        policy_groups: Vec<PolicyGroup>,
+        /// Network ACLs that subnets refer to.
+        network_acls: Vec<NetworkAcl>,
         /// The workloads' interfaces.
         ports: Vec<Port>,
     }
     later [
-        "internet_gateways", "elastic_ips", "nat_gateways", "network_acls", "target_groups",
+        "internet_gateways", "elastic_ips", "nat_gateways", "target_groups",
         "load_balancers", "vpn_connections", "direct_connects", "bgp", "flow_logs",
     ]
 }

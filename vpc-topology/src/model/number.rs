@@ -66,6 +66,108 @@ impl Scalar for VniNumber {
     }
 }
 
+/// Place of a rule of a network ACL in its order: 1 to 32,766.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, PartialOrd, Ord, Hash)]
+pub struct RuleNumber(pub u16);
+
+/// The largest number that AWS gives to rules.
+const RULE_NUMBER_MAX: u64 = 32_766;
+
+impl Scalar for RuleNumber {
+    const EXPECTED: &'static str = "the number of a rule";
+
+    fn parse(scalar: &ScalarText<'_>) -> Result<Self, Mismatch> {
+        within(scalar, "the number of a rule", RULE_NUMBER_MAX).map(|number| Self(number as u16))
+    }
+
+    fn stand_in() -> Option<Self> {
+        Some(Self(0))
+    }
+}
+
+/// A number of sessions, 1 to 2^28.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, PartialOrd, Ord, Hash)]
+pub struct SessionCount(pub u32);
+
+/// The largest session table that an agent makes.
+const SESSIONS_MAX: u64 = 1 << 28;
+
+impl Scalar for SessionCount {
+    const EXPECTED: &'static str = "a number of sessions";
+
+    fn parse(scalar: &ScalarText<'_>) -> Result<Self, Mismatch> {
+        within(scalar, "a number of sessions", SESSIONS_MAX).map(|count| Self(count as u32))
+    }
+}
+
+/// How long a session lives without a packet, 5 s to 18 h.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, PartialOrd, Ord, Hash)]
+pub struct SessionTimeout {
+    /// Seconds.
+    pub seconds: u32,
+}
+
+const TIMEOUT_MIN: u64 = 5;
+const TIMEOUT_MAX: u64 = 18 * 3_600;
+
+impl Scalar for SessionTimeout {
+    const EXPECTED: &'static str = "a duration";
+
+    fn parse(scalar: &ScalarText<'_>) -> Result<Self, Mismatch> {
+        let text = &*scalar.text;
+        let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
+        let unit = match text[digits.len()..].trim_start() {
+            "s" => Some(1),
+            "m" => Some(60),
+            "h" => Some(3_600),
+            _ => None,
+        };
+        let number = digits.parse::<u32>().ok().filter(|_| digits.bytes().all(|byte| byte.is_ascii_digit()));
+        let seconds = match (number, unit) {
+            (Some(number), Some(unit)) => u64::from(number) * unit,
+            _ => {
+                return Err(
+                    Mismatch::new(format!("`{text}` is no duration")).help("a duration is written like 30s, 5m or 2h")
+                );
+            }
+        };
+        if !(TIMEOUT_MIN..=TIMEOUT_MAX).contains(&seconds) {
+            return Err(Mismatch::new(format!("a session timeout is 5s to 18h, this one is {text}")));
+        }
+        Ok(Self { seconds: seconds as u32 })
+    }
+}
+
+impl JsonSchema for RuleNumber {
+    fn schema_name() -> Cow<'static, str> {
+        "RuleNumber".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({"type": "integer", "minimum": 1, "maximum": RULE_NUMBER_MAX})
+    }
+}
+
+impl JsonSchema for SessionCount {
+    fn schema_name() -> Cow<'static, str> {
+        "SessionCount".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({"type": "integer", "minimum": 1, "maximum": SESSIONS_MAX})
+    }
+}
+
+impl JsonSchema for SessionTimeout {
+    fn schema_name() -> Cow<'static, str> {
+        "SessionTimeout".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({"type": "string", "pattern": "^[0-9]+ *[smh]$"})
+    }
+}
+
 impl JsonSchema for Version {
     fn schema_name() -> Cow<'static, str> {
         "Version".into()

@@ -1,6 +1,6 @@
 //! Ports.
 
-use super::{Address, AddressBlock, AtLeastOne, DeviceName, Name, mac::PortMac};
+use super::{Address, AddressBlock, AtLeastOne, DeviceName, Labels, Name, Quotas, mac::PortMac};
 use crate::{diagnostics::Spanned, document::record};
 
 record! {
@@ -24,8 +24,13 @@ record! {
         allowed_address_pairs: Vec<Spanned<AddressBlock>>,
         /// Whether frames that are neither IP nor ARP may pass inside the subnet. Default: false.
         allow_non_ip: Option<Spanned<bool>>,
-        /// Its security groups, of its VPC; all their rules hold. Default: the VPC's group `default`.
+        /// Its security groups, of its VPC; all their rules hold. Default: the VPC's group `default`, unless a policy
+        /// group selects the port.
         security_groups: Vec<Spanned<Name>>,
+        /// Labels, by which policy groups select it.
+        labels: Option<Labels>,
+        /// What it may use.
+        quotas: Option<Quotas>,
     }
     later ["bandwidth"]
 }

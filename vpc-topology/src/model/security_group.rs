@@ -47,13 +47,15 @@ record! {
         cidr_blocks: Vec<Spanned<Cidr>>,
         /// Peers by security group: of the own VPC, or of one that a peering joins to it.
         security_groups: Vec<Spanned<Name>>,
+        /// Peers by policy group: of the own VPC, or of one that a peering joins to it.
+        policy_groups: Vec<Spanned<Name>>,
     }
     later []
 }
 
 choice! {
     /// What happens to live flows when the rule that allowed them goes.
-    pub enum EstablishedFlows, "what becomes of established flows" {
+    pub enum EstablishedFlows, "cut or keep" {
         /// They end with their next packet.
         Cut = "cut",
         /// They may finish.
@@ -61,7 +63,40 @@ choice! {
     }
 }
 
+/// What a group says, however its members are found.
+#[derive(Clone, Copy, Debug)]
+pub struct GroupDefinition<'f> {
+    /// Name of the group.
+    pub name: &'f Spanned<Name>,
+    /// Its VPC.
+    pub vpc: &'f Spanned<Name>,
+    /// Which flows others may open towards its ports.
+    pub ingress: &'f [GroupRule],
+    /// Which flows its ports may open; all where nothing is said.
+    pub egress: Option<&'f [GroupRule]>,
+    /// What happens to live flows when the rule that allowed them goes.
+    pub established_flows: EstablishedFlows,
+}
+
+impl GroupDefinition<'_> {
+    /// Every rule.
+    pub fn rules(&self) -> impl Iterator<Item = &GroupRule> {
+        self.ingress.iter().chain(self.egress.unwrap_or_default())
+    }
+}
+
 impl SecurityGroup {
+    /// What it says.
+    pub fn definition(&self) -> GroupDefinition<'_> {
+        GroupDefinition {
+            name: &self.name,
+            vpc: &self.vpc,
+            ingress: &self.ingress,
+            egress: self.egress.get().map(Vec::as_slice),
+            established_flows: self.established_flows.map(|flows| flows.value).unwrap_or_default(),
+        }
+    }
+
     /// Whether it is its VPC's default group.
     pub fn is_default(&self) -> bool {
         &*self.name.value == DEFAULT_GROUP

@@ -1,6 +1,6 @@
 //! Subnets.
 
-use super::{Address, AtLeastOne, Cidr, Name, number::VniNumber};
+use super::{Address, AtLeastOne, Cidr, Name, Stated, number::VniNumber};
 use crate::{diagnostics::Spanned, document::record};
 use std::net::IpAddr;
 
@@ -19,8 +19,10 @@ record! {
         vni: Option<Spanned<VniNumber>>,
         /// Its route table. Default: the VPC's main table, which reaches the VPC itself.
         route_table: Option<Spanned<Name>>,
+        /// Its network ACL. Default: none, everything passes.
+        network_acl: Stated<Spanned<Name>>,
     }
-    later ["network_acl"]
+    later []
 }
 
 impl Subnet {

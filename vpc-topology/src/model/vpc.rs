@@ -1,6 +1,6 @@
 //! VPCs.
 
-use super::{AtLeastOne, Cidr, Name, number::VniNumber};
+use super::{AtLeastOne, Cidr, Name, Quotas, SessionTimeouts, number::VniNumber};
 use crate::{diagnostics::Spanned, document::record};
 
 record! {
@@ -12,6 +12,10 @@ record! {
         vni: Spanned<VniNumber>,
         /// Address blocks that subnets are cut from. They may be those of another VPC.
         cidr_blocks: AtLeastOne<Spanned<Cidr>>,
+        /// How long the sessions of its ports live without a packet.
+        session_timeouts: Option<SessionTimeouts>,
+        /// What its ports may use together on one node.
+        quotas: Option<Quotas>,
     }
-    later ["dhcp_options", "dns", "session_timeouts", "quotas"]
+    later ["dhcp_options", "dns"]
 }

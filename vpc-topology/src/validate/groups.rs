@@ -1,8 +1,8 @@
-//! Security groups: rules that say something, about groups within reach, and the groups of each port.
+//! Security groups and policy groups: rules that say something, about groups within reach, and the groups of each port.
 
 use super::{
     Unique,
-    links::Resolved,
+    links::{Resolved, ResolvedPort},
     names::{Names, is_default},
     rules,
 };
@@ -10,7 +10,7 @@ use crate::{
     compile::{Ids, group_key},
     diagnostics::{Problem, Spanned},
     document::Record,
-    model::{File, GroupRule, Name, SecurityGroup, Vpc},
+    model::{File, GroupDefinition, GroupRule, Name, PolicyGroup, Port, SecurityGroup, Vpc},
     topology::{At, Group, GroupLinks, Identity, Links},
 };
 use rustc_hash::FxHashMap;
@@ -24,8 +24,8 @@ pub(super) struct ResolvedGroup {
     pub(super) egress: Vec<Vec<Option<Group>>>,
 }
 
-/// The groups of some names, as they are meant in a VPC.
-pub(super) fn resolve<'f>(
+/// The security groups of some names, as they are meant in a VPC.
+pub(super) fn resolve_security<'f>(
     groups: &'f [Spanned<Name>],
     vpc: Option<At<Vpc>>,
     names: &mut Names<'f>,
@@ -38,22 +38,37 @@ pub(super) fn resolve<'f>(
     resolved.collect()
 }
 
+/// The peers of a rule, in the order of [`peers`].
+fn resolve_peers<'f>(
+    rule: &'f GroupRule,
+    vpc: Option<At<Vpc>>,
+    names: &mut Names<'f>,
+    problems: &mut Vec<Problem>,
+) -> Vec<Option<Group>> {
+    let mut peers = resolve_security(&rule.security_groups, vpc, names, problems);
+    let policy = rule.policy_groups.iter();
+    peers.extend(policy.map(|name| names.policy_groups.resolve(name, problems).map(Group::Policy)));
+    peers
+}
+
+/// The names of all groups that a rule names.
+fn peers(rule: &GroupRule) -> impl Iterator<Item = &Spanned<Name>> {
+    rule.security_groups.iter().chain(&rule.policy_groups)
+}
+
 pub(super) fn resolve_all<'f>(
-    file: &'f File,
+    definitions: impl Iterator<Item = GroupDefinition<'f>>,
     names: &mut Names<'f>,
     problems: &mut Vec<Problem>,
 ) -> Vec<ResolvedGroup> {
-    let mut resolved = Vec::with_capacity(file.security_groups.len());
-    for group in &file.security_groups {
-        let vpc = names.vpcs.resolve(&group.vpc, problems);
-        let mut of = |rules: &'f [GroupRule]| {
-            rules.iter().map(|rule| resolve(&rule.security_groups, vpc, names, problems)).collect()
-        };
-        let ingress = of(&group.ingress);
-        let egress = of(group.egress.get().map(Vec::as_slice).unwrap_or_default());
-        resolved.push(ResolvedGroup { vpc, ingress, egress });
-    }
-    resolved
+    let resolved = definitions.map(|group| {
+        let vpc = names.vpcs.resolve(group.vpc, problems);
+        let mut of =
+            |rules: &'f [GroupRule]| rules.iter().map(|rule| resolve_peers(rule, vpc, names, problems)).collect();
+        let (ingress, egress) = (of(group.ingress), of(group.egress.unwrap_or_default()));
+        ResolvedGroup { vpc, ingress, egress }
+    });
+    resolved.collect()
 }
 
 pub(super) fn check(file: &File, resolved: &Resolved, problems: &mut Vec<Problem>) {
@@ -65,30 +80,42 @@ pub(super) fn check(file: &File, resolved: &Resolved, problems: &mut Vec<Problem
             let message = |_: &Name| format!("two security groups are the default group of VPC `{}`", group.vpc.value);
             defaults.check_in(vpc, &group.name, |_| (), problems, message);
         }
-        let egress = group.egress.get().map(Vec::as_slice).unwrap_or_default();
-        let lists = [(group.ingress.as_slice(), &links.ingress), (egress, &links.egress)];
-        for (rule, peers) in lists.into_iter().flat_map(|(rules, peers)| rules.iter().zip(peers)) {
+    }
+    let security = file.security_groups.iter().map(SecurityGroup::definition).zip(&resolved.security_groups);
+    let policy = file.policy_groups.iter().map(PolicyGroup::definition).zip(&resolved.policy_groups);
+    for (group, links) in security.chain(policy) {
+        for (rule, groups) in group.rules().zip(links.ingress.iter().chain(&links.egress)) {
             check_rule(rule, problems);
-            for (name, peer) in rule.security_groups.iter().zip(peers) {
-                check_peer(file, resolved, (group, links.vpc), (name, *peer), problems);
+            for (name, peer) in peers(rule).zip(groups) {
+                check_peer(file, resolved, (&group, links.vpc), (name, *peer), problems);
             }
         }
     }
+    for group in &file.policy_groups {
+        if group.selector.labels.is_empty() && !group.lacks("selector") {
+            let message = format!("the selector of policy group `{}` names no label", group.name.value);
+            let problem = Problem::new(group.selector.span, message).label("selects nothing");
+            problems.push(problem.help("name the labels that its ports have, like `labels: {tier: web}`"));
+        }
+    }
     for (port, links) in file.ports.iter().zip(&resolved.ports).filter(|(_, links)| !links.groups.is_empty()) {
-        let mut unique = Unique::with_capacity(links.groups.len());
-        for (name, group) in port.security_groups.iter().zip(&links.groups) {
-            unique.check(name, problems, |name| format!("port `{}` names the group `{name}` twice", port.name.value));
-            let (Some(of), Some(vpc)) = (group.and_then(|group| vpc_of(resolved, group)), resolved.vpc_of(links))
-            else {
-                continue;
-            };
-            if of != vpc {
-                let message =
-                    format!("port `{}` names a security group of VPC `{}`", port.name.value, of.of(file).name.value);
-                let problem = Problem::new(name.span, message).label("a group of another VPC");
-                problems
-                    .push(problem.also(port.subnet.span, format!("the port is in VPC `{}`", vpc.of(file).name.value)));
-            }
+        check_port(file, resolved, (port, links), problems);
+    }
+}
+
+/// The groups of a port are of its VPC, and there once.
+fn check_port(file: &File, resolved: &Resolved, (port, links): (&Port, &ResolvedPort), problems: &mut Vec<Problem>) {
+    let mut unique = Unique::with_capacity(links.groups.len());
+    for (name, group) in port.security_groups.iter().zip(&links.groups) {
+        unique.check(name, problems, |name| format!("port `{}` names the group `{name}` twice", port.name.value));
+        let of = group.and_then(|group| vpc_of(resolved, group));
+        if let (Some(of), Some(vpc)) = (of, resolved.vpc_of(links))
+            && of != vpc
+        {
+            let message =
+                format!("port `{}` names a security group of VPC `{}`", port.name.value, of.of(file).name.value);
+            let problem = Problem::new(name.span, message).label("a group of another VPC");
+            problems.push(problem.also(port.subnet.span, format!("the port is in VPC `{}`", vpc.of(file).name.value)));
         }
     }
 }
@@ -105,20 +132,23 @@ fn check_rule(rule: &GroupRule, problems: &mut Vec<Problem>) {
         },
         problems,
     );
-    let peers = rule.cidr_blocks.len() + rule.security_groups.len();
-    if peers == 0 && !rule.partial && !rule.lacks("cidr_blocks") && !rule.lacks("security_groups") {
+    let unread = ["cidr_blocks", "security_groups", "policy_groups"].iter().any(|peers| rule.lacks(peers));
+    if rule.cidr_blocks.is_empty() && peers(rule).next().is_none() && !rule.partial && !unread {
         let problem = Problem::new(rule.span, "the rule names no peer").label("an empty list never means all");
         problems.push(problem.help(
-            "name peers by `cidr_blocks` or `security_groups`; all of them are `cidr_blocks: [0.0.0.0/0, \"::/0\"]`",
+            "name peers by `cidr_blocks`, `security_groups` or `policy_groups`; everyone is \
+             `cidr_blocks: [0.0.0.0/0, \"::/0\"]`",
         ));
     }
     let mut unique = Unique::with_capacity(rule.cidr_blocks.len());
     for block in &rule.cidr_blocks {
         unique.check(block, problems, |block| format!("the rule names the block {block} twice"));
     }
-    let mut unique = Unique::with_capacity(rule.security_groups.len());
-    for group in &rule.security_groups {
-        unique.check(group, problems, |group| format!("the rule names the group `{group}` twice"));
+    for groups in [&rule.security_groups, &rule.policy_groups] {
+        let mut unique = Unique::with_capacity(groups.len());
+        for group in groups {
+            unique.check(group, problems, |group| format!("the rule names the group `{group}` twice"));
+        }
     }
 }
 
@@ -127,6 +157,7 @@ fn vpc_of(resolved: &Resolved, group: Group) -> Option<At<Vpc>> {
     match group {
         Group::Default(vpc) => Some(vpc),
         Group::Security(group) => resolved.security_groups[group.index()].vpc,
+        Group::Policy(group) => resolved.policy_groups[group.index()].vpc,
     }
 }
 
@@ -134,7 +165,7 @@ fn vpc_of(resolved: &Resolved, group: Group) -> Option<At<Vpc>> {
 fn check_peer(
     file: &File,
     resolved: &Resolved,
-    (group, vpc): (&SecurityGroup, Option<At<Vpc>>),
+    (group, vpc): (&GroupDefinition<'_>, Option<At<Vpc>>),
     (name, peer): (&Spanned<Name>, Option<Group>),
     problems: &mut Vec<Problem>,
 ) {
@@ -147,7 +178,7 @@ fn check_peer(
         return;
     }
     let (own, other) = (&vpc.of(file).name.value, &of.of(file).name.value);
-    let message = format!("security group `{}` is of VPC `{other}`, which is no peer of VPC `{own}`", name.value);
+    let message = format!("the group `{}` is of VPC `{other}`, which is no peer of VPC `{own}`", name.value);
     let problem = Problem::new(name.span, message).label("not within reach");
     problems.push(
         problem
@@ -158,15 +189,51 @@ fn check_peer(
 
 /// Links groups, where every reference was resolved.
 pub(super) fn link(file: &File, resolved: &Resolved, links: &mut Links) -> Option<()> {
-    let all = |rules: &[Vec<Option<Group>>]| rules.iter().map(|peers| peers.iter().copied().collect()).collect();
+    let all = |rules: &[Vec<Option<Group>>]| -> Option<_> {
+        rules.iter().map(|peers| peers.iter().copied().collect()).collect()
+    };
+    let group = |group: &ResolvedGroup| Some(GroupLinks { ingress: all(&group.ingress)?, egress: all(&group.egress)? });
+    links.security_groups = resolved.security_groups.iter().map(group).collect::<Option<_>>()?;
+    links.policy_groups = resolved.policy_groups.iter().map(group).collect::<Option<_>>()?;
     for (index, (group, record)) in resolved.security_groups.iter().zip(&file.security_groups).enumerate() {
         if record.is_default() {
             links.vpcs[group.vpc?.index()].default_group = Some(At::new(index));
         }
-        let (ingress, egress): (Option<_>, Option<_>) = (all(&group.ingress), all(&group.egress));
-        links.security_groups.push(GroupLinks { ingress: ingress?, egress: egress? });
     }
     Some(())
+}
+
+/// A label with its value in a VPC.
+type Label<'f> = (At<Vpc>, &'f str, &'f str);
+
+/// The policy groups of each VPC, by one of the labels that they ask for.
+struct Selectors<'f> {
+    file: &'f File,
+    by_label: FxHashMap<Label<'f>, Vec<At<PolicyGroup>>>,
+}
+
+impl<'f> Selectors<'f> {
+    fn new(file: &'f File, resolved: &Resolved) -> Self {
+        let mut by_label: FxHashMap<_, Vec<_>> = FxHashMap::default();
+        for (index, (group, links)) in file.policy_groups.iter().zip(&resolved.policy_groups).enumerate() {
+            if let (Some((label, value)), Some(vpc)) = (group.selector.labels.first(), links.vpc) {
+                by_label.entry((vpc, &*label.value, &*value.value)).or_default().push(At::new(index));
+            }
+        }
+        Self { file, by_label }
+    }
+
+    /// The groups that a port is in.
+    fn of<'s>(&'s self, port: &'s Port, vpc: At<Vpc>) -> impl Iterator<Item = Group> + 's {
+        let labels = port.labels.iter();
+        let candidates = labels.flat_map(move |labels| {
+            let of_label =
+                labels.iter().filter_map(move |(label, value)| self.by_label.get(&(vpc, &*label.value, &*value.value)));
+            let selects = move |group: &&At<PolicyGroup>| labels.contains(&group.of(self.file).selector.labels);
+            of_label.flatten().filter(selects)
+        });
+        candidates.copied().map(Group::Policy)
+    }
 }
 
 /// Makes the identities, and tells that of each port. Their ids are made from the names of their groups; collisions
@@ -175,9 +242,11 @@ pub(super) fn identities(file: &File, resolved: &Resolved, links: &mut Links) ->
     type Key = (At<Vpc>, Vec<Group>);
     let mut numbers: FxHashMap<Key, usize> = FxHashMap::default();
     let mut of_ports = Vec::with_capacity(resolved.ports.len());
-    for port in &resolved.ports {
+    let selectors = Selectors::new(file, resolved);
+    for (port, record) in resolved.ports.iter().zip(&file.ports) {
         let vpc = resolved.vpc_of(port)?;
         let mut groups: Vec<Group> = port.groups.iter().copied().collect::<Option<_>>()?;
+        groups.extend(selectors.of(record, vpc));
         groups.sort_unstable();
         groups.dedup();
         if groups.is_empty() {

@@ -7,7 +7,7 @@ use super::{
 use crate::{
     compile::{endpoint_count, subnet_ids},
     diagnostics::Problem,
-    model::{File, Node, Peering, Port, RouteTable, Subnet, Target, Vpc},
+    model::{File, NetworkAcl, Node, Peering, PolicyGroup, Port, RouteTable, SecurityGroup, Subnet, Target, Vpc},
     topology::{At, Group, Hop, Links, NodeLinks, PortLinks, SubnetLinks, TableLinks, VpcLinks},
 };
 
@@ -18,6 +18,9 @@ pub(super) struct Resolved {
     pub(super) peerings: Vec<Ends>,
     pub(super) ports: Vec<ResolvedPort>,
     pub(super) security_groups: Vec<ResolvedGroup>,
+    pub(super) policy_groups: Vec<ResolvedGroup>,
+    /// VPCs of the network ACLs.
+    pub(super) network_acls: Vec<Option<At<Vpc>>>,
 }
 
 #[derive(Clone, Copy)]
@@ -25,6 +28,8 @@ pub(super) struct ResolvedSubnet {
     pub(super) vpc: Option<At<Vpc>>,
     /// `Some(None)`: the VPC's main table.
     pub(super) table: Option<Option<At<RouteTable>>>,
+    /// `Some(None)`: none.
+    pub(super) acl: Option<Option<At<NetworkAcl>>>,
 }
 
 pub(super) struct ResolvedTable {
@@ -62,8 +67,12 @@ pub(super) fn resolve<'f>(file: &'f File, mut names: Names<'f>, problems: &mut V
             Some(table) => names.route_tables.resolve(table, problems).map(Some),
             None => Some(None),
         },
+        acl: match subnet.network_acl.get() {
+            Some(acl) => names.network_acls.resolve(acl, problems).map(Some),
+            None => Some(None),
+        },
     });
-    let subnets = subnets.collect();
+    let subnets: Vec<ResolvedSubnet> = subnets.collect();
     let tables = file.route_tables.iter().map(|table| ResolvedTable {
         vpc: names.vpcs.resolve(&table.vpc, problems),
         hops: table
@@ -85,19 +94,22 @@ pub(super) fn resolve<'f>(file: &'f File, mut names: Names<'f>, problems: &mut V
             accepter: names.vpcs.resolve(&p.accepter, problems),
         })
         .collect();
-    let subnets: Vec<ResolvedSubnet> = subnets;
     let ports = file.ports.iter().map(|port| {
         let subnet = names.subnets.resolve(&port.subnet, problems);
         let vpc = subnet.and_then(|subnet| subnets[subnet.index()].vpc);
         ResolvedPort {
             subnet,
             node: names.nodes.resolve(&port.node, problems),
-            groups: groups::resolve(&port.security_groups, vpc, &mut names, problems),
+            groups: groups::resolve_security(&port.security_groups, vpc, &mut names, problems),
         }
     });
     let ports = ports.collect();
-    let security_groups = groups::resolve_all(file, &mut names, problems);
-    Resolved { subnets, tables, peerings, ports, security_groups }
+    let definitions = file.security_groups.iter().map(SecurityGroup::definition);
+    let security_groups = groups::resolve_all(definitions, &mut names, problems);
+    let definitions = file.policy_groups.iter().map(PolicyGroup::definition);
+    let policy_groups = groups::resolve_all(definitions, &mut names, problems);
+    let network_acls = file.network_acls.iter().map(|acl| names.vpcs.resolve(&acl.vpc, problems)).collect();
+    Resolved { subnets, tables, peerings, ports, security_groups, policy_groups, network_acls }
 }
 
 impl Resolved {
@@ -120,6 +132,7 @@ impl Resolved {
             links.subnets.push(SubnetLinks {
                 vpc,
                 route_table: resolved.table?,
+                network_acl: resolved.acl?,
                 vni: subnet.vni.unwrap_or(vpc.of(file).vni).value.0,
                 id: ids[index],
                 ports: Vec::new(),

@@ -1,5 +1,6 @@
 //! Everything that can be wrong with a topology beyond the form of its fields. All checks run, whatever the others find.
 
+mod acls;
 mod blocks;
 mod groups;
 mod links;
@@ -32,6 +33,7 @@ pub(crate) fn validate(file: &File, broken: &Broken, limits: &Limits, problems: 
     ports::check(file, &resolved, problems);
     routes::check(file, &resolved, problems);
     groups::check(file, &resolved, problems);
+    acls::check(file, &resolved, problems);
     // What has gaps would be counted wrong.
     if has_gaps(file) {
         return None;

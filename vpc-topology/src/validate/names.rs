@@ -3,7 +3,9 @@
 use crate::{
     diagnostics::{Problem, Span, Spanned, nearest},
     document::{Broken, Record, article},
-    model::{DEFAULT_GROUP, File, Name, Node, Peering, Port, RouteTable, SecurityGroup, Subnet, Vpc},
+    model::{
+        DEFAULT_GROUP, File, Name, NetworkAcl, Node, Peering, PolicyGroup, Port, RouteTable, SecurityGroup, Subnet, Vpc,
+    },
     topology::At,
 };
 use rustc_hash::FxHashMap;
@@ -19,6 +21,8 @@ pub(super) struct Names<'f> {
     pub(super) ports: Kind<'f, Port>,
     /// Without default groups, whose name is not theirs alone.
     pub(super) security_groups: Kind<'f, SecurityGroup>,
+    pub(super) policy_groups: Kind<'f, PolicyGroup>,
+    pub(super) network_acls: Kind<'f, NetworkAcl>,
 }
 
 impl<'f> Names<'f> {
@@ -30,6 +34,8 @@ impl<'f> Names<'f> {
             route_tables: Kind::new(file.route_tables.iter().map(|table| &table.name), broken, problems),
             peerings: Kind::new(file.peerings.iter().map(|peering| &peering.name), broken, problems),
             ports: Kind::new(file.ports.iter().map(|port| &port.name), broken, problems),
+            policy_groups: Kind::new(file.policy_groups.iter().map(|group| &group.name), broken, problems),
+            network_acls: Kind::new(file.network_acls.iter().map(|acl| &acl.name), broken, problems),
             security_groups: Kind::numbered(
                 file.security_groups.iter().map(|group| &group.name).enumerate().filter(|(_, name)| !is_default(name)),
                 broken,

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use vpc_common::{
     Ip,
     endpoint::EndpointKey,
-    policy::{IdentityKey, NOBODY, NOTHING, RuleVerdict, action, service},
+    policy::{IdentityKey, NOBODY, NOTHING, RuleKey, RuleVerdict, action, service},
 };
 use vpc_topology::{
     Limits, Slots,
@@ -25,10 +25,11 @@ pub fn tcp(port: u16) -> Flow {
 
 /// A compiled topology.
 pub struct Network {
+    pub text: String,
     pub desired: Desired,
 }
 
-fn ip(text: &str) -> Ip {
+pub fn ip(text: &str) -> Ip {
     text.parse::<IpAddr>().unwrap().into()
 }
 
@@ -41,7 +42,7 @@ impl Network {
     pub fn new(text: &str, node: &str) -> Self {
         let topology = vpc_topology::load(text, "test.yaml").unwrap();
         let desired = vpc_topology::compile(&topology, node, &Slots::new(), &Limits::default()).unwrap();
-        Self { desired }
+        Self { text: text.to_owned(), desired }
     }
 
     pub fn port(&self, name: &str) -> &DesiredPort {
@@ -59,43 +60,55 @@ impl Network {
         owned.map(|(key, _)| key.address).find(|address| *address != port.record.mac.link_local()).unwrap()
     }
 
+    /// What a rule set says to an address.
+    pub fn look_by_address(&self, rules: u32, peer: Ip, flow: Flow) -> Option<RuleVerdict> {
+        let address = u128::from_be_bytes(peer.bytes());
+        let subjects = self.desired.subjects.iter().filter(|(key, _)| key.rules.get() == rules);
+        let longest = subjects
+            .filter(|(key, _)| agree(u128::from_be_bytes(key.address.bytes()), address, key.prefix_len - 32))
+            .max_by_key(|(key, _)| key.prefix_len);
+        longest.and_then(|(_, subject)| self.rule(rules, subject.number, flow))
+    }
+
+    /// What a rule set says to a subject.
+    fn rule(&self, rules: u32, subject: u32, flow: Flow) -> Option<RuleVerdict> {
+        let wanted = service(flow.protocol, flow.port).get();
+        let of_subject = |key: &RuleKey| key.rules.get() == rules && key.subject.get() == subject;
+        self.desired
+            .rules
+            .iter()
+            .filter(|(key, _)| of_subject(key))
+            .filter(|(key, _)| agree(key.service.get().into(), wanted.into(), 96 + key.prefix_len - 64))
+            .max_by_key(|(key, _)| key.prefix_len)
+            .map(|(_, verdict)| *verdict)
+    }
+
     /// What a rule set says to a peer of a port.
     pub fn look(&self, port: &str, rules: u32, peer: Ip, flow: Flow) -> Option<RuleVerdict> {
         if rules == NOTHING {
             return None;
         }
-        let address = u128::from_be_bytes(peer.bytes());
-        let subjects = self.desired.subjects.iter().filter(|(key, _)| key.rules.get() == rules);
-        let by_address = subjects
-            .filter(|(key, _)| agree(u128::from_be_bytes(key.address.bytes()), address, key.prefix_len - 32))
-            .max_by_key(|(key, _)| key.prefix_len)
-            .map(|(_, subject)| subject.number);
-        let identity = self
-            .port(port)
-            .reach
-            .iter()
-            .find_map(|vpc| {
-                let key = EndpointKey { vpc: *vpc, address: peer };
-                let at = self.desired.endpoints.binary_search_by_key(&key, |(key, _)| *key).ok()?;
-                Some(self.desired.endpoints[at].1.identity)
-            })
-            .filter(|identity| *identity != NOBODY);
-        let by_identity = identity.and_then(|identity| {
+        let identity = self.port(port).reach.iter().find_map(|vpc| {
+            let key = EndpointKey { vpc: *vpc, address: peer };
+            let at = self.desired.endpoints.binary_search_by_key(&key, |(key, _)| *key).ok()?;
+            Some(self.desired.endpoints[at].1.identity)
+        });
+        let by_identity = identity.filter(|identity| *identity != NOBODY).and_then(|identity| {
             let key = IdentityKey { rules, identity };
             let at = self.desired.identities.binary_search_by_key(&key, |(key, _)| *key).ok()?;
-            Some(self.desired.identities[at].1.number)
+            self.rule(rules, self.desired.identities[at].1.number, flow)
         });
-        let wanted = service(flow.protocol, flow.port).get();
-        let verdict = |subject: u32| {
-            let rules =
-                self.desired.rules.iter().filter(|(key, _)| key.rules.get() == rules && key.subject.get() == subject);
-            rules
-                .filter(|(key, _)| agree(key.service.get().into(), wanted.into(), 96 + key.prefix_len - 64))
-                .max_by_key(|(key, _)| key.prefix_len)
-                .map(|(_, verdict)| *verdict)
-        };
-        let mut verdicts = by_address.into_iter().chain(by_identity).filter_map(verdict);
+        let mut verdicts = self.look_by_address(rules, peer, flow).into_iter().chain(by_identity);
         verdicts.find(|verdict| matches!(verdict.action, action::ALLOW | action::ALLOW_KEEP))
+    }
+
+    /// The rule of a port's ACL for a packet that comes in, if it passes.
+    pub fn acl(&self, port: &str, peer: &str, flow: Flow) -> Result<&str, Option<&str>> {
+        let verdict = self.look_by_address(self.port(port).record.ingress_acl, ip(peer), flow);
+        match verdict {
+            Some(verdict) if verdict.action == action::ALLOW => Ok(self.name(Some(verdict)).unwrap()),
+            verdict => Err(self.name(verdict)),
+        }
     }
 
     /// What a port says to a flow that a peer opens.

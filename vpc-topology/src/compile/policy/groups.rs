@@ -1,8 +1,8 @@
 //! The rules of the groups that a port is in, united.
 
-use super::{PolicySizes, Rule, Scope, Services};
+use super::{DIRECTIONS, Described, Rule, Scope, Services, service_text};
 use crate::{
-    model::{Cidr, EstablishedFlows, File, GroupRule, PortRange},
+    model::{Cidr, DEFAULT_GROUP, EstablishedFlows, File, GroupRule, PortRange},
     topology::{At, Group, Identity, Links},
 };
 use std::{
@@ -18,6 +18,16 @@ pub(super) enum Direction {
     Ingress,
     /// The port.
     Egress,
+}
+
+impl Direction {
+    /// Where the peer is.
+    pub(super) fn preposition(self) -> &'static str {
+        match self {
+            Self::Ingress => "from",
+            Self::Egress => "to",
+        }
+    }
 }
 
 impl fmt::Display for Direction {
@@ -70,32 +80,20 @@ enum Says<'t> {
 }
 
 fn says<'t>(file: &'t File, links: &'t Links, group: Group, direction: Direction) -> Says<'t> {
-    let named = match group {
-        Group::Default(vpc) => vpc.links(links).default_group,
-        Group::Security(group) => Some(group),
-    };
-    let Some(group) = named else {
-        return match direction {
-            Direction::Ingress => Says::OwnMembers,
-            Direction::Egress => Says::Everything,
-        };
-    };
-    let (record, links) = (group.of(file), group.links(links));
-    match (direction, record.egress.get()) {
-        (Direction::Ingress, _) => Says::Rules(&record.ingress, &links.ingress),
-        (Direction::Egress, Some(egress)) => Says::Rules(egress, &links.egress),
-        (Direction::Egress, None) => Says::Everything,
+    match (group.definition(file, links), direction) {
+        (None, Direction::Ingress) => Says::OwnMembers,
+        (None, Direction::Egress) => Says::Everything,
+        (Some((group, links)), Direction::Ingress) => Says::Rules(group.ingress, &links.ingress),
+        (Some((group, links)), Direction::Egress) => match group.egress {
+            Some(egress) => Says::Rules(egress, &links.egress),
+            None => Says::Everything,
+        },
     }
 }
 
 /// Whether flows that a group allowed outlive the rule.
 fn keeps(file: &File, links: &Links, group: Group) -> bool {
-    let named = match group {
-        Group::Default(vpc) => vpc.links(links).default_group,
-        Group::Security(group) => Some(group),
-    };
-    let flows = named.and_then(|group| group.of(file).established_flows).map(|flows| flows.value);
-    flows.unwrap_or_default() == EstablishedFlows::Keep
+    group.definition(file, links).is_some_and(|(group, _)| group.established_flows == EstablishedFlows::Keep)
 }
 
 /// What a group is called. A default group is its VPC's.
@@ -103,6 +101,7 @@ fn group_name(file: &File, group: Group) -> String {
     match group {
         Group::Default(vpc) => format!("security_group {}/default", vpc.of(file).name.value),
         Group::Security(group) => format!("security_group {}", group.of(file).name.value),
+        Group::Policy(group) => format!("policy_group {}", group.of(file).name.value),
     }
 }
 
@@ -110,27 +109,50 @@ fn group_name(file: &File, group: Group) -> String {
 pub(crate) fn group_key(file: &File, group: Group) -> String {
     match group {
         Group::Default(vpc) => format!("security_group {}/default", vpc.of(file).vni.value.0.0),
-        Group::Security(_) => group_name(file, group),
+        Group::Security(_) | Group::Policy(_) => group_name(file, group),
     }
 }
 
-/// Keys and names of all rules of the groups of some identities. What a group says without a rule counts as its rule 1.
-pub(super) fn rule_names(scope: &Scope<'_>, identities: &BTreeSet<At<Identity>>) -> BTreeMap<String, String> {
+/// Names of the groups of an identity, as they are meant in its VPC.
+pub(crate) fn group_names(scope: &Scope<'_>, identity: At<Identity>) -> Vec<String> {
+    let name = |group: &Group| match group {
+        Group::Default(_) => format!("security_group {DEFAULT_GROUP}"),
+        group => group_name(scope.file, *group),
+    };
+    identity.links(scope.links).groups.iter().map(name).collect()
+}
+
+/// All rules of the groups of some identities. What a group says without a rule counts as its rule 1.
+pub(super) fn described(scope: &Scope<'_>, identities: &BTreeSet<At<Identity>>) -> Vec<Described> {
     let groups: BTreeSet<Group> =
         identities.iter().flat_map(|identity| identity.links(scope.links).groups.iter().copied()).collect();
-    let mut names = BTreeMap::new();
+    let mut rules = Vec::new();
     for group in groups {
         let (key, name) = (group_key(scope.file, group), group_name(scope.file, group));
-        for direction in [Direction::Ingress, Direction::Egress] {
-            let count = match says(scope.file, scope.links, group, direction) {
-                Says::Rules(rules, _) => rules.len(),
-                Says::OwnMembers | Says::Everything => 1,
+        for direction in DIRECTIONS {
+            let texts = match says(scope.file, scope.links, group, direction) {
+                Says::Rules(records, _) => records.iter().map(|rule| text(rule, direction)).collect(),
+                Says::OwnMembers => vec![format!("all {} its own members", direction.preposition())],
+                Says::Everything => vec![format!("all {} everyone", direction.preposition())],
             };
-            let of_rule = |of: &str, number| format!("{of} {direction} {number}");
-            names.extend((1..=count).map(|number| (of_rule(&key, number), of_rule(&name, number))));
+            rules.extend(texts.into_iter().zip(1..).map(|(text, number)| Described {
+                key: format!("{key} {direction} {number}"),
+                name: format!("{name} {direction} {number}"),
+                text,
+            }));
         }
     }
-    names
+    rules
+}
+
+/// What a rule says: `tcp 80, 443 from 0.0.0.0/0, security_group web`.
+fn text(rule: &GroupRule, direction: Direction) -> String {
+    let blocks = rule.cidr_blocks.iter().map(|block| block.value.to_string());
+    let security = rule.security_groups.iter().map(|name| format!("security_group {}", name.value));
+    let policy = rule.policy_groups.iter().map(|name| format!("policy_group {}", name.value));
+    let peers: Vec<_> = blocks.chain(security).chain(policy).collect();
+    let service = service_text(rule.protocol.value, &rule.ports, &rule.icmp_type, &rule.icmp_code);
+    format!("{service} {} {}", direction.preposition(), peers.join(", "))
 }
 
 /// The rules of all groups of an identity. Those whose flows outlive them come first: a flow that several rules allow
@@ -170,13 +192,4 @@ fn services(rule: &GroupRule) -> Vec<Services> {
     let ports: Vec<PortRange> = rule.ports.get().into_iter().flatten().map(|range| range.value).collect();
     let icmp_type = rule.icmp_type.get().map(|icmp_type| icmp_type.value);
     super::services::of(rule.protocol.value, &ports, icmp_type, rule.icmp_code.get().map(|code| code.value.0))
-}
-
-/// How many entries of each kind the rules of an identity take at most, from a look at each rule alone.
-pub(super) fn bound(rules: &[Rule]) -> PolicySizes {
-    // One more for what keeps IPv4 from blocks of IPv6.
-    let subjects = rules.iter().map(|rule| rule.blocks.len()).sum::<usize>() + 1;
-    let identities = rules.iter().map(|rule| rule.identities.len()).sum();
-    let prefixes: usize = rules.iter().flat_map(|rule| &rule.services).map(|services| services.prefixes()).sum();
-    PolicySizes { subjects, identities, rules: prefixes.saturating_mul(subjects + identities) }
 }

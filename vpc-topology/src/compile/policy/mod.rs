@@ -1,23 +1,29 @@
-//! Security groups: which flows ports may open, and which others may open towards them. A rule set's id is made from
-//! its content, so that a changed rule set is another one.
+//! Security groups, policy groups and network ACLs: which flows ports may open, which others may open towards them, and
+//! which packets may pass between subnets. A rule set's id is made from its content, so that a changed rule set is
+//! another one.
 
+mod acls;
 mod groups;
 mod rule_set;
 mod services;
 
-pub(crate) use groups::group_key;
+pub(crate) use groups::{group_key, group_names};
 
 use super::{Names, Scope, ids::Ids};
 use crate::{
     compile::Desired,
-    model::File,
+    diagnostics::Spanned,
+    model::{AtLeastOne, File, IcmpCode, IcmpType, NetworkAcl, PortRange, Protocol, Stated},
     topology::{At, Identity, Links},
 };
 use groups::Direction;
 use rule_set::{Rule, RuleSet};
 use services::Services;
 use std::collections::{BTreeMap, BTreeSet};
-use vpc_common::policy::{NOTHING, RuleVerdict, action};
+use vpc_common::{
+    policy::{NOTHING, RuleVerdict, action},
+    port::Port,
+};
 
 /// The rule sets of a node's ports.
 pub(crate) struct Policies {
@@ -25,12 +31,23 @@ pub(crate) struct Policies {
     /// By id.
     sets: BTreeMap<u32, RuleSet>,
     names: BTreeMap<u32, String>,
+    texts: BTreeMap<u32, String>,
+}
+
+/// One rule for people.
+struct Described {
+    /// What its number is made of.
+    key: String,
+    name: String,
+    /// What it says.
+    text: String,
 }
 
 /// Who uses a rule set.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum User {
     Groups(At<Identity>, Direction),
+    Acl(At<NetworkAcl>, Direction),
     Router,
 }
 
@@ -55,36 +72,65 @@ impl PolicySizes {
     }
 }
 
+/// What the rule set of routers takes.
+pub(crate) const ROUTER_SIZES: PolicySizes = PolicySizes { subjects: 1, identities: 0, rules: 1 };
+
 /// Up to so many compiled rules it does not matter how many there are exactly.
 const FEW_RULES: usize = 4_096;
 
 /// For every identity of a topology a bound that the sizes of its rule sets do not exceed on any node.
 pub(crate) fn upper_bounds(file: &File, links: &Links) -> Vec<PolicySizes> {
     let members = groups::Members::new(&links.identities);
-    let of = |identity, direction| {
-        let rules = groups::rules((file, links), identity, direction, &members, &BTreeMap::new());
-        let bound = groups::bound(&rules);
-        if bound.rules <= FEW_RULES { bound } else { RuleSet::new(&rules).sizes() }
-    };
+    let of =
+        |identity, direction| bound(&groups::rules((file, links), identity, direction, &members, &BTreeMap::new()));
     let identities = (0..links.identities.len()).map(At::<Identity>::new);
     identities.map(|at| of(at, Direction::Ingress).plus(of(at, Direction::Egress))).collect()
+}
+
+/// The same for every network ACL.
+pub(crate) fn acl_upper_bounds(file: &File) -> Vec<PolicySizes> {
+    let of = |acl, direction| bound(&acls::rules(file, acl, direction, &BTreeMap::new()));
+    let acls = (0..file.network_acls.len()).map(At::<NetworkAcl>::new);
+    acls.map(|acl| of(acl, Direction::Ingress).plus(of(acl, Direction::Egress))).collect()
+}
+
+/// How many entries of each kind rules take at most: from a look at each rule alone where there are few, exactly where
+/// there are many.
+fn bound(rules: &[Rule]) -> PolicySizes {
+    // One more for what keeps IPv4 from blocks of IPv6.
+    let subjects = rules.iter().map(|rule| rule.blocks.len()).sum::<usize>() + 1;
+    let identities = rules.iter().map(|rule| rule.identities.len()).sum();
+    let prefixes: usize = rules.iter().flat_map(|rule| &rule.services).map(|services| services.prefixes()).sum();
+    let most = PolicySizes { subjects, identities, rules: prefixes.saturating_mul(subjects + identities) };
+    if most.rules <= FEW_RULES { most } else { RuleSet::new(rules).sizes() }
 }
 
 impl Policies {
     pub(crate) fn new(scope: &Scope<'_>) -> Self {
         let identities: BTreeSet<_> =
             scope.subnets.values().flatten().map(|port| port.links(scope.links).identity).collect();
-        let (numbers, names) = number_rules(scope, &identities);
+        let acls: BTreeSet<_> = acls_used(scope).collect();
+        let described = describe_rules(scope, &identities, &acls);
+        let numbers: BTreeMap<String, u32> =
+            described.iter().map(|(number, rule)| (rule.key.clone(), *number)).collect();
         let members = groups::Members::reached(scope);
         // Rule sets of one content are one rule set. Collisions are resolved in the order of content.
         let mut by_content: BTreeMap<Vec<u8>, (RuleSet, Vec<User>)> = BTreeMap::new();
         let mut add = |set: RuleSet, user: User| {
-            by_content.entry(set.bytes()).or_insert((set, Vec::new())).1.push(user);
+            // An ACL and groups have other ids even where they say the same: an ACL that says nothing denies all.
+            let mut content = vec![u8::from(matches!(user, User::Acl(..)))];
+            content.extend(set.bytes());
+            by_content.entry(content).or_insert((set, Vec::new())).1.push(user);
         };
         for identity in identities {
-            for direction in [Direction::Ingress, Direction::Egress] {
+            for direction in DIRECTIONS {
                 let rules = groups::rules((scope.file, scope.links), identity, direction, &members, &numbers);
                 add(RuleSet::new(&rules), User::Groups(identity, direction));
+            }
+        }
+        for acl in acls {
+            for direction in DIRECTIONS {
+                add(RuleSet::new(&acls::rules(scope.file, acl, direction, &numbers)), User::Acl(acl, direction));
             }
         }
         if !scope.routers.is_empty() {
@@ -98,13 +144,15 @@ impl Policies {
             add(RuleSet::new(&[all]), User::Router);
         }
         let mut taken = Ids::default();
-        let mut policies = Self { ids: BTreeMap::new(), sets: BTreeMap::new(), names: BTreeMap::new() };
+        let (names, texts) =
+            described.into_iter().map(|(number, rule)| ((number, rule.name), (number, rule.text))).unzip();
+        let mut policies = Self { ids: BTreeMap::new(), sets: BTreeMap::new(), names, texts };
         for (bytes, (set, users)) in by_content {
-            let id = if set.is_empty() { NOTHING } else { taken.take(&bytes) };
+            let of_groups = !users.iter().any(|user| matches!(user, User::Acl(..)));
+            let id = if set.is_empty() && of_groups { NOTHING } else { taken.take(&bytes) };
             policies.ids.extend(users.into_iter().map(|user| (user, id)));
             policies.sets.insert(id, set);
         }
-        policies.names = names;
         policies
     }
 
@@ -116,6 +164,16 @@ impl Policies {
     /// The rule set for flows that a port opens.
     pub(super) fn egress(&self, identity: At<Identity>) -> u32 {
         self.id(User::Groups(identity, Direction::Egress))
+    }
+
+    /// The rule set for packets that come into a subnet.
+    pub(super) fn ingress_acl(&self, acl: Option<At<NetworkAcl>>) -> u32 {
+        acl.map_or(Port::NO_ACL, |acl| self.id(User::Acl(acl, Direction::Ingress)))
+    }
+
+    /// The rule set for packets that leave a subnet.
+    pub(super) fn egress_acl(&self, acl: Option<At<NetworkAcl>>) -> u32 {
+        acl.map_or(Port::NO_ACL, |acl| self.id(User::Acl(acl, Direction::Egress)))
     }
 
     /// The rule set of routers.
@@ -144,24 +202,53 @@ impl Policies {
         desired.subjects.sort_unstable_by_key(|(key, _)| *key);
         desired.identities.sort_unstable_by_key(|(key, _)| *key);
         desired.rules.sort_unstable_by_key(|(key, _)| *key);
-        desired.names = Names { rules: self.names, ..std::mem::take(&mut desired.names) };
+        desired.names = Names { rules: self.names, rule_texts: self.texts, ..std::mem::take(&mut desired.names) };
     }
 }
 
-/// Numbers of all rules that a node's rule sets are made of, by their keys, and their names by number. Collisions are
-/// resolved in the order of keys.
-fn number_rules(
+/// The ACLs of all local ports and routers, with repetitions.
+fn acls_used(scope: &Scope<'_>) -> impl Iterator<Item = At<NetworkAcl>> {
+    let routers = scope.routers.values().filter_map(|router| router.subnets.first());
+    scope.subnets.keys().chain(routers).filter_map(|subnet| subnet.links(scope.links).network_acl)
+}
+
+const DIRECTIONS: [Direction; 2] = [Direction::Ingress, Direction::Egress];
+
+/// All rules that a node's rule sets are made of, by their numbers. Collisions are resolved in the order of keys.
+fn describe_rules(
     scope: &Scope<'_>,
     identities: &BTreeSet<At<Identity>>,
-) -> (BTreeMap<String, u32>, BTreeMap<u32, String>) {
-    let mut names = groups::rule_names(scope, identities);
+    acls: &BTreeSet<At<NetworkAcl>>,
+) -> BTreeMap<u32, Described> {
+    let mut rules = groups::described(scope, identities);
+    rules.extend(acls.iter().flat_map(|acl| acls::described(scope.file, *acl)));
     if !scope.routers.is_empty() {
-        names.insert(ROUTER_RULE.to_owned(), ROUTER_RULE.to_owned());
+        let text = "all for the workloads behind plain VTEPs".to_owned();
+        rules.push(Described { key: ROUTER_RULE.to_owned(), name: ROUTER_RULE.to_owned(), text });
     }
+    rules.sort_by(|a, b| a.key.cmp(&b.key));
     let mut taken = Ids::default();
-    let numbered = names.into_iter().map(|(key, name)| {
-        let number = taken.take(key.as_bytes());
-        ((key, number), (number, name))
-    });
-    numbered.unzip()
+    rules.into_iter().map(|rule| (taken.take(rule.key.as_bytes()), rule)).collect()
+}
+
+/// The service of a rule in words: `tcp 80, 8000-8080`, `icmp echo_request`.
+fn service_text(
+    protocol: Protocol,
+    ports: &Stated<AtLeastOne<Spanned<PortRange>>>,
+    icmp_type: &Stated<Spanned<IcmpType>>,
+    icmp_code: &Stated<Spanned<IcmpCode>>,
+) -> String {
+    let mut text = protocol.to_string();
+    let ports: Vec<_> = ports.get().into_iter().flatten().map(|range| range.value.to_string()).collect();
+    if !ports.is_empty() {
+        text.push(' ');
+        text.push_str(&ports.join(", "));
+    }
+    if let Some(icmp_type) = icmp_type.get() {
+        text.push_str(&format!(" {}", icmp_type.value));
+    }
+    if let Some(code) = icmp_code.get() {
+        text.push_str(&format!(" code {}", code.value.0));
+    }
+    text
 }
