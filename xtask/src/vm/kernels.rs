@@ -52,7 +52,7 @@ impl Kernel {
     fn get(&self, directory: &Path) -> Result<()> {
         fs::create_dir_all(directory)?;
         let apt = PrivateApt::new(&directory.join("apt"), self.suite)?;
-        run(apt.command("apt-get").args(["update", "-q"]))?;
+        run(apt.command("apt-get").args(["update", "-q", "--error-on=any"]))?;
         let depends =
             apt.command("apt-cache").args(["depends", META_PACKAGE]).output().context("cannot run apt-cache")?;
         let text = String::from_utf8_lossy(&depends.stdout);
