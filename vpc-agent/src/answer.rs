@@ -3,6 +3,7 @@
 mod counters;
 mod drops;
 mod listing;
+mod policies;
 mod sessions;
 mod slots;
 

@@ -11,10 +11,14 @@ fn state(text: &str, previous: &Slots) -> Desired {
 
 /// What hv1 says of a replacement in the example, and the ports whose epoch moves.
 fn check(from: &str, to: &str, expected: &[&str], moved: &[&str]) {
-    assert!(BASE.contains(from));
-    let old = state(BASE, &Slots::new());
+    check_in(BASE, from, to, expected, moved);
+}
+
+fn check_in(base: &str, from: &str, to: &str, expected: &[&str], moved: &[&str]) {
+    assert!(base.contains(from), "{from}");
+    let old = state(base, &Slots::new());
     let slots = old.ports.iter().map(|(slot, port)| (port.record.uid, *slot)).collect();
-    let new = state(&BASE.replacen(from, to, 1), &slots);
+    let new = state(&base.replacen(from, to, 1), &slots);
     let plan = Plan::between(&old, &new);
     assert_eq!(plan.describe(&old, &new), expected);
     let epochs: Vec<_> = plan.epochs.iter().map(|slot| new.ports[slot].name.as_str()).collect();
@@ -89,4 +93,42 @@ nodes:
     check("2001:db8::12", "2001:db8::22", &["~ node hv2 (id 2): VTEP 2001:db8::12 -> 2001:db8::22"], &[]);
     let own = ["~ this node, hv1: uplinks eth1, eth2 -> eth1"];
     check("uplinks: [eth1, eth2]", "uplinks: [eth1]", &own, &[]);
+}
+
+const GROUPS: &str = include_str!("../../examples/security-groups.yaml");
+
+#[test]
+fn rules_change() {
+    let check = |from, to, expected: &[&str], moved: &[&str]| check_in(GROUPS, from, to, expected, moved);
+    check(
+        "      - {protocol: tcp, ports: [80, 443], cidr_blocks: [0.0.0.0/0, \"::/0\"]}\n",
+        "",
+        &["- security group web: ingress rule 1 removed: tcp 80, 443 from 0.0.0.0/0, ::/0"],
+        &["web-1"],
+    );
+    check(
+        "ports: [23]",
+        "ports: [23, 24]",
+        &["~ network ACL edge: ingress rule 100: deny tcp 23 from 0.0.0.0/0 -> deny tcp 23, 24 from 0.0.0.0/0"],
+        &["web-1"],
+    );
+    check(
+        "[10.0.2.11], labels: {tier: app}}",
+        "[10.0.2.11], labels: {tier: db}}",
+        &["~ endpoint 10.0.2.11 of prod: groups policy group app -> policy group db"],
+        &["web-1"],
+    );
+    check("udp_stream: 5m", "udp_stream: 6m", &["~ port web-1: session timeout udp_stream 300 s -> 360 s"], &["web-1"]);
+    check(
+        "quotas: {sessions: 50000}",
+        "quotas: {sessions: 60000}",
+        &["~ port web-1: session quota 50000 -> 60000"],
+        &["web-1"],
+    );
+    check(
+        ", network_acl: edge",
+        "",
+        &["- network ACL edge with 2 ingress and 1 egress rules", "~ port web-1: network ACL edge -> none"],
+        &["web-1"],
+    );
 }

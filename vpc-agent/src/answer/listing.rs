@@ -1,6 +1,7 @@
 //! Lists of what is in force, with names where the maps hold numbers.
 
 use super::counters;
+use super::policies;
 use crate::{
     control::{Kind, report::Listing},
     reconcile::{Outcome, Reconciler},
@@ -19,6 +20,8 @@ pub(super) fn list(wanted: Kind, reconciler: &Reconciler, outcome: &Outcome) -> 
         Kind::Routes => routes(desired, &names),
         Kind::Vteps => vteps(desired, outcome),
         Kind::Subnets => subnets(desired, &names),
+        Kind::SecurityGroups => policies::security_groups(desired),
+        Kind::NetworkAcls => policies::network_acls(desired),
         Kind::Counters => counters::counters(reconciler)?,
     };
     Ok(table(columns(wanted), rows))
@@ -31,6 +34,8 @@ fn columns(wanted: Kind) -> &'static [&'static str] {
         Kind::Routes => &["table", "used_by", "destination", "kind", "vpc", "next_hop"],
         Kind::Vteps => &["node", "id", "address", "mtu", "next_hops"],
         Kind::Counters => counters::COLUMNS,
+        Kind::SecurityGroups => &["port", "groups", "direction", "rule_set", "rule", "rule_id", "says"],
+        Kind::NetworkAcls => &["port", "network_acl", "direction", "rule_set", "rule", "rule_id", "says"],
         Kind::Subnets => &["name", "id", "vpc", "vni", "gateways", "local_ports", "endpoints"],
     }
 }

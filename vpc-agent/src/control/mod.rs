@@ -59,6 +59,10 @@ pub enum Kind {
     Vteps,
     /// Subnets of the VPCs that this node takes part in.
     Subnets,
+    /// Rules of security groups and policy groups, by local port.
+    SecurityGroups,
+    /// Rules of network ACLs, by local port.
+    NetworkAcls,
     /// What ports received, and what became of it.
     Counters,
 }

@@ -54,6 +54,8 @@ pub struct Names {
     pub rules: BTreeMap<u32, String>,
     /// What the same rules say: `tcp 80, 443 from 0.0.0.0/0`.
     pub rule_texts: BTreeMap<u32, String>,
+    /// Sets of groups by [`Endpoint::identity`]: `security_group web, policy_group app`.
+    pub identities: BTreeMap<u32, String>,
 }
 
 /// What the topology says of this node.
@@ -110,6 +112,25 @@ pub struct DesiredPort {
     pub groups: Vec<String>,
     /// The network ACL of its subnet.
     pub network_acl: Option<String>,
+    /// [`Port::timeouts`] in seconds.
+    pub timeouts: TimeoutSeconds,
+}
+
+/// How long sessions live without a packet, in seconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TimeoutSeconds {
+    /// TCP until both sides have spoken.
+    pub tcp_half_open: u32,
+    /// TCP.
+    pub tcp_established: u32,
+    /// TCP after a FIN or an RST.
+    pub tcp_closing: u32,
+    /// Everything without states until both sides have spoken.
+    pub udp_one_way: u32,
+    /// The same afterwards.
+    pub udp_stream: u32,
+    /// ICMP queries.
+    pub icmp: u32,
 }
 
 /// Another node.

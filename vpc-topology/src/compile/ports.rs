@@ -118,6 +118,7 @@ fn desired(scope: &Scope<'_>, parts: &Parts<'_>, uid: u64, candidate: Candidate<
         None => (policies.router(), policies.router()),
     };
     let vpc = links.vpc.of(scope.file);
+    let timeouts = sessions::seconds(vpc);
     let record = port::Port {
         flags,
         vpc: scope.vni(links.vpc),
@@ -132,7 +133,7 @@ fn desired(scope: &Scope<'_>, parts: &Parts<'_>, uid: u64, candidate: Candidate<
         egress_rules,
         ingress_acl: policies.ingress_acl(links.network_acl),
         egress_acl: policies.egress_acl(links.network_acl),
-        timeouts: sessions::timeouts(vpc),
+        timeouts: sessions::timeouts(&timeouts),
         session_quota: sessions::quota(vpc, candidate.port, share),
         vpc_index: scope.own.iter().take_while(|own| **own != links.vpc).count() as u32,
         identity: candidate.identity.map_or(NOBODY, |identity| identity.links(scope.links).id),
@@ -145,6 +146,7 @@ fn desired(scope: &Scope<'_>, parts: &Parts<'_>, uid: u64, candidate: Candidate<
         reach: scope.reach(candidate.subnet),
         groups: candidate.identity.map(|identity| group_names(scope, identity)).unwrap_or_default(),
         network_acl: links.network_acl.map(|acl| acl.of(scope.file).name.to_string()),
+        timeouts,
     }
 }
 

@@ -1,6 +1,6 @@
 //! What of the topology concerns a node.
 
-use super::Names;
+use super::{Names, policy::group_names};
 use crate::{
     model::{File, Node, Port, RouteTable, Subnet, Vpc},
     topology::{At, Hop, Links},
@@ -94,6 +94,8 @@ impl<'t> Scope<'t> {
         let vpcs = self.reached.iter().map(|vpc| (self.vni(*vpc), vpc.of(self.file).name.to_string()));
         let subnets = self.reached.iter().flat_map(|vpc| &vpc.links(self.links).subnets);
         let subnets = subnets.map(|subnet| (subnet.links(self.links).id, subnet.of(self.file).name.to_string()));
-        Names { vpcs: vpcs.collect(), subnets: subnets.collect(), ..Names::default() }
+        let identities = self.reached.iter().flat_map(|vpc| &vpc.links(self.links).identities);
+        let identities = identities.map(|at| (at.links(self.links).id, group_names(self, *at).join(", ")));
+        Names { vpcs: vpcs.collect(), subnets: subnets.collect(), identities: identities.collect(), ..Names::default() }
     }
 }

@@ -1,6 +1,6 @@
 //! How long the sessions of a port live, and how many it may have.
 
-use super::Scope;
+use super::{Scope, TimeoutSeconds};
 use crate::{
     Limits,
     diagnostics::Spanned,
@@ -8,31 +8,40 @@ use crate::{
 };
 use vpc_common::{port::Timeouts, session::TICK_SHIFT};
 
-/// Seconds after which sessions end where the file says nothing else (RFC 5382, RFC 4787, RFC 5508).
-mod default {
-    pub(super) const TCP_ESTABLISHED: u32 = 7_440;
-    pub(super) const TCP_HALF_OPEN: u32 = 30;
-    pub(super) const TCP_CLOSING: u32 = 240;
-    pub(super) const UDP_STREAM: u32 = 300;
-    pub(super) const UDP_ONE_WAY: u32 = 30;
-    pub(super) const ICMP: u32 = 60;
-}
+/// Where the file says nothing else (RFC 5382, RFC 4787, RFC 5508).
+const DEFAULT: TimeoutSeconds = TimeoutSeconds {
+    tcp_half_open: 30,
+    tcp_established: 7_440,
+    tcp_closing: 240,
+    udp_one_way: 30,
+    udp_stream: 300,
+    icmp: 60,
+};
 
 /// The timeouts of a VPC's sessions.
-pub(super) fn timeouts(vpc: &Vpc) -> Timeouts {
-    type Given = Stated<Spanned<SessionTimeout>>;
-    let ticks = |given: Option<&Given>, default| {
-        let given = given.and_then(|given| given.get()).map(|timeout| timeout.value.seconds);
-        in_ticks(given.unwrap_or(default))
-    };
-    let given = vpc.session_timeouts.as_ref();
+pub(super) fn seconds(vpc: &Vpc) -> TimeoutSeconds {
+    let Some(given) = &vpc.session_timeouts else { return DEFAULT };
+    let or =
+        |given: &Stated<Spanned<SessionTimeout>>, default| given.get().map_or(default, |given| given.value.seconds);
+    TimeoutSeconds {
+        tcp_half_open: or(&given.tcp_half_open, DEFAULT.tcp_half_open),
+        tcp_established: or(&given.tcp_established, DEFAULT.tcp_established),
+        tcp_closing: or(&given.tcp_closing, DEFAULT.tcp_closing),
+        udp_one_way: or(&given.udp_one_way, DEFAULT.udp_one_way),
+        udp_stream: or(&given.udp_stream, DEFAULT.udp_stream),
+        icmp: or(&given.icmp, DEFAULT.icmp),
+    }
+}
+
+/// The same for the datapath.
+pub(super) fn timeouts(seconds: &TimeoutSeconds) -> Timeouts {
     Timeouts {
-        tcp_half_open: ticks(given.map(|given| &given.tcp_half_open), default::TCP_HALF_OPEN),
-        tcp_established: ticks(given.map(|given| &given.tcp_established), default::TCP_ESTABLISHED),
-        tcp_closing: ticks(given.map(|given| &given.tcp_closing), default::TCP_CLOSING),
-        one_way: ticks(given.map(|given| &given.udp_one_way), default::UDP_ONE_WAY),
-        two_way: ticks(given.map(|given| &given.udp_stream), default::UDP_STREAM),
-        icmp: ticks(given.map(|given| &given.icmp), default::ICMP),
+        tcp_half_open: in_ticks(seconds.tcp_half_open),
+        tcp_established: in_ticks(seconds.tcp_established),
+        tcp_closing: in_ticks(seconds.tcp_closing),
+        one_way: in_ticks(seconds.udp_one_way),
+        two_way: in_ticks(seconds.udp_stream),
+        icmp: in_ticks(seconds.icmp),
     }
 }
 

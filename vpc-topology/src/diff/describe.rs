@@ -1,6 +1,6 @@
 //! A plan in words.
 
-use super::{Changed, Plan};
+use super::{Changed, Plan, rules};
 use crate::compile::{Desired, DesiredPort};
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -17,6 +17,7 @@ pub(super) fn describe(plan: &Plan, old: &Desired, new: &Desired) -> Vec<String>
     let mut lines = Vec::new();
     words.nodes(&mut lines);
     words.vpcs(&mut lines);
+    rules::describe(&old.names, &new.names, &mut lines);
     words.ports(&mut lines);
     words.endpoints(&mut lines);
     words.routes(&mut lines);
@@ -97,7 +98,10 @@ impl Words<'_> {
         let (a, b) = (&from.record, &to.record);
         let on = |port: &DesiredPort, flag| if port.record.flags & flag != 0 { "yes" } else { "no" };
         use vpc_common::port::flags as port_flags;
-        join([
+        let timeouts = timeouts(from).into_iter().zip(timeouts(to)).map(|((name, from), (_, to))| {
+            change(&format!("session timeout {name}"), format!("{from} s"), format!("{to} s"))
+        });
+        let changes = [
             change("device", device(from), device(to)),
             change("MAC", a.mac, b.mac),
             change("VPC", vpc(self.old, a.vpc), vpc(self.new, b.vpc)),
@@ -106,9 +110,18 @@ impl Words<'_> {
             change("IPv4 gateway", Ip::v4(a.gateway_v4), Ip::v4(b.gateway_v4)),
             change("IPv6 gateway", a.gateway_v6, b.gateway_v6),
             change("reaches", reach(self.old, from), reach(self.new, to)),
+            change("groups", groups(from), groups(to)),
+            change("network ACL", acl(from), acl(to)),
+            change("session quota", a.session_quota, b.session_quota).filter(|_| self.same_share()),
             change("non-IP frames", on(from, port_flags::NON_IP), on(to, port_flags::NON_IP)),
             change("routes for others", on(from, port_flags::ROUTES_FOR_OTHERS), on(to, port_flags::ROUTES_FOR_OTHERS)),
-        ])
+        ];
+        join(changes.into_iter().chain(timeouts))
+    }
+
+    /// Whether each port has the same share of the session table as before: what changes otherwise goes without saying.
+    fn same_share(&self) -> bool {
+        self.old.ports.len().next_power_of_two() == self.new.ports.len().next_power_of_two()
     }
 
     fn endpoints(&self, lines: &mut Vec<String>) {
@@ -135,6 +148,7 @@ impl Words<'_> {
                 change("subnet", subnet(self.old, from.subnet), subnet(self.new, to.subnet)),
                 change("VNI", from.l2_vni.0, to.l2_vni.0),
                 change("kind", role(from), role(to)),
+                change("groups", identity(self.old, from), identity(self.new, to)),
             ];
             if from.node != to.node && from.flags == to.flags {
                 lines.push(format!("~ {what} moves from {} to {}", node(self.old, from.node), node(self.new, to.node)));
@@ -233,6 +247,37 @@ fn vpc(of: &Desired, vni: Vni) -> String {
 
 fn subnet(of: &Desired, id: u32) -> String {
     of.names.subnets.get(&id).cloned().unwrap_or_else(|| format!("{id:#010x}"))
+}
+
+fn groups(port: &DesiredPort) -> String {
+    if port.groups.is_empty() {
+        "none".into()
+    } else {
+        port.groups.iter().map(|group| rules::words(group)).collect::<Vec<_>>().join(", ")
+    }
+}
+
+fn acl(port: &DesiredPort) -> &str {
+    port.network_acl.as_deref().unwrap_or("none")
+}
+
+/// The session timeouts with their names in the file.
+fn timeouts(port: &DesiredPort) -> [(&'static str, u32); 6] {
+    let timeouts = &port.timeouts;
+    [
+        ("tcp_half_open", timeouts.tcp_half_open),
+        ("tcp_established", timeouts.tcp_established),
+        ("tcp_closing", timeouts.tcp_closing),
+        ("udp_one_way", timeouts.udp_one_way),
+        ("udp_stream", timeouts.udp_stream),
+        ("icmp", timeouts.icmp),
+    ]
+}
+
+/// The groups of an endpoint's port.
+fn identity(of: &Desired, endpoint: &Endpoint) -> String {
+    let names = of.names.identities.get(&endpoint.identity);
+    names.map_or_else(|| "none".into(), |names| names.split(", ").map(rules::words).collect::<Vec<_>>().join(", "))
 }
 
 fn node(of: &Desired, id: u16) -> String {

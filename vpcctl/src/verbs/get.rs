@@ -10,6 +10,7 @@ const EXAMPLES: &str = "\
 Examples:
   vpcctl get ports                              local ports, with slots and addresses
   vpcctl get endpoints -o json                  every endpoint that this node knows
+  vpcctl get security-groups                    which rules hold for each local port
   vpcctl get counters                           frames per port: received, forwarded, dropped, answered, punted";
 
 /// Arguments of `vpcctl get`.
@@ -32,6 +33,10 @@ enum Kind {
     Vteps,
     /// Subnets of the VPCs that this node takes part in
     Subnets,
+    /// The rules of security groups and policy groups in force for each local port
+    SecurityGroups,
+    /// The rules of network ACLs in force for each local port
+    NetworkAcls,
     /// What every port received, and what became of it: received = forwarded + dropped + answered + punted
     Counters,
 }
@@ -44,6 +49,8 @@ impl From<Kind> for control::Kind {
             Kind::Routes => Self::Routes,
             Kind::Vteps => Self::Vteps,
             Kind::Subnets => Self::Subnets,
+            Kind::SecurityGroups => Self::SecurityGroups,
+            Kind::NetworkAcls => Self::NetworkAcls,
             Kind::Counters => Self::Counters,
         }
     }

@@ -135,10 +135,11 @@ pub(super) fn described(scope: &Scope<'_>, identities: &BTreeSet<At<Identity>>) 
                 Says::OwnMembers => vec![format!("all {} its own members", direction.preposition())],
                 Says::Everything => vec![format!("all {} everyone", direction.preposition())],
             };
+            let flows = if keeps(scope.file, scope.links, group) { ", established flows may finish" } else { "" };
             rules.extend(texts.into_iter().zip(1..).map(|(text, number)| Described {
                 key: format!("{key} {direction} {number}"),
                 name: format!("{name} {direction} {number}"),
-                text,
+                text: format!("{text}{flows}"),
             }));
         }
     }

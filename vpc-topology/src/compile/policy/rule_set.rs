@@ -232,3 +232,106 @@ fn union(outer: &Ranks, own: &[Rank]) -> Ranks {
     ranks.dedup();
     ranks.into()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use vpc_common::policy::{action, service};
+
+    /// Looks up as the datapath does: the longest match by address, by identity, then by service.
+    fn look(set: &RuleSet, peer: Peer, wanted: (u8, u16)) -> (Option<RuleVerdict>, Option<RuleVerdict>) {
+        let agree = |a: u128, b: u128, len: u32| (a ^ b).checked_shr(u128::BITS - len).unwrap_or_default() == 0;
+        let number = |address: Ip| u128::from_be_bytes(address.bytes());
+        let verdict = |subject: u32| {
+            let of_subject = set.rules.iter().filter(|(number, ..)| *number == subject);
+            let matching = of_subject.filter(|(_, prefix, _)| {
+                let bits = u32::BITS - (prefix.key_len() - RuleKey::ALL_SERVICES);
+                let differ = prefix.service().get() ^ service(wanted.0, wanted.1).get();
+                differ.checked_shr(bits).unwrap_or_default() == 0
+            });
+            matching.max_by_key(|(_, prefix, _)| prefix.key_len()).map(|(.., verdict)| *verdict)
+        };
+        let around = set.subjects.iter().filter(|((len, at), _)| agree(number(*at), number(peer.address), *len));
+        let by_address = around.max_by_key(|((len, _), _)| *len).map(|(_, subject)| *subject);
+        let of_identity = set.identities.iter().find(|(identity, _)| *identity == peer.identity);
+        (by_address.and_then(verdict), of_identity.and_then(|(_, subject)| verdict(*subject)))
+    }
+
+    #[derive(Clone, Copy, Debug)]
+    struct Peer {
+        address: Ip,
+        identity: u32,
+    }
+
+    /// The first rule for a peer, by its address and by its identity.
+    fn naive(rules: &[Rule], peer: Peer, (protocol, port): (u8, u16)) -> (Option<RuleVerdict>, Option<RuleVerdict>) {
+        let about = |rule: &&Rule| rule.services.iter().any(|services| services.contains(protocol, port));
+        let has = |rule: &&Rule| rule.blocks.iter().any(|block| block.contains(peer.address.into()));
+        let verdict = |rule: &Rule| rule.verdict;
+        let by_address = rules.iter().filter(about).find(has).map(verdict);
+        let is_named = |rule: &&Rule| rule.identities.contains(&peer.identity);
+        (by_address, rules.iter().filter(about).find(is_named).map(verdict))
+    }
+
+    /// Blocks that often contain each other, of both families.
+    fn any_block() -> impl Strategy<Value = Cidr> {
+        let v4 = (0..4u8, 0..3u8, 0..=32u8).prop_map(|(a, b, len)| format!("10.{a}.0.{b}/{len}"));
+        let v6 = (0..3u8, 0..3u8, 0..=128u8).prop_map(|(a, b, len)| format!("fd00:{a}::{b}/{len}"));
+        let fixed = prop_oneof![Just("0.0.0.0/0".to_owned()), Just("::/0".to_owned()), Just("::/80".to_owned())];
+        prop_oneof![4 => v4, 3 => v6, 1 => fixed]
+            .prop_filter_map("a block", |text| Cidr::of(text.parse::<ipnet::IpNet>().ok()?.trunc()))
+    }
+
+    fn any_services() -> impl Strategy<Value = Services> {
+        prop_oneof![
+            1 => Just(Services::ALL),
+            1 => prop_oneof![Just(6u8), Just(17)].prop_map(Services::of),
+            4 => (prop_oneof![Just(6u8), Just(17)], 0..9u16, 0..9u16)
+                .prop_map(|(protocol, a, b)| Services::ports(protocol, a.min(b), a.max(b))),
+        ]
+    }
+
+    fn any_rules() -> impl Strategy<Value = Vec<Rule>> {
+        let blocks = prop::collection::vec(any_block(), 0..4);
+        let identities = prop::collection::btree_set(1..5u32, 0..3);
+        let services = prop::collection::vec(any_services(), 1..3);
+        let rule = (prop_oneof![Just(action::ALLOW), Just(action::DENY)], blocks, identities, services);
+        prop::collection::vec(rule, 0..14).prop_map(|rules| {
+            let numbered = rules.into_iter().zip(1..);
+            numbered
+                .map(|((action, blocks, identities, services), rule)| Rule {
+                    verdict: RuleVerdict { action, rule },
+                    services,
+                    blocks,
+                    identities,
+                })
+                .collect()
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn a_rule_set_says_what_its_rules_say_in_their_order(
+            rules in any_rules(),
+            others in prop::collection::vec(any_block(), 8),
+            port in 0..10u16,
+        ) {
+            let set = RuleSet::new(&rules);
+            let blocks = rules.iter().flat_map(|rule| &rule.blocks).chain(&others);
+            let edges = blocks.flat_map(|block| [block.net().network(), block.net().broadcast()]);
+            for (address, identity) in edges.zip((0..6u32).cycle()) {
+                let peer = Peer { address: address.into(), identity };
+                for protocol in [1, 6, 17] {
+                    let asked = (protocol, port);
+                    prop_assert_eq!(look(&set, peer, asked), naive(&rules, peer, asked), "{:?} {:?}", peer, asked);
+                }
+            }
+        }
+
+        #[test]
+        fn the_same_rules_are_the_same_bytes(rules in any_rules()) {
+            prop_assert_eq!(RuleSet::new(&rules).bytes(), RuleSet::new(&rules).bytes());
+        }
+    }
+}

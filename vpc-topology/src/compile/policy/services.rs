@@ -30,6 +30,12 @@ impl Services {
         Self { first: protocol | u32::from(first), last: protocol | u32::from(last) }
     }
 
+    /// Whether a packet's service is in the range.
+    #[cfg(test)]
+    pub fn contains(self, protocol: u8, port: u16) -> bool {
+        (self.first..=self.last).contains(&(u32::from(protocol) << 16 | u32::from(port)))
+    }
+
     /// How many prefixes it takes to write the range.
     pub fn prefixes(self) -> usize {
         let (mut at, mut count) = (self.first, 0);
