@@ -2,6 +2,7 @@
 //! Needs root.
 
 mod clsact;
+mod policies;
 mod sandbox;
 
 use nix::sys::signal::Signal;

@@ -243,17 +243,21 @@ pub(super) fn identities(file: &File, resolved: &Resolved, links: &mut Links) ->
     let mut numbers: FxHashMap<Key, usize> = FxHashMap::default();
     let mut of_ports = Vec::with_capacity(resolved.ports.len());
     let selectors = Selectors::new(file, resolved);
+    // Most ports of a large topology are in no other group: one look-up for each VPC rather than for each of them.
+    let mut default_of = vec![None; file.vpcs.len()];
     for (port, record) in resolved.ports.iter().zip(&file.ports) {
         let vpc = resolved.vpc_of(port)?;
         let mut groups: Vec<Group> = port.groups.iter().copied().collect::<Option<_>>()?;
         groups.extend(selectors.of(record, vpc));
         groups.sort_unstable();
         groups.dedup();
-        if groups.is_empty() {
-            groups.push(Group::Default(vpc));
-        }
         let next = numbers.len();
-        of_ports.push(*numbers.entry((vpc, groups)).or_insert(next));
+        of_ports.push(if groups.is_empty() {
+            let known: &mut Option<usize> = &mut default_of[vpc.index()];
+            *known.get_or_insert_with(|| *numbers.entry((vpc, vec![Group::Default(vpc)])).or_insert(next))
+        } else {
+            *numbers.entry((vpc, groups)).or_insert(next)
+        });
     }
     // Two VPCs of one VNI are told apart here, and refused elsewhere.
     let mut by_name: BTreeMap<(String, At<Vpc>), (Key, usize)> = BTreeMap::new();
