@@ -3,9 +3,10 @@
 use proptest::{collection::vec, prelude::*, sample::select};
 use vpc_topology::{Limits, Loader, load};
 
-const BASES: [&str; 3] = [
+const BASES: [&str; 4] = [
     include_str!("../../examples/peering.yaml"),
     include_str!("../../examples/appliance.yaml"),
+    include_str!("../../examples/security-groups.yaml"),
     include_str!("../../examples/plain-vtep.yaml"),
 ];
 
