@@ -1,47 +1,51 @@
-//! Removes sessions that nobody uses.
+//! Removes sessions that have expired, and counts the others.
 //!
-//! The datapath judges staleness itself; the sweeper only frees memory. A session that it removes in the moment in
-//! which a packet comes is decided again by the next one.
+//! The datapath judges expiry itself; the sweeper only frees memory. A session that it removes in the moment in which a
+//! packet comes is opened again by that packet, if it may. The datapath counts what it opens; what goes, and what two
+//! CPUs counted wrongly at once, is corrected here.
 
 use crate::{
     epoch::monotonic,
     maps::{Tables, tables::Sessions},
 };
 use std::{
-    collections::BTreeSet,
+    collections::BTreeMap,
     io, thread,
     time::{Duration, Instant},
 };
 use vpc_bpf::{Table, TableError};
 use vpc_common::{
-    limits::SESSION_IDLE_SECONDS,
-    port::Port,
-    session::{Session, SessionKey, V4, V6},
+    port::{Port, Usage},
+    session::{Session, SessionKey, TICK_SHIFT, V4, V6},
 };
+use vpc_datapath::conntrack;
 
 /// Pause between two sweeps.
-const PAUSE: Duration = Duration::from_secs(10);
+const PAUSE: Duration = Duration::from_secs(5);
 /// Of each stretch of work, so many times its length is slept: 5 % of one CPU.
 const REST: u32 = 19;
-/// Unit of [`Session::last_seen`].
-const SEEN_SHIFT: u32 = 30;
+
+/// What the sweeper works on.
+struct Sweeper {
+    v4: Sessions<V4>,
+    v6: Sessions<V6>,
+    ports: Table<u32, Port>,
+    port_usage: Table<u32, Usage>,
+    vpc_usage: Table<u32, Usage>,
+}
 
 /// Starts it. It ends with the process.
 ///
 /// # Errors
 /// Where no thread or descriptor can be had.
 pub fn spawn(tables: &Tables) -> Result<(), io::Error> {
-    let clone = |result: Result<_, TableError>| result.map_err(io::Error::other);
-    let (v4, v6): (Sessions<V4>, _) = (clone(tables.sessions_v4.try_clone())?, tables.sessions_v6.try_clone());
-    let v6: Sessions<V6> = v6.map_err(io::Error::other)?;
-    let ports = tables.ports.try_clone().map_err(io::Error::other)?;
+    let sweeper = Sweeper::new(tables).map_err(io::Error::other)?;
     thread::Builder::new().name("sweeper".to_owned()).spawn(move || {
         loop {
             thread::sleep(PAUSE);
-            let swept = slots(&ports).and_then(|slots| Ok((sweep(&v4, &slots)?, sweep(&v6, &slots)?)));
-            match swept {
-                Ok((0, 0)) => {}
-                Ok((v4, v6)) => tracing::debug!(v4, v6, "removed idle sessions"),
+            match sweeper.sweep() {
+                Ok(0) => {}
+                Ok(removed) => tracing::debug!(removed, "removed expired sessions"),
                 Err(error) => tracing::warn!(%error, "sweep sessions"),
             }
         }
@@ -49,60 +53,133 @@ pub fn spawn(tables: &Tables) -> Result<(), io::Error> {
     Ok(())
 }
 
-fn slots(ports: &Table<u32, Port>) -> Result<BTreeSet<u16>, TableError> {
-    let entries = ports.entries()?;
-    Ok(entries.into_iter().filter(|(_, port)| port.epoch != 0).map(|(slot, _)| slot as u16).collect())
+impl Sweeper {
+    fn new(tables: &Tables) -> Result<Self, TableError> {
+        Ok(Self {
+            v4: tables.sessions_v4.try_clone()?,
+            v6: tables.sessions_v6.try_clone()?,
+            ports: tables.ports.try_clone()?,
+            port_usage: tables.port_usage.try_clone()?,
+            vpc_usage: tables.vpc_usage.try_clone()?,
+        })
+    }
+
+    /// One sweep; returns how many sessions were removed.
+    fn sweep(&self) -> Result<usize, TableError> {
+        let ports: BTreeMap<u16, Port> =
+            self.ports.entries()?.into_iter().map(|(slot, port)| (slot as u16, port)).collect();
+        let used = |(slot, usage): (u32, Usage)| (usage != Usage::default()).then_some((slot, usage));
+        let port_usage: BTreeMap<u32, Usage> = self.port_usage.entries()?.into_iter().filter_map(used).collect();
+        let vpc_usage: BTreeMap<u32, Usage> = self.vpc_usage.entries()?.into_iter().filter_map(used).collect();
+        let mut living = BTreeMap::new();
+        let removed = family(&self.v4, &ports, &mut living)? + family(&self.v6, &ports, &mut living)?;
+        let mut of_vpcs: BTreeMap<u32, Usage> = BTreeMap::new();
+        for (slot, usage) in &living {
+            let index = ports.get(slot).map_or(0, |port| port.vpc_index);
+            of_vpcs.entry(index).or_default().sessions += usage.sessions;
+        }
+        let of_ports = living.into_iter().map(|(slot, usage)| (u32::from(slot), usage)).collect();
+        correct(&self.port_usage, &port_usage, &of_ports)?;
+        correct(&self.vpc_usage, &vpc_usage, &of_vpcs)?;
+        Ok(removed)
+    }
 }
 
-fn sweep<A>(sessions: &Table<SessionKey<A>, Session>, slots: &BTreeSet<u16>) -> Result<usize, TableError>
+/// Removes what has expired, and counts what lives by slot.
+fn family<A>(
+    sessions: &Table<SessionKey<A>, Session>,
+    ports: &BTreeMap<u16, Port>,
+    living: &mut BTreeMap<u16, Usage>,
+) -> Result<usize, TableError>
 where
     A: Copy + 'static,
     SessionKey<A>: bytemuck::Pod,
 {
-    let now = seen_now();
-    let mut idle = Vec::new();
+    let now = tick();
+    let mut dead = Vec::new();
     let mut start = Instant::now();
     sessions.for_each_batch(|keys, values| {
-        let dead = keys
-            .iter()
-            .zip(values)
-            .filter(|(key, session)| !slots.contains(&key.slot) || is_idle(now, session.last_seen));
-        idle.extend(dead.map(|(key, _)| *key));
+        for (key, session) in keys.iter().zip(values) {
+            let port = ports.get(&key.slot).filter(|port| port.epoch != 0);
+            if port.is_some_and(|port| !has_expired(session, key.protocol, port, now)) {
+                let usage = living.entry(key.slot).or_default();
+                usage.sessions += 1;
+                usage.half_open += u32::from(conntrack::is_half_open(session.state));
+            } else {
+                dead.push(*key);
+            }
+        }
         thread::sleep(start.elapsed() * REST);
         start = Instant::now();
     })?;
-    for chunk in idle.chunks(4_096) {
+    for chunk in dead.chunks(4_096) {
         let start = Instant::now();
         sessions.delete_all(chunk)?;
         thread::sleep(start.elapsed() * REST);
     }
-    Ok(idle.len())
+    Ok(dead.len())
+}
+
+/// Moves each count by the difference between what was counted by hand and what the datapath had counted when that began.
+fn correct(
+    table: &Table<u32, Usage>,
+    before: &BTreeMap<u32, Usage>,
+    living: &BTreeMap<u32, Usage>,
+) -> Result<(), TableError> {
+    let mut indices: Vec<u32> = before.keys().chain(living.keys()).copied().collect();
+    indices.sort_unstable();
+    indices.dedup();
+    for index in indices {
+        let old = before.get(&index).copied().unwrap_or_default();
+        let counted = living.get(&index).copied().unwrap_or_default();
+        if old == counted {
+            continue;
+        }
+        let now = table.get(&index)?.unwrap_or_default();
+        let moved = |now: u32, old: u32, counted: u32| {
+            u32::try_from(i64::from(now) + i64::from(counted) - i64::from(old)).unwrap_or_default()
+        };
+        let corrected = Usage {
+            sessions: moved(now.sessions, old.sessions, counted.sessions),
+            half_open: moved(now.half_open, old.half_open, counted.half_open),
+        };
+        table.set(&index, &corrected)?;
+    }
+    Ok(())
 }
 
 /// The present as sessions note it.
-pub fn seen_now() -> u32 {
-    (monotonic().as_nanos() >> SEEN_SHIFT) as u32
+pub fn tick() -> u16 {
+    (monotonic().as_nanos() >> TICK_SHIFT) as u16
 }
 
 /// Seconds since a session saw a packet.
-pub fn idle_seconds(now: u32, last_seen: u32) -> u64 {
-    // The clock of the unit wraps after 146 years; a packet that came after `now` was read is not idle.
-    let units = now.saturating_sub(last_seen);
-    (u64::from(units) << SEEN_SHIFT) / 1_000_000_000
+pub fn idle_seconds(now: u16, last_seen: u16) -> u64 {
+    (u64::from(idle_ticks(now, last_seen)) << TICK_SHIFT) / 1_000_000_000
 }
 
-fn is_idle(now: u32, last_seen: u32) -> bool {
-    idle_seconds(now, last_seen) > u64::from(SESSION_IDLE_SECONDS)
+fn idle_ticks(now: u16, last_seen: u16) -> u16 {
+    let idle = now.wrapping_sub(last_seen);
+    // A packet that came after `now` was read is not idle.
+    if idle >= conntrack::BEHIND { 0 } else { idle }
+}
+
+fn has_expired(session: &Session, protocol: u8, port: &Port, now: u16) -> bool {
+    idle_ticks(now, session.last_seen) > conntrack::timeout(&port.timeouts, protocol, session.state)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::is_idle;
+    use super::*;
+    use vpc_common::{port::Timeouts, session::state};
 
     #[test]
-    fn idle_is_judged_in_seconds() {
-        assert!(!is_idle(1_000, 1_001), "a packet came meanwhile");
-        assert!(!is_idle(1_000, 1_000 - 279), "279 units are 299.6 s");
-        assert!(is_idle(1_000, 1_000 - 281));
+    fn expiry_is_that_of_the_datapath() {
+        let port = Port { timeouts: Timeouts { two_way: 140, ..Timeouts::default() }, ..Port::default() };
+        let session = Session { state: state::TWO_WAY, last_seen: 1_000, ..Session::default() };
+        assert!(!has_expired(&session, 17, &port, 999), "a packet came meanwhile");
+        assert!(!has_expired(&session, 17, &port, 1_140));
+        assert!(has_expired(&session, 17, &port, 1_141));
+        assert_eq!(idle_seconds(1_140, 1_000), 300);
     }
 }

@@ -100,6 +100,16 @@ drop_reasons! {
     DirectedBroadcast = 35, "directed_broadcast";
     /// A fragment that RFC 1858, RFC 5722 or RFC 7112 forbids.
     BadFragment = 36, "bad_fragment";
+    /// No security group or policy group allows the flow.
+    SecurityGroup = 37, "security_group";
+    /// A network ACL denies the packet.
+    NetworkAcl = 38, "network_acl";
+    /// A packet that belongs to no flow and cannot open one: TCP without SYN, an echo reply without request.
+    NoSession = 39, "no_session";
+    /// The port or its VPC has as many sessions, or half-open ones, as it may have.
+    SessionQuota = 40, "session_quota";
+    /// A fragment that came before its datagram's first one.
+    EarlyFragment = 41, "early_fragment";
 }
 
 /// Room for counters of drop reasons: every number is below it.

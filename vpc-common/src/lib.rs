@@ -6,6 +6,7 @@
 
 pub mod addr;
 pub mod counters;
+pub mod datagram;
 pub mod drop;
 pub mod endpoint;
 pub mod limits;

@@ -25,6 +25,13 @@ pub const FLOOD_MEMBERS: u32 = 1 << 16;
 /// Members of one subnet's flood list: nodes and local ports.
 pub const FLOOD_FANOUT: u32 = 4_096 + 1_024;
 
+/// Datagrams in fragments that are followed at a time, for each port.
+pub const DATAGRAMS: u32 = 256;
+/// How long the rest of a datagram may take after its first fragment, ns.
+pub const DATAGRAM_NS: u64 = 2_000_000_000;
+/// Of a port's sessions, one in so many may be half-open.
+pub const HALF_OPEN_SHARE: u32 = 4;
+
 /// Generated ICMP messages a second and port.
 pub const ICMP_RATE: u32 = 100;
 /// Broadcast and multicast frames a second and port, before replication.

@@ -34,6 +34,12 @@ pub const SUBJECTS: &str = "SUBJECTS";
 pub const IDENTITIES: &str = "IDENTITIES";
 /// [`crate::policy::RuleKey`] to [`crate::policy::RuleVerdict`], trie.
 pub const RULES: &str = "RULES";
+/// [`crate::datagram::Datagram`], array of [`crate::limits::DATAGRAMS`] for each slot.
+pub const DATAGRAMS: &str = "DATAGRAMS";
+/// [`crate::port::Usage`], array by slot.
+pub const PORT_USAGE: &str = "PORT_USAGE";
+/// [`crate::port::Usage`], array by VPC.
+pub const VPC_USAGE: &str = "VPC_USAGE";
 /// [`crate::counters::Counters`], per-CPU array by slot.
 pub const COUNTERS: &str = "COUNTERS";
 /// [`crate::counters::Drops`], per-CPU array by slot.

@@ -54,6 +54,8 @@ pub struct Port {
     pub gateway_v4: Be32,
     /// Sessions that the port may have; half-open ones at most a quarter of it.
     pub session_quota: u32,
+    /// Sessions that the ports of the VPC may have on this node together.
+    pub vpc_quota: u32,
     /// Index of the VPC among those of the node, for what its ports share.
     pub vpc_index: u32,
     /// Id of the rule set for flows that the workload opens.
@@ -67,7 +69,7 @@ pub struct Port {
     /// Id of the set of groups that the port is in.
     pub identity: u32,
     /// Zero.
-    pub reserved2: [u32; 4],
+    pub reserved2: [u32; 3],
 }
 
 impl Port {
@@ -156,3 +158,16 @@ pub struct TokenBucket {
 }
 
 const _: () = assert!(size_of::<PortBuckets>() == 64);
+
+/// What a port, or the ports of a VPC together, have of what is bounded: one element of `PORT_USAGE` by slot, and of
+/// `VPC_USAGE` by [`Port::vpc_index`].
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Pod, Zeroable, Default)]
+pub struct Usage {
+    /// Sessions.
+    pub sessions: u32,
+    /// Those of TCP to which both sides have not spoken yet.
+    pub half_open: u32,
+}
+
+const _: () = assert!(size_of::<Usage>() == 8);

@@ -1,6 +1,6 @@
 //! Sessions: the decisions taken for a flow, keyed by the guest's own view.
 
-use crate::{Be16, Mac, Vni};
+use crate::{Be16, Be32, Mac, Vni};
 use bytemuck::{Pod, Zeroable};
 
 /// An IPv4 address as one word, network order as the CPU loads it.
@@ -8,8 +8,8 @@ pub type V4 = [u32; 1];
 /// An IPv6 address as four words, network order as the CPU loads them.
 pub type V6 = [u32; 4];
 
-/// Key of `SESSIONS_V4` and `SESSIONS_V6`. Local is the guest. Ports are zero for fragments and for protocols without
-/// them; for ICMP echo both are the identifier.
+/// Key of `SESSIONS_V4` and `SESSIONS_V6`. Local is the guest. Ports are zero for protocols without
+/// them; for ICMP echo the one who asks has the identifier, the other one zero: who asks may be answered, not asked.
 #[repr(C, align(4))]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, PartialOrd, Ord, Hash)]
 pub struct SessionKey<A> {
@@ -45,20 +45,78 @@ pub mod decided {
     pub const EGRESS: u8 = 1 << 0;
     /// Delivery to the guest from [`super::Session::ingress_vtep`] is allowed.
     pub const INGRESS: u8 = 1 << 1;
+    /// The workload opened the flow; otherwise its peer did.
+    pub const OPENED_HERE: u8 = 1 << 2;
+    /// The group that allowed the flow lets it live when the rule goes.
+    pub const KEEP: u8 = 1 << 3;
+    /// The guest has sent FIN.
+    pub const GUEST_FIN: u8 = 1 << 4;
+    /// Its peer has.
+    pub const PEER_FIN: u8 = 1 << 5;
 }
 
-/// Values of [`Hop::action`].
-pub mod action {
-    /// Encapsulate to the VTEP `target`.
-    pub const TUNNEL: u8 = 1;
-    /// Hand to the local port `target`.
-    pub const LOCAL: u8 = 2;
+/// Values of [`Session::state`]. TCP goes from left to right; the rest knows two.
+pub mod state {
+    /// TCP: a SYN of the side that opens (RFC 9293 §3.3.2: SYN-SENT).
+    pub const OPENING: u8 = 1;
+    /// TCP: the other side has answered with SYN and ACK.
+    pub const ANSWERED: u8 = 2;
+    /// TCP: both sides have spoken.
+    pub const ESTABLISHED: u8 = 3;
+    /// TCP: one side has sent FIN.
+    pub const CLOSING: u8 = 4;
+    /// TCP: both sides have, or an RST was believed. A SYN opens the flow anew.
+    pub const CLOSED: u8 = 5;
+    /// Everything else: one side has spoken.
+    pub const ONE_WAY: u8 = 8;
+    /// Everything else: both have.
+    pub const TWO_WAY: u8 = 9;
 }
 
-/// Bits of [`Hop::flags`].
-pub mod hop_flags {
+/// Where a packet goes that leaves the guest, in one word: what to do, with which flags, and the VNI.
+#[repr(transparent)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Pod, Zeroable, Default)]
+pub struct Way(pub u32);
+
+impl Way {
+    /// Encapsulate to the VTEP [`Hop::target`].
+    pub const TUNNEL: Self = Self(1 << 24);
+    /// Hand to the local port [`Hop::target`].
+    pub const LOCAL: Self = Self(2 << 24);
     /// The router forwards: TTL less one, the router's MAC as source.
-    pub const ROUTED: u8 = 1 << 0;
+    pub const ROUTED: Self = Self(1 << 31);
+    const ACTION: u32 = 0x0f << 24;
+
+    /// Both.
+    #[inline(always)]
+    pub const fn with(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+    /// In that network.
+    #[inline(always)]
+    pub const fn in_network(self, vni: Vni) -> Self {
+        Self(self.0 | vni.0)
+    }
+    /// The network to send in.
+    #[inline(always)]
+    pub const fn vni(self) -> Vni {
+        Vni(self.0 & Vni::MAX)
+    }
+    /// Whether the packet leaves by the tunnel.
+    #[inline(always)]
+    pub const fn is_tunnel(self) -> bool {
+        self.0 & Self::ACTION == Self::TUNNEL.0
+    }
+    /// Whether it stays on the node.
+    #[inline(always)]
+    pub const fn is_local(self) -> bool {
+        self.0 & Self::ACTION == Self::LOCAL.0
+    }
+    /// Whether the router forwards it.
+    #[inline(always)]
+    pub const fn is_routed(self) -> bool {
+        self.0 & Self::ROUTED.0 != 0
+    }
 }
 
 /// What happens to a packet that leaves the guest.
@@ -69,51 +127,54 @@ pub struct Hop {
     pub destination: Mac,
     /// VTEP index or local slot.
     pub target: u16,
-    /// VNI to send in.
-    pub vni: Vni,
-    /// See [`action`].
-    pub action: u8,
-    /// See [`hop_flags`].
-    pub flags: u8,
-    /// Zero.
-    pub reserved: u16,
+    /// What is done.
+    pub way: Way,
 }
 
-/// Packets and bytes of one direction.
-#[repr(C)]
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Pod, Zeroable, Default)]
-pub struct FlowCounter {
-    /// Frames; one of GSO or GRO counts once.
-    pub packets: u64,
-    /// Bytes of inner frames.
-    pub bytes: u64,
-}
-
-/// One flow of one port. One cache line.
+/// One flow of one port. What every packet of an established flow reads and writes is the first cache line.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Pod, Zeroable, Default)]
 pub struct Session {
     /// [`crate::port::Port::epoch`] under which it was decided.
     pub epoch: u32,
-    /// When it last saw a packet, in units of 2^30 ns of the monotonic clock.
-    pub last_seen: u32,
+    /// When it last saw a packet, in ticks: see [`TICK_SHIFT`]. It wraps after 39 hours, so no timer is longer than half.
+    pub last_seen: u16,
     /// See [`decided`].
     pub decided: u8,
-    /// Zero.
-    pub reserved: [u8; 3],
-    /// Node id of the VTEP that the flow's packets come from.
-    pub ingress_vtep: u16,
-    /// Outer UDP source port, by the hash of the flow.
-    pub source_port: Be16,
+    /// See [`state`].
+    pub state: u8,
     /// What happens to what the guest sends.
     pub egress: Hop,
-    /// What the guest sent.
-    pub sent: FlowCounter,
-    /// What the guest was sent.
-    pub received: FlowCounter,
+    /// Outer UDP source port, by the hash of the flow.
+    pub source_port: Be16,
+    /// Node id of the VTEP that the flow's packets come from.
+    pub ingress_vtep: u16,
+    /// TCP: the sequence number that the guest expects next, by its last ACK; host order.
+    pub guest_expects: u32,
+    /// TCP: the same of its peer.
+    pub peer_expects: u32,
+    /// Frames that the guest sent; one of GSO counts once. Wraps.
+    pub sent_packets: u32,
+    /// Frames that the guest was sent; one of GRO counts once. Wraps.
+    pub received_packets: u32,
+    /// Bytes of inner frames that the guest sent.
+    pub sent_bytes: u64,
+    /// Bytes of inner frames that the guest was sent.
+    pub received_bytes: u64,
+    /// External address that stands for the guest's; zero where none does.
+    pub external: Be32,
+    /// External port.
+    pub external_port: Be16,
+    /// Tick in which the flow was opened.
+    pub opened: u16,
+    /// Rule that allowed the flow: see [`crate::policy::RuleVerdict::rule`].
+    pub rule: u32,
+    /// Zero.
+    pub reserved: [u32; 15],
 }
 
+// A preallocated kernel hash puts 48 bytes before the key (Linux 6.18): a session of IPv4 takes three whole cache lines.
 const _: () = {
     assert!(size_of::<SessionKey<V4>>() == 16 && size_of::<SessionKey<V6>>() == 40);
-    assert!(size_of::<Hop>() == 16 && size_of::<Session>() == 64);
+    assert!(size_of::<Hop>() == 12 && size_of::<Session>() == 128);
 };

@@ -119,6 +119,42 @@ pub struct L4Ports {
     pub destination: Be16,
 }
 
+/// TCP without options (RFC 9293 §3.1).
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Pod, Zeroable, Default)]
+pub struct Tcp {
+    /// Source port.
+    pub source: Be16,
+    /// Destination port.
+    pub destination: Be16,
+    /// Sequence number.
+    pub sequence: Be32,
+    /// Acknowledgment number.
+    pub acknowledgment: Be32,
+    /// Header length in words, upper four bits.
+    pub data_offset: u8,
+    /// See [`tcp_flags`].
+    pub flags: u8,
+    /// Window.
+    pub window: Be16,
+    /// Checksum.
+    pub checksum: Be16,
+    /// Urgent pointer.
+    pub urgent: Be16,
+}
+
+/// Bits of [`Tcp::flags`].
+pub mod tcp_flags {
+    /// No more data from the sender.
+    pub const FIN: u8 = 1 << 0;
+    /// Synchronise sequence numbers.
+    pub const SYN: u8 = 1 << 1;
+    /// Reset.
+    pub const RST: u8 = 1 << 2;
+    /// The acknowledgment field is significant.
+    pub const ACK: u8 = 1 << 4;
+}
+
 /// UDP (RFC 768).
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Pod, Zeroable, Default)]
@@ -217,5 +253,11 @@ pub struct OuterV6 {
 const _: () = {
     assert!(size_of::<OuterV4>() == 36 && size_of::<OuterV6>() == 56);
     assert!(size_of::<Ethernet>() == 14 && size_of::<Ipv4>() == 20 && size_of::<Ipv6>() == 40);
-    assert!(size_of::<Udp>() == 8 && size_of::<Icmp>() == 8 && size_of::<Arp>() == 28 && size_of::<Vxlan>() == 8);
+    assert!(
+        size_of::<Udp>() == 8
+            && size_of::<Tcp>() == 20
+            && size_of::<Icmp>() == 8
+            && size_of::<Arp>() == 28
+            && size_of::<Vxlan>() == 8
+    );
 };

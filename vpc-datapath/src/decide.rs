@@ -1,20 +1,23 @@
 //! The slow path: the first packet of a flow is judged, and the outcome recorded.
 
 use crate::{
-    Packet, Scratch, Stage, Tables, Verdict, deliver, encap,
+    Packet, Scratch, Stage, Tables, Verdict,
+    conntrack::Side,
+    deliver, encap,
     encap::Envelope,
     family::Family,
-    flood, parse,
+    flood, parse, policy,
     respond::{Trouble, icmp, nd},
-    route::{self, NoRoute, Role},
+    route::{self, NoRoute},
     scratch::flow_flags,
-    session, source_guard,
+    session::{self, Decision, Origin},
+    source_guard,
 };
 use vpc_common::{
     Be16, DropReason, Mac, Vni,
-    endpoint::{Endpoint, MacKey, flags as endpoint_flags},
+    endpoint::{MacKey, flags as endpoint_flags},
     port::{Port, flags},
-    session::{Hop, action, hop_flags},
+    session::{Hop, Way},
     wire::{Ethernet, ether_type, protocol},
 };
 
@@ -28,9 +31,11 @@ pub fn egress<F: Family, P: Packet, T: Tables>(
 ) -> Stage {
     source::<F, T>(tables, scratch, port)?;
     guest_may_say::<F, P, T>(packet, tables, scratch, port)?;
+    let known = session::known::<F, T>(tables, scratch, port);
+    policy::admit::<F, P, T>(packet, tables, scratch, port, Side::Guest, known)?;
     let destination = scratch.flow.ethernet.destination;
     if destination.is_group() {
-        return Err(flood::from_port(packet, tables, scratch, port));
+        return Err(flood::from_port::<F, P, T>(packet, tables, scratch, port));
     }
     if F::is_martian_destination(scratch.flow.destination) && !is_link_local_neighbour::<F>(scratch) {
         return Err(DropReason::Martian.into());
@@ -38,34 +43,53 @@ pub fn egress<F: Family, P: Packet, T: Tables>(
     if destination == Mac::ROUTER {
         routed::<F, P, T>(packet, tables, scratch, port)
     } else {
-        neighbour(tables, scratch, port)
+        hop_by_mac(tables, scratch, port)
     }?;
     scratch.flow.outer_port = session::outer_port(scratch);
     if scratch.flow.flags & flow_flags::UNTRACKED == 0 {
-        session::record_egress::<F, T>(tables, scratch, packet.length());
+        session::record::<F, T>(tables, scratch, port, Decision::EGRESS, known, packet.length())?;
     }
     Ok(())
 }
 
-/// Decides over a packet from the tunnel to the workload in the flow's slot.
+/// Decides over a packet to the workload in the flow's slot.
 #[inline(never)]
 pub fn ingress<F: Family, P: Packet, T: Tables>(
     packet: &mut P,
     tables: &T,
     scratch: &mut Scratch,
     port: &Port,
+    origin: Origin,
 ) -> Stage {
-    let node = tables.vtep_id(&scratch.outer.source).ok_or(DropReason::UnknownVtep)?;
+    let node = match origin {
+        Origin::Tunnel => tables.vtep_id(&scratch.outer.source).ok_or(DropReason::UnknownVtep)?,
+        Origin::Node => session::THIS_NODE,
+    };
     if F::is_martian_source(scratch.flow.source) {
         return Err(DropReason::Martian.into());
     }
     if !source_guard::admits(tables, scratch, scratch.flow.slot, port, scratch.flow.destination) {
         return Err(DropReason::DestinationAddress.into());
     }
+    let known = session::known::<F, T>(tables, scratch, port);
+    policy::admit::<F, P, T>(packet, tables, scratch, port, Side::Peer, known)?;
+    if was_routed(scratch, origin) {
+        policy::acl(tables, scratch, port.ingress_acl, scratch.flow.source)?;
+    }
     if scratch.flow.flags & flow_flags::UNTRACKED == 0 {
-        session::record_ingress::<F, T>(tables, scratch, node, packet.length());
+        session::record::<F, T>(tables, scratch, port, Decision::ingress(node), known, packet.length())?;
     }
     Ok(())
+}
+
+/// Whether a packet to a workload has passed the VPC router: on this node by the decision just made, on another by the
+/// source MAC, which no workload can have.
+#[inline(always)]
+fn was_routed(scratch: &Scratch, origin: Origin) -> bool {
+    match origin {
+        Origin::Node => scratch.hop.way.is_routed(),
+        Origin::Tunnel => scratch.flow.ethernet.source == Mac::ROUTER,
+    }
 }
 
 /// A frame that is neither IP nor ARP: inside the subnet, if the port may.
@@ -81,11 +105,11 @@ pub fn other<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut Scr
 #[inline(always)]
 pub fn bridge<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut Scratch, port: &Port) -> Stage<Verdict> {
     if scratch.flow.ethernet.destination.is_group() {
-        return Ok(flood::from_port(packet, tables, scratch, port));
+        return Ok(flood::other_from_port(packet, tables, scratch, port));
     }
     hop_by_mac(tables, scratch, port)?;
     let target = scratch.hop.target;
-    if scratch.hop.action == action::LOCAL {
+    if scratch.hop.way.is_local() {
         let neighbour = deliver::port(tables, target)?;
         if scratch.flow.ethernet.ether_type != ether_type::ARP && neighbour.flags & flags::NON_IP == 0 {
             return Err(DropReason::EtherType.into());
@@ -96,7 +120,7 @@ pub fn bridge<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut Sc
     if packet.length() > vtep.mtu as u32 + size_of::<Ethernet>() as u32 {
         return Err(DropReason::TooBig.into());
     }
-    let envelope = Envelope { vni: scratch.hop.vni, source_port: session::NOT_IP, tos: 0 };
+    let envelope = Envelope { vni: scratch.hop.way.vni(), source_port: session::NOT_IP, tos: 0 };
     encap::tunnel(packet, vtep, envelope, &scratch.flow.ethernet)
 }
 
@@ -168,45 +192,20 @@ fn routed<F: Family, P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: 
     if F::ICMP == protocol::ICMPV6 && scratch.flow.destination == Mac::ROUTER.link_local() {
         return icmp::to_router::<F, P, T>(packet, tables, scratch, port);
     }
-    let found = match route::lookup::<F, T>(tables, scratch, port, scratch.flow.destination) {
-        Ok(found) => found,
+    let endpoint = match route::lookup::<F, T>(tables, scratch, port, scratch.flow.destination) {
+        Ok(endpoint) => endpoint,
         Err(NoRoute::Silent(reason)) => return Err(reason.into()),
         Err(NoRoute::Unreachable(trouble)) => return icmp::error::<F, P, T>(packet, tables, scratch, port, trouble),
     };
-    let endpoint = found.endpoint;
     if endpoint.flags & endpoint_flags::GATEWAY != 0 {
         return icmp::to_router::<F, P, T>(packet, tables, scratch, port);
     }
     if endpoint.flags & endpoint_flags::BROADCAST != 0 {
         return Err(DropReason::DirectedBroadcast.into());
     }
-    hop_to(tables, scratch, endpoint, hop_flags::ROUTED)?;
-    if scratch.hop.action == action::LOCAL {
-        local_takes(tables, scratch, found.role)?;
-    }
-    Ok(())
-}
-
-/// To a neighbour in the port's subnet.
-#[inline(always)]
-fn neighbour<T: Tables>(tables: &T, scratch: &mut Scratch, port: &Port) -> Stage {
-    hop_by_mac(tables, scratch, port)?;
-    if scratch.hop.action == action::LOCAL {
-        local_takes(tables, scratch, Role::Destination)?;
-    }
-    Ok(())
-}
-
-/// Whether the local port of the decision takes that destination. A remote one is asked by its own node.
-#[inline(always)]
-fn local_takes<T: Tables>(tables: &T, scratch: &mut Scratch, role: Role) -> Stage {
-    let slot = scratch.hop.target;
-    let target = deliver::port(tables, slot)?;
-    let admitted = match role {
-        Role::Destination => source_guard::admits(tables, scratch, slot, target, scratch.flow.destination),
-        Role::NextHop => target.flags & flags::ROUTES_FOR_OTHERS != 0,
-    };
-    if admitted { Ok(()) } else { Err(DropReason::DestinationAddress.into()) }
+    let (node, vni, mac) = (endpoint.node, endpoint.l2_vni, endpoint.mac);
+    policy::acl(tables, scratch, port.egress_acl, scratch.flow.destination)?;
+    hop_at(tables, scratch, node, vni, mac, Way::ROUTED)
 }
 
 #[inline(always)]
@@ -214,26 +213,23 @@ fn hop_by_mac<T: Tables>(tables: &T, scratch: &mut Scratch, port: &Port) -> Stag
     let mac = scratch.flow.ethernet.destination;
     scratch.mac = MacKey { l2_vni: port.l2_vni, mac, reserved: [0; 2] };
     match tables.mac(&scratch.mac) {
-        Some(entry) if entry.subnet == port.subnet => hop_at(tables, scratch, entry.node, port.l2_vni, mac, 0),
+        Some(entry) if entry.subnet == port.subnet => {
+            hop_at(tables, scratch, entry.node, port.l2_vni, mac, Way::default())
+        }
         _ => Err(DropReason::UnknownMac.into()),
     }
 }
 
-#[inline(always)]
-fn hop_to<T: Tables>(tables: &T, scratch: &mut Scratch, endpoint: &Endpoint, flags: u8) -> Stage {
-    hop_at(tables, scratch, endpoint.node, endpoint.l2_vni, endpoint.mac, flags)
-}
-
 /// The hop to a MAC on a node.
 #[inline(always)]
-fn hop_at<T: Tables>(tables: &T, scratch: &mut Scratch, node: u16, vni: Vni, mac: Mac, flags: u8) -> Stage {
+fn hop_at<T: Tables>(tables: &T, scratch: &mut Scratch, node: u16, vni: Vni, mac: Mac, how: Way) -> Stage {
     let own = tables.node().ok_or(DropReason::NoUnderlay)?.id;
     let (action, target) = if node as u32 == own {
-        (action::LOCAL, deliver::locate_endpoint(tables, vni, mac)?)
+        (Way::LOCAL, deliver::locate_endpoint(tables, vni, mac)?)
     } else {
-        (action::TUNNEL, node)
+        (Way::TUNNEL, node)
     };
-    scratch.hop = Hop { destination: mac, target, vni, action, flags, reserved: 0 };
+    scratch.hop = Hop { destination: mac, target, way: action.with(how).in_network(vni) };
     Ok(())
 }
 

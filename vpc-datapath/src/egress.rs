@@ -1,15 +1,18 @@
 //! A packet's way from a port: the whole pipeline.
 
 use crate::{
-    Packet, Scratch, Stage, Tables, Verdict, decide, deliver, encap,
+    Packet, Scratch, Stage, Tables, Verdict,
+    conntrack::Side,
+    datagram, decide, deliver, encap,
     encap::Envelope,
     family::{Family, FamilyV4, FamilyV6},
-    parse, respond, rewrite, route, session, source_guard,
+    ingress, parse, respond, rewrite, route,
+    scratch::flow_flags,
+    session, source_guard,
 };
 use vpc_common::{
     DropReason,
     port::{Port, flags},
-    session::action,
     wire::ether_type,
 };
 
@@ -36,8 +39,8 @@ fn frame<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut Scratch
     parse::ethernet(packet, scratch)?;
     source_guard::mac(port, &scratch.flow.ethernet)?;
     match scratch.flow.ethernet.ether_type {
-        ether_type::IPV4 => datagram::<FamilyV4, P, T>(packet, tables, scratch, port),
-        ether_type::IPV6 => datagram::<FamilyV6, P, T>(packet, tables, scratch, port),
+        ether_type::IPV4 => ip::<FamilyV4, P, T>(packet, tables, scratch, port),
+        ether_type::IPV6 => ip::<FamilyV6, P, T>(packet, tables, scratch, port),
         ether_type::ARP => respond::arp::request(packet, tables, scratch, port),
         ether_type::VLAN | ether_type::QINQ => Err(DropReason::Vlan.into()),
         _ => decide::other(packet, tables, scratch, port),
@@ -45,7 +48,7 @@ fn frame<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut Scratch
 }
 
 #[inline(always)]
-fn datagram<F: Family, P: Packet, T: Tables>(
+fn ip<F: Family, P: Packet, T: Tables>(
     packet: &mut P,
     tables: &T,
     scratch: &mut Scratch,
@@ -55,19 +58,24 @@ fn datagram<F: Family, P: Packet, T: Tables>(
     if port.flags & flags::ROUTER != 0 {
         decide::plain_vtep_speaks_for(tables, scratch, port)?;
     }
+    if scratch.flow.flags & flow_flags::FRAGMENT != 0 {
+        datagram::follow(tables, scratch, scratch.flow.slot, Side::Guest)?;
+    }
     session::key_of_sender::<F>(scratch, scratch.flow.slot);
-    if !session::established::<F, P, T>(packet, tables, scratch) {
+    if !session::established::<F, P, T>(packet, tables, scratch, port) {
         decide::egress::<F, P, T>(packet, tables, scratch, port)?;
     }
+    route::time_to_live::<F, P, T>(packet, tables, scratch, port)?;
     let target = scratch.hop.target;
-    if scratch.hop.action == action::TUNNEL {
+    if scratch.hop.way.is_tunnel() {
         let vtep = tables.vtep(target).ok_or(DropReason::NoUnderlay)?;
-        route::check::<F, P, T>(packet, tables, scratch, port, vtep.mtu as u32)?;
+        route::size::<F, P, T>(packet, tables, scratch, port, vtep.mtu as u32)?;
         rewrite::forward::<F, P>(packet, scratch)?;
         encap::tunnel(packet, vtep, Envelope::of(scratch), &scratch.leaving)
     } else {
         let neighbour = deliver::port(tables, target)?;
-        route::check::<F, P, T>(packet, tables, scratch, port, neighbour.mtu)?;
+        ingress::neighbour::<F, P, T>(packet, tables, scratch, target, neighbour)?;
+        route::size::<F, P, T>(packet, tables, scratch, port, neighbour.mtu)?;
         rewrite::forward::<F, P>(packet, scratch)?;
         deliver::local(packet, target, &scratch.leaving)
     }

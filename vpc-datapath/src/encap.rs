@@ -28,7 +28,7 @@ impl Envelope {
     /// For the packet at hand, by its decision.
     #[inline(always)]
     pub fn of(scratch: &Scratch) -> Self {
-        Self { vni: scratch.hop.vni, source_port: scratch.flow.outer_port, tos: scratch.flow.tos }
+        Self { vni: scratch.hop.way.vni(), source_port: scratch.flow.outer_port, tos: scratch.flow.tos }
     }
 }
 

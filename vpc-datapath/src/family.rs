@@ -2,6 +2,7 @@
 
 use crate::{
     Scratch, checksum,
+    conntrack::Side,
     packet::Packet,
     scratch::{SessionKeys, flow_flags},
     verdict::Stage,
@@ -10,7 +11,7 @@ use bytemuck::{Pod, Zeroable};
 use vpc_common::{
     Be16, DropReason, Ip,
     session::{SessionKey, V4, V6},
-    wire::{Ethernet, Ipv4, Ipv6, protocol},
+    wire::{Ethernet, Icmp, Ipv4, Ipv6, L4Ports, protocol},
 };
 
 /// Offset of the IP header in a frame.
@@ -62,6 +63,11 @@ pub trait Family: Copy {
     fn set_tos(header: &mut Self::Header, tos: u8);
     /// Swaps source and destination and sets a fresh TTL: the way of an answer.
     fn turn_round(header: &mut Self::Header);
+    /// Whether an ICMP message of that type is an error, which quotes the packet that it is about.
+    fn is_error(icmp_type: u8) -> bool;
+    /// Writes the session key of the packet that an ICMP error quotes at `at`; the error was sent by `side`. False: it
+    /// belongs to no flow.
+    fn quoted<P: Packet>(packet: &P, at: usize, scratch: &mut Scratch, side: Side) -> bool;
     /// Whether such a source may be on a wire at all (RFC 1812 §5.3.7, RFC 4291 §2.5).
     fn is_martian_source(ip: Ip) -> bool;
     /// Whether the router may forward to it.
@@ -115,6 +121,9 @@ impl Family for FamilyV4 {
             if fragment & Ipv4::OFFSET != 0 {
                 flow.flags |= flow_flags::LATER_FRAGMENT;
             }
+            flow.fragment_id = h.id.get() as u32;
+            flow.fragment_offset = fragment << 3;
+            flow.fragment_end = total - size_of::<Ipv4>() as u16;
         }
         if fragment & Ipv4::DF != 0 {
             flow.flags |= flow_flags::DONT_FRAGMENT;
@@ -166,6 +175,21 @@ impl Family for FamilyV4 {
         let old = u16::from_ne_bytes([h.ttl, h.protocol]);
         h.ttl = OWN_TTL;
         h.checksum = checksum::update(h.checksum, old, u16::from_ne_bytes([h.ttl, h.protocol]));
+    }
+    #[inline(always)]
+    fn is_error(icmp_type: u8) -> bool {
+        matches!(icmp_type, 3 | 4 | 11 | 12)
+    }
+    #[inline(always)]
+    fn quoted<P: Packet>(packet: &P, at: usize, scratch: &mut Scratch, side: Side) -> bool {
+        let Some(h) = packet.get_at::<Ipv4>(at) else { return false };
+        if h.version_ihl != 0x45 || h.fragment.get() & Ipv4::OFFSET != 0 {
+            return false;
+        }
+        let (protocol, source, destination) = (h.protocol, [h.source.raw()], [h.destination.raw()]);
+        let Some(ports) = quoted_ports::<Self, P>(packet, at + size_of::<Ipv4>(), protocol) else { return false };
+        *Self::key_mut(&mut scratch.keys) = quoted_key(scratch.flow.slot, protocol, source, destination, ports, side);
+        true
     }
     #[inline(always)]
     fn is_martian_source(ip: Ip) -> bool {
@@ -254,6 +278,19 @@ impl Family for FamilyV6 {
         h.hop_limit = OWN_TTL;
     }
     #[inline(always)]
+    fn is_error(icmp_type: u8) -> bool {
+        matches!(icmp_type, 1..=4)
+    }
+    #[inline(always)]
+    fn quoted<P: Packet>(packet: &P, at: usize, scratch: &mut Scratch, side: Side) -> bool {
+        let Some(h) = packet.get_at::<Ipv6>(at) else { return false };
+        let protocol = h.next_header;
+        let (source, destination) = (Ip::from_bytes(h.source).0, Ip::from_bytes(h.destination).0);
+        let Some(ports) = quoted_ports::<Self, P>(packet, at + size_of::<Ipv6>(), protocol) else { return false };
+        *Self::key_mut(&mut scratch.keys) = quoted_key(scratch.flow.slot, protocol, source, destination, ports, side);
+        true
+    }
+    #[inline(always)]
     fn is_martian_source(ip: Ip) -> bool {
         let low = ip.0[3].to_be();
         let zero = ip.0[0] == 0 && ip.0[1] == 0;
@@ -298,6 +335,9 @@ fn walk_chain<P: Packet>(packet: &mut P, scratch: &mut Scratch) -> Stage {
         } else {
             let offset = Be16([h[2], h[3]]).get();
             at += 8;
+            flow.fragment_id = u32::from_be_bytes([h[4], h[5], h[6], h[7]]);
+            flow.fragment_offset = offset & 0xfff8;
+            flow.fragment_end = end.wrapping_sub(at) as u16;
             if flow.flags & flow_flags::FRAGMENT_HEADER != 0 {
                 return Err(DropReason::BadFragment.into());
             }
@@ -319,4 +359,33 @@ fn walk_chain<P: Packet>(packet: &mut P, scratch: &mut Scratch) -> Stage {
         next = following;
     }
     Err(DropReason::IpHeader.into())
+}
+
+/// Ports of a quoted packet, source first, as a session's key has them.
+#[inline(always)]
+fn quoted_ports<F: Family, P: Packet>(packet: &P, at: usize, protocol: u8) -> Option<L4Ports> {
+    match protocol {
+        protocol::TCP | protocol::UDP | protocol::SCTP => packet.get_at::<L4Ports>(at).copied(),
+        p if p == F::ICMP => {
+            let echo = packet.get_at::<Icmp>(at)?;
+            if echo.kind == F::ECHO.0 {
+                Some(L4Ports { source: echo.id, destination: Be16::default() })
+            } else if echo.kind == F::ECHO.1 {
+                Some(L4Ports { source: Be16::default(), destination: echo.id })
+            } else {
+                None
+            }
+        }
+        _ => Some(L4Ports::default()),
+    }
+}
+
+/// The key of a quoted packet. An error that the peer sends is about what the guest sent, and the other way round.
+#[inline(always)]
+fn quoted_key<A>(slot: u16, protocol: u8, source: A, destination: A, ports: L4Ports, side: Side) -> SessionKey<A> {
+    let (local, remote, local_port, remote_port) = match side {
+        Side::Peer => (source, destination, ports.source, ports.destination),
+        Side::Guest => (destination, source, ports.destination, ports.source),
+    };
+    SessionKey { slot, protocol, reserved: 0, local_port, remote_port, local, remote }
 }

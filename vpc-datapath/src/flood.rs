@@ -3,8 +3,9 @@
 use crate::{
     Packet, Scratch, Tables, Verdict, encap,
     encap::Envelope,
+    family::Family,
     packet::{CopyTarget, Repeat, Step},
-    session,
+    policy, session,
 };
 use vpc_common::{
     DropReason,
@@ -45,18 +46,69 @@ pub fn take(bucket: &mut TokenBucket, rate: u32, now: u64) -> Token {
     Token::Taken
 }
 
-/// Replicates a frame of a port to the rest of its subnet.
+/// Which ports hear a flooded frame. A type, since each is a loop of its own for the verifier.
+pub trait Audience {
+    /// Whether `port` does.
+    fn hears<T: Tables>(tables: &T, scratch: &mut Scratch, port: &Port) -> bool;
+}
+
+/// The ports whose groups let the packet in.
+struct Admitting<F>(core::marker::PhantomData<F>);
+
+impl<F: Family> Audience for Admitting<F> {
+    #[inline(always)]
+    fn hears<T: Tables>(tables: &T, scratch: &mut Scratch, port: &Port) -> bool {
+        policy::hears::<F, T>(tables, scratch, port)
+    }
+}
+
+/// Of ARP all ports, of other protocols those that may speak them.
+struct Speaking;
+
+impl Audience for Speaking {
+    #[inline(always)]
+    fn hears<T: Tables>(_tables: &T, scratch: &mut Scratch, port: &Port) -> bool {
+        scratch.flow.ethernet.ether_type == ether_type::ARP || port.flags & flags::NON_IP != 0
+    }
+}
+
+/// Replicates a packet of a port to the rest of its subnet.
 #[inline(never)]
-pub fn from_port<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut Scratch, port: &Port) -> Verdict {
+pub fn from_port<F: Family, P: Packet, T: Tables>(
+    packet: &mut P,
+    tables: &T,
+    scratch: &mut Scratch,
+    port: &Port,
+) -> Verdict {
+    replicate::<Admitting<F>, P, T>(packet, tables, scratch, port)
+}
+
+/// The same of a frame that is not of IP.
+#[inline(never)]
+pub fn other_from_port<P: Packet, T: Tables>(
+    packet: &mut P,
+    tables: &T,
+    scratch: &mut Scratch,
+    port: &Port,
+) -> Verdict {
+    replicate::<Speaking, P, T>(packet, tables, scratch, port)
+}
+
+#[inline(always)]
+fn replicate<A: Audience, P: Packet, T: Tables>(
+    packet: &mut P,
+    tables: &T,
+    scratch: &mut Scratch,
+    port: &Port,
+) -> Verdict {
     let now = tables.now_coarse();
     let slot = scratch.flow.slot;
     if tables.buckets(slot, |b| take(&mut b.flood, FLOOD_RATE, now)) != Some(Token::Taken) {
         return Verdict::drop(DropReason::FloodRate);
     }
-    let needs = needs(scratch);
-    let mut locals = Locals { packet, tables, subnet: port.subnet, except: slot, needs, members: 0, sent: 0 };
+    let mut locals = Locals::<A, P, T>::new(packet, tables, scratch, port.subnet, slot);
     P::repeat(FLOOD_FANOUT, &mut locals);
-    let (first, sent) = (locals.members, locals.sent);
+    let (first, sent) = (locals.members as u32, locals.sent);
     scratch.flow.outer_port = session::outer_port(scratch);
     let envelope = Envelope { vni: port.l2_vni, source_port: scratch.flow.outer_port, tos: 0 };
     let inner = &scratch.flow.ethernet;
@@ -71,50 +123,76 @@ pub fn from_port<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut
     Verdict::replicated()
 }
 
-/// Flags that a port must have to hear the frame.
-#[inline(always)]
-fn needs(scratch: &Scratch) -> u32 {
-    match scratch.flow.ethernet.ether_type {
-        ether_type::IPV4 | ether_type::IPV6 | ether_type::ARP => 0,
-        _ => flags::NON_IP,
-    }
-}
-
-/// Replicates a frame from the tunnel to the local ports of its subnet, to no other node.
+/// Replicates a packet from the tunnel to the local ports of its subnet, to no other node.
 #[inline(never)]
-pub fn from_tunnel<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &Scratch, subnet: u32) -> Verdict {
-    let needs = needs(scratch);
-    let mut locals = Locals { packet, tables, subnet, except: 0, needs, members: 0, sent: 0 };
-    P::repeat(FLOOD_FANOUT, &mut locals);
+pub fn from_tunnel<F: Family, P: Packet, T: Tables>(
+    packet: &mut P,
+    tables: &T,
+    scratch: &mut Scratch,
+    subnet: u32,
+) -> Verdict {
+    P::repeat(FLOOD_FANOUT, &mut Locals::<Admitting<F>, P, T>::new(packet, tables, scratch, subnet, 0));
     Verdict::replicated()
 }
 
-struct Locals<'a, P, T> {
-    packet: &'a mut P,
-    tables: &'a T,
+/// The same of a frame that is not of IP.
+#[inline(never)]
+pub fn other_from_tunnel<P: Packet, T: Tables>(
+    packet: &mut P,
+    tables: &T,
+    scratch: &mut Scratch,
     subnet: u32,
-    except: u16,
-    /// See [`needs`].
-    needs: u32,
-    members: u32,
-    sent: u32,
+) -> Verdict {
+    P::repeat(FLOOD_FANOUT, &mut Locals::<Speaking, P, T>::new(packet, tables, scratch, subnet, 0));
+    Verdict::replicated()
 }
 
-impl<P: Packet, T: Tables> Step for Locals<'_, P, T> {
+/// Words of 8 bytes: zeroes of 4 bytes in a row are written as 8 where they are not aligned to it.
+struct Locals<'a, A, P, T> {
+    packet: &'a mut P,
+    tables: &'a T,
+    scratch: &'a mut Scratch,
+    audience: core::marker::PhantomData<A>,
+    subnet: u64,
+    except: u64,
+    sent: u64,
+    members: u64,
+}
+
+impl<'a, A, P, T> Locals<'a, A, P, T> {
+    #[inline(always)]
+    fn new(packet: &'a mut P, tables: &'a T, scratch: &'a mut Scratch, subnet: u32, except: u16) -> Self {
+        Self {
+            packet,
+            tables,
+            scratch,
+            audience: core::marker::PhantomData,
+            subnet: subnet as u64,
+            except: except as u64,
+            sent: 0,
+            members: 0,
+        }
+    }
+}
+
+impl<A: Audience, P: Packet, T: Tables> Step for Locals<'_, A, P, T> {
     #[inline(always)]
     fn step(&mut self, index: u32) -> Repeat {
-        let Some(member) = self.tables.flood(&FloodKey { subnet: self.subnet, index }) else { return Repeat::Stop };
+        let Some(member) = self.tables.flood(&FloodKey { subnet: self.subnet as u32, index }) else {
+            return Repeat::Stop;
+        };
         if member.local == 0 {
             return Repeat::Stop;
         }
-        self.members = index + 1;
+        self.members = index as u64 + 1;
         let slot = member.target;
-        if slot == self.except {
+        if slot as u64 == self.except {
             return Repeat::Next;
         }
         if let Some(port) = self.tables.port(slot)
             && port.ifindex != 0
-            && port.flags & (flags::ROUTER | self.needs) == self.needs
+            && port.flags & flags::ROUTER == 0
+            && A::hears(self.tables, self.scratch, port)
         {
             self.sent = 1;
             self.packet.send_copy(CopyTarget::Interface(port.ifindex));

@@ -10,7 +10,6 @@ use crate::{
 use vpc_common::{
     Be16, DropReason,
     limits::{OVERHEAD_V4, OVERHEAD_V6},
-    session::action,
     wire::Ipv4,
 };
 
@@ -30,7 +29,7 @@ pub fn send<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut Scra
     packet.take_aside(L4, payload).map_err(|_| DropReason::NoRoom)?;
     rewrite::forward::<FamilyV4, P>(packet, scratch)?;
     let target = scratch.hop.target;
-    let (front, interface) = if scratch.hop.action == action::TUNNEL {
+    let (front, interface) = if scratch.hop.way.is_tunnel() {
         let vtep = tables.vtep(target).ok_or(DropReason::NoUnderlay)?;
         let verdict = encap::resizable(packet, vtep, Envelope::of(scratch), &scratch.leaving)?;
         (vtep.overhead as u32, verdict.argument())

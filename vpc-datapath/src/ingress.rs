@@ -1,14 +1,17 @@
 //! A packet's way from the underlay to a port: the whole pipeline.
 
 use crate::{
-    Packet, Scratch, Stage, Tables, Verdict, decide,
+    Packet, Scratch, Stage, Tables, Verdict,
+    conntrack::Side,
+    datagram, decide,
     deliver::{self, locate},
     egress, encap,
     family::{Family, FamilyV4, FamilyV6},
     flood, parse,
     respond::{arp, nd},
     rewrite::{decapsulated_tos, set_tos},
-    session,
+    scratch::flow_flags,
+    session::{self, Origin},
     uplink::{self, Kind, Way},
 };
 use vpc_common::{
@@ -98,8 +101,8 @@ fn to_port<P: Packet, T: Tables>(
     session::begin(scratch, slot, port);
     parse::ethernet(packet, scratch)?;
     match scratch.flow.ethernet.ether_type {
-        ether_type::IPV4 => datagram::<FamilyV4, P, T>(packet, tables, scratch, node, port),
-        ether_type::IPV6 => datagram::<FamilyV6, P, T>(packet, tables, scratch, node, port),
+        ether_type::IPV4 => ip::<FamilyV4, P, T>(packet, tables, scratch, node, port),
+        ether_type::IPV6 => ip::<FamilyV6, P, T>(packet, tables, scratch, node, port),
         ether_type::ARP => from_known_vtep(tables, scratch, slot),
         ether_type::VLAN | ether_type::QINQ => Err(DropReason::Vlan.into()),
         _ if port.flags & flags::NON_IP != 0 => from_known_vtep(tables, scratch, slot),
@@ -108,7 +111,7 @@ fn to_port<P: Packet, T: Tables>(
 }
 
 #[inline(always)]
-fn datagram<F: Family, P: Packet, T: Tables>(
+fn ip<F: Family, P: Packet, T: Tables>(
     packet: &mut P,
     tables: &T,
     scratch: &mut Scratch,
@@ -116,13 +119,45 @@ fn datagram<F: Family, P: Packet, T: Tables>(
     port: &Port,
 ) -> Stage<Verdict> {
     parse::datagram::<F, P>(packet, scratch)?;
-    session::key_of_receiver::<F>(scratch, scratch.flow.slot);
-    if !session::admitted::<F, P, T>(packet, tables, scratch) {
-        decide::ingress::<F, P, T>(packet, tables, scratch, port)?;
+    if scratch.flow.flags & flow_flags::FRAGMENT != 0 {
+        datagram::follow(tables, scratch, scratch.flow.slot, Side::Peer)?;
     }
+    admit::<F, P, T>(packet, tables, scratch, port, Origin::Tunnel)?;
     let tos = decapsulated_tos(scratch.flow.tos, scratch.outer.tos, uplink::model(node)).ok_or(DropReason::EcnMark)?;
     set_tos::<F, P>(packet, tos)?;
     Ok(Verdict::deliver(scratch.flow.slot))
+}
+
+/// Whether the flow's slot takes the packet: by its session, or by a decision.
+#[inline(always)]
+fn admit<F: Family, P: Packet, T: Tables>(
+    packet: &mut P,
+    tables: &T,
+    scratch: &mut Scratch,
+    port: &Port,
+    origin: Origin,
+) -> Stage {
+    session::key_of_receiver::<F>(scratch, scratch.flow.slot);
+    if session::admitted::<F, P, T>(packet, tables, scratch, port, origin) {
+        return Ok(());
+    }
+    decide::ingress::<F, P, T>(packet, tables, scratch, port, origin)
+}
+
+/// Whether a port of this node takes what another one sends to it. The packet stays the sender's: a drop is counted there.
+#[inline(never)]
+pub fn neighbour<F: Family, P: Packet, T: Tables>(
+    packet: &mut P,
+    tables: &T,
+    scratch: &mut Scratch,
+    slot: u16,
+    port: &Port,
+) -> Stage {
+    let (sender, epoch) = (scratch.flow.slot, scratch.flow.epoch);
+    session::begin(scratch, slot, port);
+    let admitted = admit::<F, P, T>(packet, tables, scratch, port, Origin::Node);
+    (scratch.flow.slot, scratch.flow.epoch) = (sender, epoch);
+    admitted
 }
 
 #[inline(always)]
@@ -153,7 +188,25 @@ fn group<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut Scratch
             Ok(()) => {}
         }
     }
-    Ok(flood::from_tunnel(packet, tables, scratch, subnet))
+    match scratch.flow.ethernet.ether_type {
+        ether_type::IPV4 => flooded::<FamilyV4, P, T>(packet, tables, scratch, subnet),
+        ether_type::IPV6 => flooded::<FamilyV6, P, T>(packet, tables, scratch, subnet),
+        _ => Ok(flood::other_from_tunnel(packet, tables, scratch, subnet)),
+    }
+}
+
+#[inline(always)]
+fn flooded<F: Family, P: Packet, T: Tables>(
+    packet: &mut P,
+    tables: &T,
+    scratch: &mut Scratch,
+    subnet: u32,
+) -> Stage<Verdict> {
+    parse::datagram::<F, P>(packet, scratch)?;
+    if scratch.flow.flags & flow_flags::FRAGMENT != 0 {
+        datagram::follow(tables, scratch, vpc_common::port::UNDERLAY_SLOT, Side::Peer)?;
+    }
+    Ok(flood::from_tunnel::<F, P, T>(packet, tables, scratch, subnet))
 }
 
 /// Whether a plain VTEP's workload asks for the gateway, by ARP or neighbour discovery: `Err` is the end of the question.

@@ -8,6 +8,8 @@
 #![forbid(unsafe_code)]
 
 pub mod checksum;
+pub mod conntrack;
+pub mod datagram;
 pub mod decide;
 pub mod deliver;
 pub mod egress;
@@ -18,6 +20,7 @@ pub mod fragment;
 pub mod ingress;
 pub mod packet;
 pub mod parse;
+pub mod policy;
 pub mod respond;
 pub mod rewrite;
 pub mod route;

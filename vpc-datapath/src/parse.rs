@@ -8,11 +8,8 @@ use crate::{
 use bytemuck::Pod;
 use vpc_common::{
     Be16, DropReason,
-    wire::{Ethernet, Icmp, L4Ports, protocol},
+    wire::{Ethernet, Icmp, L4Ports, Tcp, protocol},
 };
-
-/// Bytes of TCP's header, which a first fragment must hold (RFC 1858 §3).
-const TCP_HEADER: u32 = 20;
 
 /// The Ethernet header. The kernel takes VLAN tags out of a frame before TC sees it.
 #[inline(always)]
@@ -32,33 +29,39 @@ pub fn datagram<F: Family, P: Packet>(packet: &mut P, scratch: &mut Scratch) -> 
     flow.source_port = Be16::default();
     flow.destination_port = Be16::default();
     flow.icmp_type = 0;
+    flow.icmp_code = 0;
+    flow.tcp_flags = 0;
     if flow.flags & flow_flags::LATER_FRAGMENT != 0 {
         return Ok(());
     }
     match flow.protocol {
-        protocol::TCP | protocol::UDP | protocol::SCTP => {
+        protocol::TCP => {
+            let tcp = *l4::<F, P, Tcp>(packet, scratch)?;
+            let flow = &mut scratch.flow;
+            flow.source_port = tcp.source;
+            flow.destination_port = tcp.destination;
+            flow.sequence = tcp.sequence.get();
+            flow.acknowledgment = tcp.acknowledgment.get();
+            flow.tcp_flags = tcp.flags;
+        }
+        protocol::UDP | protocol::SCTP => {
             let ports = *l4::<F, P, L4Ports>(packet, scratch)?;
             let flow = &mut scratch.flow;
-            if flow.flags & flow_flags::FRAGMENT == 0 {
-                flow.source_port = ports.source;
-                flow.destination_port = ports.destination;
-            } else if flow.protocol == protocol::UDP && is_dhcp_server(ports.source) {
-                // Fragments are one flow whatever their ports, so what a port may not say is refused here.
-                return Err(DropReason::BadFragment.into());
-            } else if flow.protocol == protocol::TCP && flow.l4 as u32 + TCP_HEADER > L3 as u32 + flow.l3_length as u32
-            {
-                return Err(DropReason::BadFragment.into());
-            }
+            flow.source_port = ports.source;
+            flow.destination_port = ports.destination;
         }
         p if p == F::ICMP => {
             let icmp = *l4::<F, P, Icmp>(packet, scratch)?;
             let flow = &mut scratch.flow;
             flow.icmp_type = icmp.kind;
-            if icmp.kind != F::ECHO.0 && icmp.kind != F::ECHO.1 {
-                flow.flags |= flow_flags::UNTRACKED;
-            } else if flow.flags & flow_flags::FRAGMENT == 0 {
+            flow.icmp_code = icmp.code;
+            // Who asks has the identifier: a reply finds the session of its request, a request never that of another.
+            if icmp.kind == F::ECHO.0 {
                 flow.source_port = icmp.id;
+            } else if icmp.kind == F::ECHO.1 {
                 flow.destination_port = icmp.id;
+            } else {
+                flow.flags |= flow_flags::UNTRACKED;
             }
         }
         _ => {}
@@ -75,9 +78,10 @@ pub fn is_dhcp_server(source: Be16) -> bool {
 /// The layer-4 header, which must lie within the IP packet: in its first fragment too (RFC 1858, RFC 7112).
 #[inline(always)]
 fn l4<'p, F: Family, P: Packet, H: Pod>(packet: &'p P, scratch: &Scratch) -> Stage<&'p H> {
-    const MINIMUM: usize = 8;
+    // Of UDP and SCTP more than the ports must be there.
+    let minimum = if size_of::<H>() < 8 { 8 } else { size_of::<H>() };
     let at = scratch.flow.l4 as usize;
-    if at + MINIMUM > L3 + scratch.flow.l3_length as usize {
+    if at + minimum > L3 + scratch.flow.l3_length as usize {
         let fragment = scratch.flow.flags & flow_flags::FRAGMENT != 0;
         return Err(if fragment { DropReason::BadFragment } else { DropReason::Truncated }.into());
     }

@@ -4,13 +4,13 @@ use crate::{
     Packet, Scratch, Stage,
     family::{Family, L3},
 };
-use vpc_common::{DropReason, Mac, session::hop_flags};
+use vpc_common::{DropReason, Mac};
 
 /// Writes the Ethernet header with which the frame leaves to `scratch.leaving`; TTL less one where the router forwards it (RFC 1812 §5.3.1).
 #[inline(always)]
 pub fn forward<F: Family, P: Packet>(packet: &mut P, scratch: &mut Scratch) -> Stage {
     scratch.leaving = scratch.flow.ethernet;
-    if scratch.hop.flags & hop_flags::ROUTED != 0 {
+    if scratch.hop.way.is_routed() {
         F::decrement_ttl(packet.get_mut(L3).ok_or(DropReason::Truncated)?);
         scratch.leaving.destination = scratch.hop.destination;
         scratch.leaving.source = Mac::ROUTER;

@@ -12,27 +12,8 @@ use vpc_common::{
     endpoint::{Endpoint, EndpointKey, flags as endpoint_flags},
     port::Port,
     route::{RouteKey, kind},
-    session::hop_flags,
     wire::{Ethernet, protocol},
 };
-
-/// How a destination was found.
-#[derive(Clone, Copy)]
-pub struct Found<'t> {
-    /// The endpoint that takes the packet.
-    pub endpoint: &'t Endpoint,
-    /// Whether it is the destination itself or a next hop.
-    pub role: Role,
-}
-
-/// What the endpoint is to the packet.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Role {
-    /// Its destination.
-    Destination,
-    /// An instance that routes.
-    NextHop,
-}
 
 /// Why there is no way.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -50,18 +31,16 @@ pub fn lookup<'t, F: Family, T: Tables>(
     scratch: &mut Scratch,
     port: &Port,
     destination: Ip,
-) -> Result<Found<'t>, NoRoute> {
+) -> Result<&'t Endpoint, NoRoute> {
     scratch.route = RouteKey { prefix_len: 32 + 128, table: Be32::new(port.route_table), destination };
     let route = tables.route(&scratch.route).ok_or(NoRoute::Unreachable(Trouble::NetUnreachable))?;
-    let (address, role) = match route.kind {
-        kind::LOCAL => (destination, Role::Destination),
-        kind::PORT => (route.next_hop, Role::NextHop),
+    let address = match route.kind {
+        kind::LOCAL => destination,
+        kind::PORT => route.next_hop,
         kind::UNREACHABLE => return Err(NoRoute::Unreachable(Trouble::NetUnreachable)),
         _ => return Err(NoRoute::Silent(DropReason::Blackhole)),
     };
-    let endpoint =
-        endpoint(tables, scratch, route.vpc, address).ok_or(NoRoute::Unreachable(Trouble::HostUnreachable))?;
-    Ok(Found { endpoint, role })
+    endpoint(tables, scratch, route.vpc, address).ok_or(NoRoute::Unreachable(Trouble::HostUnreachable))
 }
 
 /// Who has an address in a VPC.
@@ -77,18 +56,29 @@ pub fn is_gateway<T: Tables>(tables: &T, scratch: &mut Scratch, vpc: Vni, addres
     endpoint(tables, scratch, vpc, address).is_some_and(|owner| owner.flags & endpoint_flags::GATEWAY != 0)
 }
 
-/// What a router checks before it changes anything: time to live, and size against the path's MTU.
+/// What a router checks before anything else: time to live.
 #[inline(always)]
-pub fn check<F: Family, P: Packet, T: Tables>(
+pub fn time_to_live<F: Family, P: Packet, T: Tables>(
+    packet: &mut P,
+    tables: &T,
+    scratch: &mut Scratch,
+    port: &Port,
+) -> Stage {
+    if scratch.hop.way.is_routed() && scratch.flow.ttl <= 1 {
+        return icmp::error::<F, P, T>(packet, tables, scratch, port, Trouble::TtlExceeded);
+    }
+    Ok(())
+}
+
+/// The size of a packet that will be forwarded, against the path's MTU.
+#[inline(always)]
+pub fn size<F: Family, P: Packet, T: Tables>(
     packet: &mut P,
     tables: &T,
     scratch: &mut Scratch,
     port: &Port,
     mtu: u32,
 ) -> Stage {
-    if scratch.hop.flags & hop_flags::ROUTED != 0 && scratch.flow.ttl <= 1 {
-        return icmp::error::<F, P, T>(packet, tables, scratch, port, Trouble::TtlExceeded);
-    }
     const L2: u32 = size_of::<Ethernet>() as u32;
     if packet.length() <= mtu + L2 {
         return Ok(());

@@ -3,7 +3,9 @@
 use bytemuck::{Pod, Zeroable};
 use vpc_common::{
     Be16, Ip, Mac, Vni,
+    datagram::Datagram,
     endpoint::{EndpointKey, MacKey},
+    policy::{IdentityKey, RuleKey, RuleVerdict, SubjectKey},
     port::SourceKey,
     route::RouteKey,
     session::{Hop, Session, SessionKey, V4, V6},
@@ -16,6 +18,8 @@ use vpc_common::{
 pub struct Scratch {
     /// A session to be put in.
     pub session: Session,
+    /// A datagram in fragments.
+    pub datagram: Datagram,
     /// Key of the packet's session.
     pub keys: SessionKeys,
     /// What was found out about the packet.
@@ -40,6 +44,12 @@ pub struct Scratch {
     pub source: SourceKey,
     /// Key for the route trie.
     pub route: RouteKey,
+    /// Key for the subjects of a rule set, by address.
+    pub subject: SubjectKey,
+    /// The same by identity.
+    pub identity: IdentityKey,
+    /// Key for its rules.
+    pub rule: RuleKey,
     /// Zero.
     pub reserved: [u32; 1],
 }
@@ -92,20 +102,36 @@ pub struct Flow {
     pub flags: u8,
     /// TOS or traffic class as received.
     pub tos: u8,
-    /// Source port, or ICMP identifier; 0 where there is none.
+    /// Source port, or the identifier of an ICMP request; 0 where there is none.
     pub source_port: Be16,
-    /// Destination port, or ICMP identifier.
+    /// Destination port, or the identifier of an ICMP reply.
     pub destination_port: Be16,
     /// Outer UDP source port of the flow.
     pub outer_port: Be16,
     /// ICMP type.
     pub icmp_type: u8,
-    /// Zero.
-    pub reserved: u8,
+    /// ICMP code.
+    pub icmp_code: u8,
     /// The frame's Ethernet header as received.
     pub ethernet: Ethernet,
     /// Length of the IP packet by its header, bytes.
     pub l3_length: u16,
+    /// TCP sequence number, host order.
+    pub sequence: u32,
+    /// TCP acknowledgment number, host order.
+    pub acknowledgment: u32,
+    /// Identification of a fragment's datagram.
+    pub fragment_id: u32,
+    /// Where a fragment's payload begins in its datagram, bytes.
+    pub fragment_offset: u16,
+    /// Where it ends.
+    pub fragment_end: u16,
+    /// See [`vpc_common::wire::tcp_flags`]; 0 for other protocols.
+    pub tcp_flags: u8,
+    /// Zero.
+    pub reserved: [u8; 3],
+    /// Who allowed the flow: see [`vpc_common::policy::RuleVerdict`].
+    pub allowed_by: RuleVerdict,
 }
 
 /// Bits of [`Flow::flags`].

@@ -1,15 +1,19 @@
 //! The session table: a flow is decided once, then found by one look-up.
 
-use crate::{Packet, Scratch, Tables, family::Family, scratch::flow_flags};
+use crate::{
+    Packet, Scratch, Stage, Tables,
+    conntrack::{self, Change, Side},
+    family::Family,
+    scratch::{Flow, flow_flags},
+    tables::Count,
+};
 use vpc_common::{
-    Be16, Mac,
-    port::Port,
-    session::{FlowCounter, Session, SessionKey, decided, hop_flags},
+    Be16, DropReason, Mac,
+    policy::action,
+    port::{Port, flags},
+    session::{Hop, Session, SessionKey, TICK_SHIFT, decided, state},
     wire::ether_type,
 };
-
-/// Shift of the monotonic clock, ns, to [`Session::last_seen`].
-pub const TICK_SHIFT: u32 = 30;
 
 /// Writes the key of a packet that the workload sent.
 #[inline(always)]
@@ -43,93 +47,303 @@ pub fn key_of_receiver<F: Family>(scratch: &mut Scratch, slot: u16) {
 
 /// Takes the decision of an established flow into `scratch.hop`. False: it must be decided.
 #[inline(always)]
-pub fn established<F: Family, P: Packet, T: Tables>(packet: &P, tables: &T, scratch: &mut Scratch) -> bool {
+pub fn established<F: Family, P: Packet, T: Tables>(
+    packet: &P,
+    tables: &T,
+    scratch: &mut Scratch,
+    port: &Port,
+) -> bool {
     if scratch.flow.flags & flow_flags::UNTRACKED != 0 {
         return false;
     }
-    let length = packet.length();
+    let (length, now) = (packet.length(), tick(tables));
     let Scratch { keys, flow, hop, .. } = scratch;
     let found = tables.session(F::key(keys), |session| {
         if session.epoch != flow.epoch || session.decided & decided::EGRESS == 0 {
-            return false;
+            return Passes::NO;
         }
         // The same addresses may be reached through the router or directly: the frame says which was meant.
-        let routed = session.egress.flags & hop_flags::ROUTED != 0;
-        let expected = if routed { Mac::ROUTER } else { session.egress.destination };
-        if flow.ethernet.destination != expected {
-            return false;
+        let expected = if session.egress.way.is_routed() { Mac::ROUTER } else { session.egress.destination };
+        if flow.ethernet.destination != expected || !conntrack::stands(session, flow, &port.timeouts, now) {
+            return Passes::NO;
         }
-        saw(&mut session.last_seen, tables);
-        count(&mut session.sent, length);
+        session.last_seen = now;
+        sent(session, length);
         *hop = session.egress;
         flow.outer_port = session.source_port;
-        true
+        Passes::after(conntrack::advance(session, flow, Side::Guest))
+    });
+    passes(tables, flow.slot, found)
+}
+
+/// Where a packet to a workload comes from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Origin {
+    /// Another node, by the tunnel.
+    Tunnel,
+    /// Another port of this node.
+    Node,
+}
+
+/// [`Session::ingress_vtep`] of flows that stay on the node: no node has this id.
+pub const THIS_NODE: u16 = 0;
+
+/// Whether an established flow admits a packet to the workload.
+#[inline(always)]
+pub fn admitted<F: Family, P: Packet, T: Tables>(
+    packet: &P,
+    tables: &T,
+    scratch: &mut Scratch,
+    port: &Port,
+    origin: Origin,
+) -> bool {
+    if scratch.flow.flags & flow_flags::UNTRACKED != 0 {
+        return false;
+    }
+    let (length, now) = (packet.length(), tick(tables));
+    let flow = &scratch.flow;
+    let outer = &scratch.outer;
+    let found = tables.session(F::key(&scratch.keys), |session| {
+        if session.epoch != flow.epoch
+            || session.decided & decided::INGRESS == 0
+            || !conntrack::stands(session, flow, &port.timeouts, now)
+        {
+            return Passes::NO;
+        }
+        let expected = match origin {
+            Origin::Node => session.ingress_vtep == THIS_NODE,
+            // The element of no node has no address.
+            Origin::Tunnel => tables.vtep(session.ingress_vtep).is_some_and(|vtep| vtep.address == outer.source),
+        };
+        if !expected {
+            return Passes::NO;
+        }
+        session.last_seen = now;
+        received(session, length);
+        Passes::after(conntrack::advance(session, flow, Side::Peer))
+    });
+    passes(tables, flow.slot, found)
+}
+
+/// What came of a look at a session. Not an enumeration with a payload: the verifier refuses to see those passed on.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Passes(u32);
+
+impl Passes {
+    const NO: Self = Self(0);
+    const YES: Self = Self(1);
+    const NOT_HALF_OPEN: Self = Self(2);
+
+    #[inline(always)]
+    const fn after(change: Change) -> Self {
+        match change {
+            Change::None => Self::YES,
+            Change::NotHalfOpen => Self::NOT_HALF_OPEN,
+        }
+    }
+}
+
+#[inline(always)]
+fn passes<T: Tables>(tables: &T, slot: u16, found: Option<Passes>) -> bool {
+    match found {
+        Some(Passes::YES) => true,
+        Some(Passes::NOT_HALF_OPEN) => {
+            tables.count(Count::PortHalfOpen(slot), -1);
+            true
+        }
+        _ => false,
+    }
+}
+
+/// What is known of a packet's flow before it is decided.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Known(u32);
+
+impl Known {
+    /// No session stands for it.
+    const NOTHING: Self = Self(0);
+    const STANDS: u32 = 1 << 8;
+    const CONFIRMED: u32 = 1 << 9;
+
+    /// Whether a session stands for the packet.
+    #[inline(always)]
+    pub const fn stands(self) -> bool {
+        self.0 & Self::STANDS != 0
+    }
+    /// Whether it was judged under the present configuration.
+    #[inline(always)]
+    pub const fn is_confirmed(self) -> bool {
+        self.0 & Self::CONFIRMED != 0
+    }
+    /// Who opened it: [`decided::OPENED_HERE`] or 0.
+    #[inline(always)]
+    pub const fn opener(self) -> u8 {
+        self.0 as u8 & decided::OPENED_HERE
+    }
+    /// Whether it goes on when nobody allows it any more.
+    #[inline(always)]
+    pub const fn outlives_its_rule(self) -> bool {
+        self.stands() && self.0 as u8 & decided::KEEP != 0
+    }
+}
+
+/// Looks at the session of a packet that must be decided.
+#[inline(never)]
+pub fn known<F: Family, T: Tables>(tables: &T, scratch: &Scratch, port: &Port) -> Known {
+    let flow = &scratch.flow;
+    if flow.flags & flow_flags::UNTRACKED != 0 {
+        return Known::NOTHING;
+    }
+    let now = tick(tables);
+    let found = tables.session(F::key(&scratch.keys), |session| {
+        if !conntrack::stands(session, flow, &port.timeouts, now) {
+            return Known::NOTHING;
+        }
+        let confirmed = if session.epoch == flow.epoch { Known::CONFIRMED } else { 0 };
+        Known(Known::STANDS | confirmed | session.decided as u32)
+    });
+    found.unwrap_or(Known::NOTHING)
+}
+
+/// Whether a session stands under the key at hand, for a packet that is not its own: an ICMP error.
+#[inline(always)]
+pub fn stands<F: Family, T: Tables>(tables: &T, scratch: &Scratch, port: &Port) -> bool {
+    let now = tick(tables);
+    let key = F::key(&scratch.keys);
+    // The flags of the error's own flow are none of TCP's.
+    let found = tables.session(key, |session| {
+        let idle = now.wrapping_sub(session.last_seen);
+        idle <= conntrack::timeout(&port.timeouts, key.protocol, session.state)
     });
     found == Some(true)
 }
 
-/// Whether an established flow admits a packet from the tunnel.
-#[inline(always)]
-pub fn admitted<F: Family, P: Packet, T: Tables>(packet: &P, tables: &T, scratch: &mut Scratch) -> bool {
-    if scratch.flow.flags & flow_flags::UNTRACKED != 0 {
-        return false;
+/// What a decision adds to a session. Not an enumeration with a payload: the verifier refuses to see those passed on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Decision(u32);
+
+impl Decision {
+    /// `scratch.hop`, for what the workload sends.
+    pub const EGRESS: Self = Self(u32::MAX);
+
+    /// Packets to the workload may come from the VTEP of that node; 0: from this node.
+    #[inline(always)]
+    pub const fn ingress(node: u16) -> Self {
+        Self(node as u32)
     }
-    let (epoch, length) = (scratch.flow.epoch, packet.length());
-    let node = tables.session(F::key(&scratch.keys), |session| {
-        if session.epoch != epoch || session.decided & decided::INGRESS == 0 {
-            return 0;
-        }
-        saw(&mut session.last_seen, tables);
-        count(&mut session.received, length);
-        session.ingress_vtep
-    });
-    // No node has the id 0, and its element has no address.
-    match tables.vtep(node.unwrap_or(0)) {
-        Some(vtep) => vtep.address == scratch.outer.source,
-        None => false,
+    #[inline(always)]
+    const fn side(self) -> Side {
+        if self.0 == Self::EGRESS.0 { Side::Guest } else { Side::Peer }
     }
 }
 
-/// Records the decision in `scratch.hop` for what the workload sends.
-#[inline(always)]
-pub fn record_egress<F: Family, T: Tables>(tables: &T, scratch: &mut Scratch, length: u32) {
-    let Scratch { keys, flow, hop, .. } = &*scratch;
-    let (epoch, port) = (flow.epoch, flow.outer_port);
+/// Records a decision: in the flow's session, or in a new one within the port's quota.
+#[inline(never)]
+pub fn record<F: Family, T: Tables>(
+    tables: &T,
+    scratch: &mut Scratch,
+    port: &Port,
+    decision: Decision,
+    known: Known,
+    length: u32,
+) -> Stage {
+    let now = tick(tables);
+    let side = decision.side();
+    let loose = port.flags & flags::ROUTER != 0;
+    let Scratch { session: fresh, keys, flow, hop, .. } = scratch;
+    let opening = if loose { state::ONE_WAY } else { conntrack::opening_state::<F>(flow) };
+    if !known.stands() && opening == 0 {
+        return Err(DropReason::NoSession.into());
+    }
+    *fresh = Session {
+        epoch: flow.epoch,
+        last_seen: now,
+        opened: now,
+        decided: side.opener(),
+        state: opening,
+        ..Session::default()
+    };
+    let blank = &*fresh;
+    let mut half_open = 0;
     let found = tables.session(F::key(keys), |session| {
-        renew(session, epoch);
-        session.egress = *hop;
-        session.source_port = port;
-        session.decided |= decided::EGRESS;
-        saw(&mut session.last_seen, tables);
-        count(&mut session.sent, length);
+        if !known.stands() {
+            half_open = -(conntrack::is_half_open(session.state) as i32);
+            *session = *blank;
+        } else if session.epoch != flow.epoch {
+            session.decided &= !(decided::EGRESS | decided::INGRESS);
+            session.epoch = flow.epoch;
+        }
+        half_open += complete(session, flow, hop, decision, now, length);
     });
     if found.is_none() {
-        scratch.session = fresh(epoch, tables);
-        scratch.session.egress = scratch.hop;
-        scratch.session.source_port = port;
-        scratch.session.decided = decided::EGRESS;
-        count(&mut scratch.session.sent, length);
-        tables.insert_session(F::key(&scratch.keys), &scratch.session);
+        if known.stands() {
+            // It was removed in this very moment.
+            return Err(DropReason::NoSession.into());
+        }
+        reserve(tables, flow.slot, port, opening)?;
+        complete(fresh, flow, hop, decision, now, length);
+        if tables.insert_session(F::key(keys), fresh).is_err() {
+            release(tables, flow.slot, port, opening);
+            return Err(DropReason::SessionQuota.into());
+        }
+    } else {
+        let opened = if !known.stands() && conntrack::is_half_open(opening) { 1 } else { 0 };
+        if half_open + opened != 0 {
+            tables.count(Count::PortHalfOpen(flow.slot), half_open + opened);
+        }
+    }
+    Ok(())
+}
+
+/// Fills the decision and the packet in; returns by how much the number of half-open sessions changes.
+#[inline(always)]
+fn complete(session: &mut Session, flow: &Flow, hop: &Hop, decision: Decision, now: u16, length: u32) -> i32 {
+    match decision.side() {
+        Side::Guest => {
+            session.egress = *hop;
+            session.source_port = flow.outer_port;
+            session.decided |= decided::EGRESS;
+            sent(session, length);
+        }
+        Side::Peer => {
+            session.ingress_vtep = decision.0 as u16;
+            session.decided |= decided::INGRESS;
+            received(session, length);
+        }
+    }
+    if flow.allowed_by.rule != 0 {
+        session.rule = flow.allowed_by.rule;
+        let keep = if flow.allowed_by.action == action::ALLOW_KEEP { decided::KEEP } else { 0 };
+        session.decided = session.decided & !decided::KEEP | keep;
+    }
+    session.last_seen = now;
+    match conntrack::advance(session, flow, decision.side()) {
+        Change::None => 0,
+        Change::NotHalfOpen => -1,
     }
 }
 
-/// Records that packets of the flow are admitted from the VTEP of `node`.
+/// Takes a session, and a half-open one, from the quotas of the port and of its VPC.
 #[inline(always)]
-pub fn record_ingress<F: Family, T: Tables>(tables: &T, scratch: &mut Scratch, node: u16, length: u32) {
-    let epoch = scratch.flow.epoch;
-    let found = tables.session(F::key(&scratch.keys), |session| {
-        renew(session, epoch);
-        session.ingress_vtep = node;
-        session.decided |= decided::INGRESS;
-        saw(&mut session.last_seen, tables);
-        count(&mut session.received, length);
-    });
-    if found.is_none() {
-        scratch.session = fresh(epoch, tables);
-        scratch.session.ingress_vtep = node;
-        scratch.session.decided = decided::INGRESS;
-        count(&mut scratch.session.received, length);
-        tables.insert_session(F::key(&scratch.keys), &scratch.session);
+fn reserve<T: Tables>(tables: &T, slot: u16, port: &Port, opening: u8) -> Stage {
+    let half_open = conntrack::is_half_open(opening);
+    let sessions = tables.count(Count::PortSessions(slot), 1);
+    let vpc = tables.count(Count::VpcSessions(port.vpc_index), 1);
+    let open = if half_open { tables.count(Count::PortHalfOpen(slot), 1) } else { 0 };
+    if sessions > port.session_quota || vpc > port.vpc_quota || open > conntrack::half_open_quota(port.session_quota) {
+        release(tables, slot, port, opening);
+        return Err(DropReason::SessionQuota.into());
+    }
+    Ok(())
+}
+
+/// Gives back what [`reserve`] took.
+#[inline(always)]
+fn release<T: Tables>(tables: &T, slot: u16, port: &Port, opening: u8) {
+    tables.count(Count::PortSessions(slot), -1);
+    tables.count(Count::VpcSessions(port.vpc_index), -1);
+    if conntrack::is_half_open(opening) {
+        tables.count(Count::PortHalfOpen(slot), -1);
     }
 }
 
@@ -162,27 +376,20 @@ pub fn begin(scratch: &mut Scratch, slot: u16, port: &Port) {
     scratch.flow.epoch = port.epoch;
 }
 
+/// The present, in ticks.
 #[inline(always)]
-fn fresh<T: Tables>(epoch: u32, tables: &T) -> Session {
-    Session { epoch, last_seen: (tables.now_coarse() >> TICK_SHIFT) as u32, ..Session::default() }
-}
-
-/// What was decided under another epoch counts no more.
-#[inline(always)]
-fn renew(session: &mut Session, epoch: u32) {
-    if session.epoch != epoch {
-        session.decided = 0;
-        session.epoch = epoch;
-    }
+fn tick<T: Tables>(tables: &T) -> u16 {
+    (tables.now_coarse() >> TICK_SHIFT) as u16
 }
 
 #[inline(always)]
-fn saw<T: Tables>(last_seen: &mut u32, tables: &T) {
-    *last_seen = (tables.now_coarse() >> TICK_SHIFT) as u32;
+fn sent(session: &mut Session, length: u32) {
+    session.sent_packets = session.sent_packets.wrapping_add(1);
+    session.sent_bytes += length as u64;
 }
 
 #[inline(always)]
-fn count(counter: &mut FlowCounter, length: u32) {
-    counter.packets += 1;
-    counter.bytes += length as u64;
+fn received(session: &mut Session, length: u32) {
+    session.received_packets = session.received_packets.wrapping_add(1);
+    session.received_bytes += length as u64;
 }

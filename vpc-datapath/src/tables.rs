@@ -3,6 +3,7 @@
 use crate::family::Address;
 use vpc_common::{
     Ip,
+    datagram::Datagram,
     endpoint::{Endpoint, EndpointKey, MacEntry, MacKey},
     locate::LocateBucket,
     node::Node,
@@ -12,6 +13,21 @@ use vpc_common::{
     session::{Session, SessionKey},
     vtep::Vtep,
 };
+
+/// The session table has no room.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Full;
+
+/// What is counted for its bound: see [`vpc_common::port::Usage`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Count {
+    /// Sessions of the port in a slot.
+    PortSessions(u16),
+    /// Half-open ones.
+    PortHalfOpen(u16),
+    /// Sessions of a VPC, by its index.
+    VpcSessions(u32),
+}
 
 /// The maps and the clock. Values that the agent writes are read in place; what the datapath itself changes is lent to
 /// a closure, so that nothing else can be asked meanwhile.
@@ -44,8 +60,12 @@ pub trait Tables {
     fn flood(&self, key: &FloodKey) -> Option<&FloodMember>;
     /// Lends the session of that key.
     fn session<A: Address, R>(&self, key: &SessionKey<A>, with: impl FnOnce(&mut Session) -> R) -> Option<R>;
-    /// Puts a session in, over an older one of the same key. A full table leaves it out: the flow stays on the slow path.
-    fn insert_session<A: Address>(&self, key: &SessionKey<A>, session: &Session);
+    /// Puts a session in, over an older one of the same key.
+    fn insert_session<A: Address>(&self, key: &SessionKey<A>, session: &Session) -> Result<(), Full>;
+    /// Adds to a count, whatever other CPUs do meanwhile; returns the sum.
+    fn count(&self, count: Count, change: i32) -> u32;
+    /// Lends an element of the datagrams: see [`vpc_common::datagram::index`].
+    fn datagram<R>(&self, index: u32, with: impl FnOnce(&mut Datagram) -> R) -> Option<R>;
     /// Lends the bounds of a slot.
     fn buckets<R>(&self, slot: u16, with: impl FnOnce(&mut PortBuckets) -> R) -> Option<R>;
     /// The monotonic clock, ns, as cheap as it comes: some milliseconds old.

@@ -8,12 +8,13 @@ use aya_ebpf::{
 use vpc_common::{
     Ip,
     counters::{Counters, Drops},
+    datagram::Datagram,
     endpoint::{Endpoint, EndpointKey, MacEntry, MacKey},
     limits,
     locate::{BUCKETS, LocateBucket},
     node,
     policy::{IdentityKey, RuleVerdict, Subject},
-    port::{self, FloodKey, FloodMember, PortBuckets},
+    port::{self, FloodKey, FloodMember, PortBuckets, Usage},
     route::Route,
     session::{Session, SessionKey, V4, V6},
     vtep::{self, VtepId},
@@ -63,6 +64,12 @@ pub static RULES: LpmTrie<RuleTrieKey, RuleVerdict, { limits::RULES as usize }> 
 pub static SESSIONS_V4: HashMap<SessionKey<V4>, Session, { limits::SESSIONS as usize }> = HashMap::new();
 #[btf_map]
 pub static SESSIONS_V6: HashMap<SessionKey<V6>, Session, { limits::SESSIONS as usize }> = HashMap::new();
+#[btf_map]
+pub static DATAGRAMS: Array<Datagram, { PORT_SLOTS * limits::DATAGRAMS as usize }> = Array::new();
+#[btf_map]
+pub static PORT_USAGE: Array<Usage, PORT_SLOTS> = Array::new();
+#[btf_map]
+pub static VPC_USAGE: Array<Usage, { limits::VPCS as usize }> = Array::new();
 #[btf_map]
 pub static COUNTERS: PerCpuArray<Counters, PORT_SLOTS> = PerCpuArray::new();
 #[btf_map]

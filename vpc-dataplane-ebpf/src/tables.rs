@@ -1,10 +1,11 @@
 //! The maps as `vpc_datapath::Tables`.
 
-use crate::maps;
+use crate::{atomic, maps};
 use aya_ebpf::{bindings::BPF_ANY, helpers};
 use core::{ffi::c_void, ptr::from_ref};
 use vpc_common::{
     Ip,
+    datagram::Datagram,
     endpoint::{Endpoint, EndpointKey, MacEntry, MacKey},
     locate::LocateBucket,
     node::Node,
@@ -14,7 +15,11 @@ use vpc_common::{
     session::{Session, SessionKey},
     vtep::{Vtep, VtepId},
 };
-use vpc_datapath::{Scratch, Tables, family::Address};
+use vpc_datapath::{
+    Scratch, Tables,
+    family::Address,
+    tables::{Count, Full},
+};
 
 /// The maps. Holds nothing.
 pub struct Maps;
@@ -121,16 +126,43 @@ impl Tables for Maps {
         }
     }
     #[inline(always)]
-    fn insert_session<A: Address>(&self, key: &SessionKey<A>, session: &Session) {
+    fn insert_session<A: Address>(&self, key: &SessionKey<A>, session: &Session) -> Result<(), Full> {
         // SAFETY: as above; the helper copies both.
-        unsafe {
-            let _full = helpers::bpf_map_update_elem(
+        let result = unsafe {
+            helpers::bpf_map_update_elem(
                 sessions::<A>(),
                 from_ref(key).cast(),
                 from_ref(session).cast(),
                 BPF_ANY as u64,
-            );
-        }
+            )
+        };
+        if result == 0 { Ok(()) } else { Err(Full) }
+    }
+    #[inline(always)]
+    fn count(&self, count: Count, change: i32) -> u32 {
+        let counter = match count {
+            Count::PortSessions(slot) => {
+                // SAFETY: a value of the map, of which only the address of one word is taken.
+                maps::PORT_USAGE.get_ptr_mut(slot as u32).map(|u| unsafe { &raw mut (*u).sessions })
+            }
+            Count::PortHalfOpen(slot) => {
+                // SAFETY: as above.
+                maps::PORT_USAGE.get_ptr_mut(slot as u32).map(|u| unsafe { &raw mut (*u).half_open })
+            }
+            Count::VpcSessions(index) => {
+                // SAFETY: as above.
+                maps::VPC_USAGE.get_ptr_mut(index).map(|u| unsafe { &raw mut (*u).sessions })
+            }
+        };
+        // What has no counter has no room.
+        let Some(counter) = counter else { return u32::MAX };
+        // SAFETY: the pointer is to an aligned word of a map's value.
+        unsafe { atomic::fetch_add(counter, change as u32) }.wrapping_add(change as u32)
+    }
+    #[inline(always)]
+    fn datagram<R>(&self, index: u32, with: impl FnOnce(&mut Datagram) -> R) -> Option<R> {
+        // SAFETY: plain words. Fragments of one datagram that two CPUs handle at once may miss each other and are dropped.
+        maps::DATAGRAMS.get_ptr_mut(index).map(|d| with(unsafe { &mut *d }))
     }
     #[inline(always)]
     fn buckets<R>(&self, slot: u16, with: impl FnOnce(&mut PortBuckets) -> R) -> Option<R> {

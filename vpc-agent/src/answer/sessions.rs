@@ -4,7 +4,7 @@ use crate::{
     control::{SessionFilter, report::SessionRow},
     maps::tables::Sessions,
     reconcile::Reconciler,
-    sweeper::{idle_seconds, seen_now},
+    sweeper::{idle_seconds, tick},
 };
 use std::{
     collections::BTreeMap,
@@ -13,7 +13,7 @@ use std::{
 use vpc_bpf::{Table, TableError};
 use vpc_common::{
     Be32, Ip,
-    session::{Session, SessionKey, V4, V6, action, decided, hop_flags},
+    session::{Session, SessionKey, V4, V6, decided, state},
 };
 
 /// Reads sessions away from the agent's loop.
@@ -23,6 +23,7 @@ pub(super) struct Reader {
     /// Name and epoch of each slot.
     ports: BTreeMap<u16, (String, u32)>,
     nodes: BTreeMap<u16, String>,
+    rules: BTreeMap<u32, String>,
 }
 
 impl Reader {
@@ -46,6 +47,7 @@ impl Reader {
             v6: tables.sessions_v6.try_clone().map_err(clone)?,
             ports: ports.collect(),
             nodes,
+            rules: desired.map(|desired| desired.names.rules.clone()).unwrap_or_default(),
         })
     }
 
@@ -70,7 +72,7 @@ impl Reader {
         A: Copy + 'static,
         SessionKey<A>: bytemuck::Pod,
     {
-        let (limit, now) = (if filter.limit == 0 { usize::MAX } else { filter.limit }, seen_now());
+        let (limit, now) = (if filter.limit == 0 { usize::MAX } else { filter.limit }, tick());
         let visit = |keys: &[SessionKey<A>], values: &[Session]| {
             for (key, session) in keys.iter().zip(values) {
                 let (local, remote) = (IpAddr::from(ip(key.local)), IpAddr::from(ip(key.remote)));
@@ -85,12 +87,16 @@ impl Reader {
                         remote: SocketAddr::new(remote, key.remote_port.get()).to_string(),
                         egress: self.egress(session),
                         ingress: self.ingress(session),
-                        state: if session.epoch == *epoch { "current" } else { "stale" }.to_owned(),
+                        state: state_name(session.state).to_owned(),
+                        opened_by: if session.decided & decided::OPENED_HERE != 0 { "guest" } else { "peer" }
+                            .to_owned(),
+                        rule: self.rule(session.rule),
+                        decision: if session.epoch == *epoch { "current" } else { "stale" }.to_owned(),
                         idle_seconds: idle_seconds(now, session.last_seen),
-                        sent_packets: session.sent.packets,
-                        sent_bytes: session.sent.bytes,
-                        received_packets: session.received.packets,
-                        received_bytes: session.received.bytes,
+                        sent_packets: session.sent_packets.into(),
+                        sent_bytes: session.sent_bytes,
+                        received_packets: session.received_packets.into(),
+                        received_bytes: session.received_bytes,
                     });
                 }
             }
@@ -103,14 +109,12 @@ impl Reader {
             return String::new();
         }
         let hop = &session.egress;
-        let routed = if hop.flags & hop_flags::ROUTED != 0 { "routed " } else { "" };
-        match hop.action {
-            action::TUNNEL => format!("{routed}to node {} in VNI {}", self.node(hop.target), hop.vni.0),
-            action::LOCAL => {
-                let port = self.ports.get(&hop.target).map_or("?", |(name, _)| name.as_str());
-                format!("{routed}to port {port}")
-            }
-            other => format!("action {other}"),
+        let routed = if hop.way.is_routed() { "routed " } else { "" };
+        if hop.way.is_tunnel() {
+            format!("{routed}to node {} in VNI {}", self.node(hop.target), hop.way.vni().0)
+        } else {
+            let port = self.ports.get(&hop.target).map_or("?", |(name, _)| name.as_str());
+            format!("{routed}to port {port}")
         }
     }
 
@@ -118,11 +122,32 @@ impl Reader {
         if session.decided & decided::INGRESS == 0 {
             return String::new();
         }
-        self.node(session.ingress_vtep)
+        if session.ingress_vtep == 0 { "this node".to_owned() } else { self.node(session.ingress_vtep) }
+    }
+
+    fn rule(&self, number: u32) -> String {
+        if number == 0 {
+            return String::new();
+        }
+        self.rules.get(&number).cloned().unwrap_or_else(|| format!("rule {number}"))
     }
 
     fn node(&self, id: u16) -> String {
         self.nodes.get(&id).cloned().unwrap_or_else(|| id.to_string())
+    }
+}
+
+/// The state of a session in a word.
+fn state_name(number: u8) -> &'static str {
+    match number {
+        state::OPENING => "syn-sent",
+        state::ANSWERED => "syn-received",
+        state::ESTABLISHED => "established",
+        state::CLOSING => "closing",
+        state::CLOSED => "closed",
+        state::ONE_WAY => "one-way",
+        state::TWO_WAY => "two-way",
+        _ => "unknown",
     }
 }
 

@@ -153,15 +153,21 @@ pub struct SessionRow {
     pub egress: String,
     /// Node that the peer's packets come from; empty where none came.
     pub ingress: String,
-    /// `current`, or `stale` where it will be decided again.
+    /// `syn-sent`, `syn-received`, `established`, `closing`, `closed`; of what has no states `one-way`, `two-way`.
     pub state: String,
+    /// `guest` or `peer`.
+    pub opened_by: String,
+    /// The rule that allowed it.
+    pub rule: String,
+    /// `current`, or `stale` where it will be decided again.
+    pub decision: String,
     /// Seconds since the last packet.
     pub idle_seconds: u64,
-    /// Frames that the guest sent.
+    /// Frames that the guest sent; wraps at 2^32.
     pub sent_packets: u64,
     /// Their bytes.
     pub sent_bytes: u64,
-    /// Frames that the guest was sent.
+    /// Frames that the guest was sent; wraps at 2^32.
     pub received_packets: u64,
     /// Their bytes.
     pub received_bytes: u64,

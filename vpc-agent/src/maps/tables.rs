@@ -12,7 +12,7 @@ use vpc_common::{
     maps,
     node::Node,
     policy::{IdentityKey, RuleKey, RuleVerdict, Subject, SubjectKey},
-    port::{FloodKey, FloodMember, Port, PortBuckets, SourceKey},
+    port::{FloodKey, FloodMember, Port, PortBuckets, SourceKey, Usage},
     route::{Route, RouteKey},
     session::{Session, SessionKey, V4, V6},
     vtep::{Vtep, VtepId},
@@ -61,6 +61,10 @@ pub struct Tables {
     pub sessions_v4: Sessions<V4>,
     /// See [`maps::SESSIONS_V6`].
     pub sessions_v6: Sessions<V6>,
+    /// See [`maps::PORT_USAGE`].
+    pub port_usage: Table<u32, Usage>,
+    /// See [`maps::VPC_USAGE`].
+    pub vpc_usage: Table<u32, Usage>,
     /// See [`maps::COUNTERS`].
     pub counters: PerCpuTable<Counters>,
     /// See [`maps::DROPS`].
@@ -91,6 +95,8 @@ impl Tables {
             rules: loaded.table(maps::RULES)?,
             sessions_v4: loaded.table(maps::SESSIONS_V4)?,
             sessions_v6: loaded.table(maps::SESSIONS_V6)?,
+            port_usage: loaded.table(maps::PORT_USAGE)?,
+            vpc_usage: loaded.table(maps::VPC_USAGE)?,
             counters: loaded.per_cpu(maps::COUNTERS)?,
             drops: loaded.per_cpu(maps::DROPS)?,
         })

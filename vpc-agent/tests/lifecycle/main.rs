@@ -82,7 +82,7 @@ fn maps_of_another_size_take_over_what_the_old_ones_hold() {
         Table::open(&bpffs::maps(Path::new("/run/bpf")).join(maps::SESSIONS_V4)).expect("the sessions")
     };
     let key = SessionKey { slot: 1, protocol: 17, ..SessionKey::default() };
-    let session = Session { epoch: 7, last_seen: vpc_agent::sweeper::seen_now(), ..bytemuck::Zeroable::zeroed() };
+    let session = Session { epoch: 7, last_seen: vpc_agent::sweeper::tick(), ..bytemuck::Zeroable::zeroed() };
     sessions().set(&key, &session).expect("write a session");
     let port: Port = map(&sandbox, maps::PORTS, 1);
     sandbox.end(Signal::SIGTERM);

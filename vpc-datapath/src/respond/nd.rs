@@ -88,11 +88,12 @@ pub fn from_port<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut
         return Err(DropReason::NdMalformed.into());
     }
     if target == Mac::ROUTER.link_local() {
-        return advertise(packet, tables, scratch, target, &Mac::ROUTER);
+        scratch.endpoint.address = target;
+        return advertise(packet, tables, scratch, &Mac::ROUTER);
     }
     match route::endpoint(tables, scratch, port.vpc, target) {
         Some(owner) if owner.subnet == port.subnet && speaks_for(port, owner) => {
-            advertise(packet, tables, scratch, target, &owner.mac)
+            advertise(packet, tables, scratch, &owner.mac)
         }
         // Its own (duplicate address detection), or an address that wanders between instances: all hear it.
         _ => Ok(()),
@@ -106,7 +107,7 @@ fn speaks_for(port: &Port, owner: &Endpoint) -> bool {
 }
 
 /// RFC 4861 §7.1: hop limit 255, code 0, checksum, length; RFC 6980: no fragment header, not even of a whole packet.
-#[inline(always)]
+#[inline(never)]
 fn well_formed<P: Packet>(packet: &mut P, scratch: &Scratch) -> Stage {
     let flow = &scratch.flow;
     let length = (flow.l3_length as u32 + L3 as u32).wrapping_sub(flow.l4 as u32);
@@ -127,7 +128,7 @@ fn well_formed<P: Packet>(packet: &mut P, scratch: &Scratch) -> Stage {
 }
 
 /// Takes the link-layer address that the message carries into `scratch.link_layer`. Every option is walked.
-#[inline(always)]
+#[inline(never)]
 fn link_layer_option<P: Packet>(packet: &P, scratch: &mut Scratch) -> Stage {
     scratch.link_layer = Mac::default();
     let flow = &scratch.flow;
@@ -189,9 +190,10 @@ fn is_multicast(ip: Ip) -> bool {
     ip.bytes()[0] == 0xff
 }
 
-/// Turns the solicitation into the advertisement that answers it (always `Err`).
-#[inline(always)]
-fn advertise<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut Scratch, target: Ip, mac: &Mac) -> Stage {
+/// Turns the solicitation for the address in `scratch.endpoint` into the advertisement that answers it (always `Err`).
+#[inline(never)]
+fn advertise<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut Scratch, mac: &Mac) -> Stage {
+    let target = scratch.endpoint.address;
     const ROUTER: u32 = 1 << 31;
     const SOLICITED: u32 = 1 << 30;
     const OVERRIDE: u32 = 1 << 29;

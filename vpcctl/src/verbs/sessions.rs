@@ -42,7 +42,8 @@ fn people(sessions: &[SessionRow]) -> String {
             row.protocol.clone(),
             row.local.clone(),
             row.remote.clone(),
-            row.state.clone(),
+            format!("{} by {}", row.state, row.opened_by),
+            row.rule.clone(),
             format!("{} s", row.idle_seconds),
             format!("{} / {}", row.sent_packets, row.received_packets),
             format!("{} / {}", output::bytes(row.sent_bytes), output::bytes(row.received_bytes)),
@@ -50,7 +51,18 @@ fn people(sessions: &[SessionRow]) -> String {
             row.ingress.clone(),
         ]
     });
-    let headings =
-        ["port", "protocol", "local", "remote", "state", "idle", "frames out / in", "bytes out / in", "egress", "from"];
+    let headings = [
+        "port",
+        "protocol",
+        "local",
+        "remote",
+        "state",
+        "allowed by",
+        "idle",
+        "frames out / in",
+        "bytes out / in",
+        "egress",
+        "from",
+    ];
     table(&headings, rows)
 }

@@ -8,6 +8,7 @@ use crate::{
 use std::{cell::RefCell, collections::BTreeMap};
 use vpc_common::{
     Ip,
+    datagram::Datagram,
     endpoint::{Endpoint, EndpointKey, MacEntry, MacKey},
     locate::LocateBucket,
     node::Node,
@@ -20,6 +21,7 @@ use vpc_common::{
 use vpc_datapath::{
     Tables,
     family::{Address, Family},
+    tables::{Count, Full},
 };
 
 /// When the clock starts, ns: late enough for every bucket to be full.
@@ -31,6 +33,8 @@ pub struct HostTables {
     state: Option<State>,
     sessions: RefCell<Sessions>,
     buckets: RefCell<BTreeMap<u16, PortBuckets>>,
+    counts: RefCell<BTreeMap<(u8, u32), u32>>,
+    datagrams: RefCell<BTreeMap<u32, Datagram>>,
     now: u64,
 }
 
@@ -160,8 +164,23 @@ impl Tables for HostTables {
     fn session<A: Address, R>(&self, key: &SessionKey<A>, with: impl FnOnce(&mut Session) -> R) -> Option<R> {
         self.sessions.borrow_mut().get_mut(&flow_key(key)).map(with)
     }
-    fn insert_session<A: Address>(&self, key: &SessionKey<A>, session: &Session) {
+    fn insert_session<A: Address>(&self, key: &SessionKey<A>, session: &Session) -> Result<(), Full> {
         self.sessions.borrow_mut().insert(flow_key(key), *session);
+        Ok(())
+    }
+    fn count(&self, count: Count, change: i32) -> u32 {
+        let key = match count {
+            Count::PortSessions(slot) => (0, slot.into()),
+            Count::PortHalfOpen(slot) => (1, slot.into()),
+            Count::VpcSessions(index) => (2, index),
+        };
+        let mut counts = self.counts.borrow_mut();
+        let sum = counts.entry(key).or_default();
+        *sum = sum.wrapping_add_signed(change);
+        *sum
+    }
+    fn datagram<R>(&self, index: u32, with: impl FnOnce(&mut Datagram) -> R) -> Option<R> {
+        Some(with(self.datagrams.borrow_mut().entry(index).or_default()))
     }
     fn buckets<R>(&self, slot: u16, with: impl FnOnce(&mut PortBuckets) -> R) -> Option<R> {
         Some(with(self.buckets.borrow_mut().entry(slot).or_default()))

@@ -1,0 +1,196 @@
+//! Security groups, policy groups and network ACLs: two or four look-ups, however many rules there are.
+
+use crate::{
+    Packet, Scratch, Stage, Tables,
+    conntrack::Side,
+    family::Family,
+    respond::nd,
+    route,
+    scratch::{Flow, flow_flags},
+    session::{self, Known},
+};
+use vpc_common::{
+    Be16, Be32, DropReason, Ip,
+    policy::{IdentityKey, NOBODY, NOTHING, RuleKey, RuleVerdict, SubjectKey, action, service},
+    port::{Port, flags},
+    route::{RouteKey, kind},
+    session::decided,
+    wire::protocol,
+};
+
+/// Whether the port's groups let a packet of `side` pass: as part of a flow that they allowed, or because they allow the
+/// flow that it opens. Leaves in `flow.allowed_by` who did.
+#[inline(always)]
+pub fn admit<F: Family, P: Packet, T: Tables>(
+    packet: &P,
+    tables: &T,
+    scratch: &mut Scratch,
+    port: &Port,
+    side: Side,
+    known: Known,
+) -> Stage {
+    scratch.flow.allowed_by = RuleVerdict { action: action::ALLOW, rule: 0 };
+    if port.flags & flags::ROUTER != 0 || is_exempt::<F>(&scratch.flow, side) || known.is_confirmed() {
+        return Ok(());
+    }
+    let opener = if known.stands() { known.opener() } else { side.opener() };
+    if !known.stands()
+        && scratch.flow.flags & flow_flags::UNTRACKED != 0
+        && is_related::<F, P, T>(packet, tables, scratch, port, side)
+    {
+        return Ok(());
+    }
+    let peer = match side {
+        Side::Guest => scratch.flow.destination,
+        Side::Peer => scratch.flow.source,
+    };
+    let wanted = service_of(&scratch.flow, opener == side.opener());
+    let rules = if opener == decided::OPENED_HERE { port.egress_rules } else { port.ingress_rules };
+    let judged = judge(tables, scratch, port, rules, peer, wanted);
+    if judged.is_err() && known.outlives_its_rule() {
+        scratch.flow.allowed_by = RuleVerdict { action: action::ALLOW_KEEP, rule: 0 };
+        return Ok(());
+    }
+    judged
+}
+
+/// Whether a port hears a broadcast or multicast packet.
+#[inline(always)]
+pub fn hears<F: Family, T: Tables>(tables: &T, scratch: &mut Scratch, port: &Port) -> bool {
+    let peer = scratch.flow.source;
+    let wanted = service_of(&scratch.flow, true);
+    is_exempt::<F>(&scratch.flow, Side::Peer) || judge(tables, scratch, port, port.ingress_rules, peer, wanted).is_ok()
+}
+
+/// What a network ACL says to a packet that passes the router, whatever its flow.
+#[inline(never)]
+pub fn acl<T: Tables>(tables: &T, scratch: &mut Scratch, rules: u32, peer: Ip) -> Stage {
+    if rules == Port::NO_ACL {
+        return Ok(());
+    }
+    let wanted = service_of(&scratch.flow, true);
+    match by_address(tables, scratch, rules, peer, wanted) {
+        Some(verdict) if verdict.action == action::ALLOW => Ok(()),
+        _ => Err(DropReason::NetworkAcl.into()),
+    }
+}
+
+/// What keeps a link alive belongs to no flow: neighbour discovery, multicast listeners, and asking for an address.
+#[inline(always)]
+fn is_exempt<F: Family>(flow: &Flow, side: Side) -> bool {
+    if flow.protocol == protocol::ICMPV6 && F::ICMP == protocol::ICMPV6 {
+        return nd::is_nd(flow.icmp_type) || is_listener_report(flow.icmp_type);
+    }
+    const DHCP: [(Be16, Be16); 2] = [(Be16::new(68), Be16::new(67)), (Be16::new(546), Be16::new(547))];
+    let ports = (flow.source_port, flow.destination_port);
+    flow.protocol == protocol::UDP && side == Side::Guest && (ports == DHCP[0] || ports == DHCP[1])
+}
+
+/// Multicast listener discovery (RFC 2710, RFC 9777).
+const fn is_listener_report(kind: u8) -> bool {
+    matches!(kind, 130..=132 | 143)
+}
+
+/// The service that a packet's flow is about: the port of the side that was asked, the type and code of ICMP.
+#[inline(always)]
+fn service_of(flow: &Flow, by_opener: bool) -> Be32 {
+    match flow.protocol {
+        protocol::TCP | protocol::UDP | protocol::SCTP => {
+            let port = if by_opener { flow.destination_port } else { flow.source_port };
+            service(flow.protocol, port.get())
+        }
+        protocol::ICMP | protocol::ICMPV6 => {
+            // A flow of ICMP is an echo: its replies are judged as the request was.
+            let kind = match (flow.protocol, by_opener) {
+                (_, true) => flow.icmp_type,
+                (protocol::ICMP, false) => 8,
+                (_, false) => 128,
+            };
+            service(flow.protocol, (kind as u16) << 8 | flow.icmp_code as u16)
+        }
+        other => service(other, 0),
+    }
+}
+
+/// Asks a rule set of groups.
+#[inline(never)]
+fn judge<T: Tables>(tables: &T, scratch: &mut Scratch, port: &Port, rules: u32, peer: Ip, service: Be32) -> Stage {
+    if rules == NOTHING {
+        return Err(DropReason::SecurityGroup.into());
+    }
+    if let Some(verdict) = by_address(tables, scratch, rules, peer, service)
+        && verdict.action != action::DENY
+    {
+        scratch.flow.allowed_by = *verdict;
+        return Ok(());
+    }
+    let identity = identity_of(tables, scratch, port, peer);
+    if identity == NOBODY {
+        return Err(DropReason::SecurityGroup.into());
+    }
+    scratch.identity = IdentityKey { rules, identity };
+    if let Some(subject) = tables.identity(&scratch.identity)
+        && let Some(verdict) = by_subject(tables, &mut scratch.rule, rules, subject.number, service)
+        && verdict.action != action::DENY
+    {
+        scratch.flow.allowed_by = *verdict;
+        return Ok(());
+    }
+    Err(DropReason::SecurityGroup.into())
+}
+
+#[inline(always)]
+fn by_address<'t, T: Tables>(
+    tables: &'t T,
+    scratch: &mut Scratch,
+    rules: u32,
+    peer: Ip,
+    service: Be32,
+) -> Option<&'t RuleVerdict> {
+    scratch.subject = SubjectKey { prefix_len: 32 + 128, rules: Be32::new(rules), address: peer };
+    let subject = tables.subject(&scratch.subject)?.number;
+    by_subject(tables, &mut scratch.rule, rules, subject, service)
+}
+
+#[inline(always)]
+fn by_subject<'t, T: Tables>(
+    tables: &'t T,
+    key: &mut RuleKey,
+    rules: u32,
+    subject: u32,
+    service: Be32,
+) -> Option<&'t RuleVerdict> {
+    *key = RuleKey { prefix_len: 96, rules: Be32::new(rules), subject: Be32::new(subject), service };
+    tables.rule(key)
+}
+
+/// The groups of whoever has an address: in the port's VPC, or in a peer's where the route table leads there.
+#[inline(always)]
+fn identity_of<T: Tables>(tables: &T, scratch: &mut Scratch, port: &Port, address: Ip) -> u32 {
+    if let Some(endpoint) = route::endpoint(tables, scratch, port.vpc, address) {
+        return endpoint.identity;
+    }
+    scratch.route = RouteKey { prefix_len: 32 + 128, table: Be32::new(port.route_table), destination: address };
+    match tables.route(&scratch.route) {
+        Some(route) if route.kind == kind::LOCAL && route.vpc != port.vpc => {
+            route::endpoint(tables, scratch, route.vpc, address).map_or(NOBODY, |endpoint| endpoint.identity)
+        }
+        _ => NOBODY,
+    }
+}
+
+/// Whether an ICMP error is about a packet of a flow of this port, whoever sent the error. It changes no state.
+#[inline(never)]
+fn is_related<F: Family, P: Packet, T: Tables>(
+    packet: &P,
+    tables: &T,
+    scratch: &mut Scratch,
+    port: &Port,
+    side: Side,
+) -> bool {
+    if !F::is_error(scratch.flow.icmp_type) {
+        return false;
+    }
+    let at = scratch.flow.l4 as usize + size_of::<vpc_common::wire::Icmp>();
+    F::quoted(packet, at, scratch, side) && session::stands::<F, T>(tables, scratch, port)
+}
