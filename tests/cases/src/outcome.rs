@@ -151,5 +151,5 @@ pub type Sessions = BTreeMap<FlowKey, Session>;
 
 /// Leaves out what depends on the clock.
 pub fn timeless(session: &Session) -> Session {
-    Session { last_seen: 0, ..*session }
+    Session { last_seen: 0, opened: 0, ..*session }
 }

@@ -251,16 +251,16 @@ pub struct Tcp {
     /// Acknowledgement number.
     #[serde(default)]
     pub ack: u32,
-    /// Flags.
-    #[serde(default = "Tcp::ack_flag")]
+    /// Flags; a SYN where none are given, which opens a flow.
+    #[serde(default = "Tcp::syn")]
     pub flags: u8,
     /// Checksum, if it is not right.
     pub checksum: Option<u16>,
 }
 
 impl Tcp {
-    fn ack_flag() -> u8 {
-        0x10
+    fn syn() -> u8 {
+        0x02
     }
 }
 
