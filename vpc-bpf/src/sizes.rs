@@ -43,12 +43,14 @@ impl Default for Sizes {
 
 impl Sizes {
     /// The maps whose size is set here, with their number of entries.
-    pub fn max_entries(&self) -> [(&'static str, u32); 15] {
+    pub fn max_entries(&self) -> [(&'static str, u32); 17] {
         let slots = self.local_ports + 1;
         [
             (maps::PORTS, slots),
             (maps::PORT_DEVICES, slots),
             (maps::PORT_BUCKETS, slots),
+            (maps::PORT_USAGE, slots),
+            (maps::DATAGRAMS, slots * limits::DATAGRAMS),
             (maps::COUNTERS, slots),
             (maps::DROPS, slots),
             (maps::SOURCES, self.sources),

@@ -38,7 +38,7 @@ pub(super) fn ports(
 ) -> Result<BTreeMap<u16, DesiredPort>, CompileError> {
     let candidates = candidates(scope)?;
     let slots = assign(candidates.keys().copied(), previous, limits.local_ports);
-    let parts = Parts { tables, policies, share: sessions::share(scope, limits) };
+    let parts = Parts { tables, policies, share: sessions::share(scope, limits), limits };
     let port = |uid, candidate| desired(scope, &parts, uid, candidate);
     Ok(candidates.into_iter().filter_map(|(uid, c)| Some((*slots.get(&uid)?, port(uid, c)))).collect())
 }
@@ -99,10 +99,11 @@ struct Parts<'p> {
     policies: &'p Policies,
     /// Sessions that each port may have.
     share: u32,
+    limits: &'p Limits,
 }
 
 fn desired(scope: &Scope<'_>, parts: &Parts<'_>, uid: u64, candidate: Candidate<'_>) -> DesiredPort {
-    let Parts { tables, policies, share } = *parts;
+    let Parts { tables, policies, share, limits } = *parts;
     let (subnet, links) = (candidate.subnet.of(scope.file), candidate.subnet.links(scope.links));
     let flag = |on: bool, bit| if on { bit } else { 0 };
     let (mac, flags) = match candidate.port {
@@ -135,6 +136,7 @@ fn desired(scope: &Scope<'_>, parts: &Parts<'_>, uid: u64, candidate: Candidate<
         egress_acl: policies.egress_acl(links.network_acl),
         timeouts: sessions::timeouts(&timeouts),
         session_quota: sessions::quota(vpc, candidate.port, share),
+        vpc_quota: sessions::vpc_quota(vpc, limits),
         vpc_index: scope.own.iter().take_while(|own| **own != links.vpc).count() as u32,
         identity: candidate.identity.map_or(NOBODY, |identity| identity.links(scope.links).id),
         ..port::Port::default()

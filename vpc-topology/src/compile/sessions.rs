@@ -69,6 +69,12 @@ pub(super) fn quota(vpc: &Vpc, port: Option<&Port>, share: u32) -> u32 {
     bounds.into_iter().flatten().fold(share, u32::min)
 }
 
+/// How many sessions the ports of a VPC may have on one node together.
+pub(super) fn vpc_quota(vpc: &Vpc, limits: &Limits) -> u32 {
+    let given = vpc.quotas.as_ref().and_then(|quotas| quotas.sessions.get()).map(|sessions| sessions.value.0);
+    given.map_or(limits.sessions, |given| given.min(limits.sessions))
+}
+
 #[cfg(test)]
 mod tests {
     use super::in_ticks;

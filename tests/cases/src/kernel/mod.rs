@@ -21,14 +21,15 @@ use vpc_bpf::{
 use vpc_common::{
     Ip,
     counters::{Counters, Drops},
+    datagram::Datagram,
     endpoint::{Endpoint, EndpointKey, MacEntry, MacKey},
     locate::LocateBucket,
     maps::{self, programs},
     node::Node,
     policy::{IdentityKey, RuleKey, RuleVerdict, Subject, SubjectKey},
-    port::{FloodKey, FloodMember, Port, PortBuckets, SourceKey},
+    port::{FloodKey, FloodMember, Port, PortBuckets, SourceKey, Usage},
     route::{Route, RouteKey},
-    session::{Session, SessionKey, V4, V6},
+    session::{Session, SessionKey, TICK_SHIFT, V4, V6},
     vtep::{Vtep, VtepId},
 };
 use vpc_datapath::family::{Address, Family};
@@ -242,6 +243,30 @@ impl Kernel {
         Ok(copies)
     }
 
+    fn forget_datagrams(&self) -> Result<()> {
+        let table: Table<u32, Datagram> = self.loaded.table(maps::DATAGRAMS)?;
+        let used: Vec<_> = table.entries()?.into_iter().filter(|(_, datagram)| datagram.direction != 0).collect();
+        for (index, _) in used {
+            table.set(&index, &Datagram::default())?;
+        }
+        Ok(())
+    }
+
+    /// Makes sessions older: the kernel's clock cannot be moved.
+    fn age<A>(&self, name: &str, milliseconds: u64) -> Result<()>
+    where
+        A: Copy + 'static,
+        SessionKey<A>: bytemuck::Pod,
+    {
+        let table: Table<SessionKey<A>, Session> = self.loaded.table(name)?;
+        let ticks = (milliseconds * 1_000_000).div_ceil(1 << TICK_SHIFT) as u16;
+        for (key, mut session) in table.entries()? {
+            session.last_seen = session.last_seen.wrapping_sub(ticks);
+            table.set(&key, &session)?;
+        }
+        Ok(())
+    }
+
     fn each_bucket(&self, change: impl Fn(u16, &mut PortBuckets)) -> Result<()> {
         let table: Table<u32, PortBuckets> = self.loaded.table(maps::PORT_BUCKETS)?;
         for slot in 0..=SLOTS {
@@ -259,7 +284,11 @@ impl Runner for Kernel {
         self.forget::<V4>(maps::SESSIONS_V4)?;
         self.forget::<V6>(maps::SESSIONS_V6)?;
         self.each_bucket(|_, buckets| *buckets = PortBuckets::default())?;
+        self.forget_datagrams()?;
+        let (ports, vpcs) = (self.loaded.table(maps::PORT_USAGE)?, self.loaded.table(maps::VPC_USAGE)?);
         for slot in 0..=SLOTS {
+            ports.set(&slot, &Usage::default())?;
+            vpcs.set(&slot, &Usage::default())?;
             self.counters.set(slot, &Counters::default())?;
             self.drops.set(slot, &Drops([0; vpc_common::drop::DROP_REASONS]))?;
         }
@@ -317,7 +346,15 @@ impl Runner for Kernel {
                 let filled = if bucket.filled_ns == NEVER { now() } else { bucket.filled_ns };
                 bucket.filled_ns = filled.saturating_sub(back);
             }
-        })
+        })?;
+        self.age::<V4>(maps::SESSIONS_V4, milliseconds)?;
+        self.age::<V6>(maps::SESSIONS_V6, milliseconds)?;
+        let datagrams: Table<u32, Datagram> = self.loaded.table(maps::DATAGRAMS)?;
+        for (index, mut datagram) in datagrams.entries()?.into_iter().filter(|(_, datagram)| datagram.direction != 0) {
+            datagram.seen_ns = datagram.seen_ns.saturating_sub(back);
+            datagrams.set(&index, &datagram)?;
+        }
+        Ok(())
     }
 
     fn exhaust(&mut self, slot: u16, bucket: Bucket) -> Result<()> {
