@@ -31,7 +31,7 @@ pub fn egress<F: Family, P: Packet, T: Tables>(
 ) -> Stage {
     source::<F, T>(tables, scratch, port)?;
     guest_may_say::<F, P, T>(packet, tables, scratch, port)?;
-    let known = session::known::<F, T>(tables, scratch, port);
+    let known = session::known::<F, T>(tables, scratch, port)?;
     policy::admit::<F, P, T>(packet, tables, scratch, port, Side::Guest, known)?;
     let destination = scratch.flow.ethernet.destination;
     if destination.is_group() {
@@ -71,7 +71,7 @@ pub fn ingress<F: Family, P: Packet, T: Tables>(
     if !source_guard::admits(tables, scratch, scratch.flow.slot, port, scratch.flow.destination) {
         return Err(DropReason::DestinationAddress.into());
     }
-    let known = session::known::<F, T>(tables, scratch, port);
+    let known = session::known::<F, T>(tables, scratch, port)?;
     policy::admit::<F, P, T>(packet, tables, scratch, port, Side::Peer, known)?;
     if was_routed(scratch, origin) {
         policy::acl(tables, scratch, port.ingress_acl, scratch.flow.source)?;

@@ -187,13 +187,30 @@ impl Known {
     }
 }
 
-/// Looks at the session of a packet that must be decided.
-#[inline(never)]
-pub fn known<F: Family, T: Tables>(tables: &T, scratch: &Scratch, port: &Port) -> Known {
+/// Looks at the session of a packet that must be decided. Where none stands the packet must be one that opens a flow.
+#[inline(always)]
+pub fn known<F: Family, T: Tables>(tables: &T, scratch: &Scratch, port: &Port) -> Stage<Known> {
     let flow = &scratch.flow;
     if flow.flags & flow_flags::UNTRACKED != 0 {
-        return Known::NOTHING;
+        return Ok(Known::NOTHING);
     }
+    let known = look::<F, T>(tables, scratch, port);
+    if !known.stands() && opening_state::<F>(flow, port) == 0 {
+        return Err(DropReason::NoSession.into());
+    }
+    Ok(known)
+}
+
+/// The state in which the packet opens a flow; 0: it cannot. Of what plain VTEPs send to the router only one direction
+/// is seen, and any packet may come first.
+#[inline(always)]
+fn opening_state<F: Family>(flow: &Flow, port: &Port) -> u8 {
+    if port.flags & flags::ROUTER != 0 { state::ONE_WAY } else { conntrack::opening_state::<F>(flow) }
+}
+
+#[inline(never)]
+fn look<F: Family, T: Tables>(tables: &T, scratch: &Scratch, port: &Port) -> Known {
+    let flow = &scratch.flow;
     let now = tick(tables);
     let found = tables.session(F::key(&scratch.keys), |session| {
         if !conntrack::stands(session, flow, &port.timeouts, now) {
@@ -249,12 +266,8 @@ pub fn record<F: Family, T: Tables>(
 ) -> Stage {
     let now = tick(tables);
     let side = decision.side();
-    let loose = port.flags & flags::ROUTER != 0;
     let Scratch { session: fresh, keys, flow, hop, .. } = scratch;
-    let opening = if loose { state::ONE_WAY } else { conntrack::opening_state::<F>(flow) };
-    if !known.stands() && opening == 0 {
-        return Err(DropReason::NoSession.into());
-    }
+    let opening = opening_state::<F>(flow, port);
     *fresh = Session {
         epoch: flow.epoch,
         last_seen: now,

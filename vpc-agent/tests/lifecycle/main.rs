@@ -91,10 +91,11 @@ fn maps_of_another_size_take_over_what_the_old_ones_hold() {
     assert!(sandbox.log().contains("replaced the programs"), "{}", sandbox.log());
     assert_eq!(sessions().description().max_entries, 2_048);
     assert_eq!(sessions().get(&key).expect("read a session"), Some(session));
-    // A port without a quota of its own may fill the map, and so the larger one is a change.
+    // Its share of the sessions is another one, which is a change of the port.
     let now: Port = map(&sandbox, maps::PORTS, 1);
-    assert!(now.session_quota > port.session_quota && now.epoch > port.epoch, "{now:?}");
-    assert_eq!(Port { session_quota: port.session_quota, epoch: port.epoch, ..now }, port);
+    assert_eq!((now.session_quota, now.vpc_quota), (2_048, 2_048));
+    let Port { epoch, session_quota, vpc_quota, .. } = port;
+    assert_eq!(Port { epoch, session_quota, vpc_quota, ..now }, port);
 }
 
 #[test]

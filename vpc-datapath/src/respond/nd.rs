@@ -89,11 +89,13 @@ pub fn from_port<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut
     }
     if target == Mac::ROUTER.link_local() {
         scratch.endpoint.address = target;
-        return advertise(packet, tables, scratch, &Mac::ROUTER);
+        scratch.leaving.source = Mac::ROUTER;
+        return advertise(packet, tables, scratch);
     }
     match route::endpoint(tables, scratch, port.vpc, target) {
         Some(owner) if owner.subnet == port.subnet && speaks_for(port, owner) => {
-            advertise(packet, tables, scratch, &owner.mac)
+            scratch.leaving.source = owner.mac;
+            advertise(packet, tables, scratch)
         }
         // Its own (duplicate address detection), or an address that wanders between instances: all hear it.
         _ => Ok(()),
@@ -190,10 +192,11 @@ fn is_multicast(ip: Ip) -> bool {
     ip.bytes()[0] == 0xff
 }
 
-/// Turns the solicitation for the address in `scratch.endpoint` into the advertisement that answers it (always `Err`).
+/// Turns the solicitation for the address in `scratch.endpoint` into the advertisement of the MAC in `scratch.leaving`
+/// (always `Err`).
 #[inline(never)]
-fn advertise<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut Scratch, mac: &Mac) -> Stage {
-    let target = scratch.endpoint.address;
+fn advertise<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut Scratch) -> Stage {
+    let (target, mac) = (scratch.endpoint.address, scratch.leaving.source);
     const ROUTER: u32 = 1 << 31;
     const SOLICITED: u32 = 1 << 30;
     const OVERRIDE: u32 = 1 << 29;
@@ -206,10 +209,10 @@ fn advertise<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut Scr
     } else {
         (asker, scratch.flow.ethernet.source, SOLICITED)
     };
-    let router = if *mac == Mac::ROUTER { ROUTER } else { 0 };
+    let router = if mac == Mac::ROUTER { ROUTER } else { 0 };
     packet.resize((FamilyV6::L4 as u32) + LENGTH).map_err(|_| DropReason::NoRoom)?;
     *packet.get_mut(0).ok_or(DropReason::NoRoom)? =
-        Ethernet { destination: mac_destination, source: *mac, ether_type: ether_type::IPV6 };
+        Ethernet { destination: mac_destination, source: mac, ether_type: ether_type::IPV6 };
     *packet.get_mut(L3).ok_or(DropReason::NoRoom)? = Ipv6 {
         version_class_flow: Be32::new(6 << 28),
         payload_length: Be16::new(LENGTH as u16),
@@ -227,7 +230,7 @@ fn advertise<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut Scr
     };
     *packet.get_mut(FamilyV6::L4).ok_or(DropReason::NoRoom)? = Advertisement {
         neighbour: Neighbour { icmp, target: target.bytes() },
-        option: LinkLayerOption { kind: TARGET_LINK_LAYER, length: 1, mac: *mac },
+        option: LinkLayerOption { kind: TARGET_LINK_LAYER, length: 1, mac },
     };
     let sum = packet.sum(FamilyV6::L4 as u32, LENGTH).map_err(|_| DropReason::NoRoom)?;
     let icmp = packet.get_mut::<Icmp>(FamilyV6::L4).ok_or(DropReason::NoRoom)?;
