@@ -156,7 +156,7 @@ fn transition(session: &mut Session, flow: &Flow, side: Side) -> Change {
         if session.state == state::ANSWERED && opener && flags & tcp_flags::ACK != 0 {
             session.state = state::ESTABLISHED;
         }
-        if flags & tcp_flags::FIN != 0 && !(session.state == state::OPENING) {
+        if flags & tcp_flags::FIN != 0 && session.state != state::OPENING {
             session.decided |= side.fin();
             let both = decided::GUEST_FIN | decided::PEER_FIN;
             session.state = if session.decided & both == both { state::CLOSED } else { state::CLOSING };
