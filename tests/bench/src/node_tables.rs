@@ -31,6 +31,7 @@ const MTU: u32 = 1_500;
 pub struct TestNode {
     /// Programs and maps.
     pub loaded: Loaded,
+    record: Port,
     /// The guest's slot.
     pub slot: u16,
     /// The guest's MAC.
@@ -58,13 +59,20 @@ impl TestNode {
     /// # Errors
     /// The kernel refuses something.
     pub fn new(ifindex: u32) -> Result<Self> {
-        let topology = load(&topology()?, "bench.yaml").map_err(|problems| anyhow!("{problems}"))?;
-        let desired = compile(&topology, NODE, &Slots::new(), &Limits::default())?;
+        let desired = desired(&topology("")?)?;
         let (slot, port) = guest(&desired)?;
         let loaded = Loader::new(Sizes::default()).load()?;
         let remote = desired.vteps.first().context("a second node")?;
-        let record =
-            Port { epoch: 1, ifindex, mtu: MTU, flags: port.record.flags | flags::XDP_DELIVERY, ..port.record };
+        // Both families' tables are filled at once, which is more than a port may have.
+        let record = Port {
+            epoch: 1,
+            ifindex,
+            mtu: MTU,
+            flags: port.record.flags | flags::XDP_DELIVERY,
+            session_quota: u32::MAX,
+            vpc_quota: u32::MAX,
+            ..port.record
+        };
         loaded.table::<u32, Port>(maps::PORTS)?.set(&u32::from(slot), &record)?;
         loaded.table::<u32, [u32; 2]>(maps::PORT_DEVICES)?.set(&u32::from(slot), &[ifindex, 0])?;
         let node = Node {
@@ -79,6 +87,9 @@ impl TestNode {
         loaded.table(maps::ROUTES)?.set_all(&desired.routes)?;
         loaded.table(maps::SOURCES)?.set_all(&desired.sources)?;
         loaded.table(maps::FLOOD)?.set_all(&desired.flood)?;
+        loaded.table(maps::SUBJECTS)?.set_all(&desired.subjects)?;
+        loaded.table(maps::IDENTITIES)?.set_all(&desired.identities)?;
+        loaded.table(maps::RULES)?.set_all(&desired.rules)?;
         loaded.table(maps::VTEP_IDS)?.set(&remote.address, &VtepId { node: u32::from(remote.id) })?;
         let vtep = vtep(desired.node.vtep, remote.address);
         loaded.table::<u32, Vtep>(maps::VTEPS)?.set(&u32::from(remote.id), &vtep)?;
@@ -86,7 +97,45 @@ impl TestNode {
             locate(&loaded, key, slot)?;
         }
         let (mac, vni, own) = (record.mac, record.l2_vni, desired.node.vtep);
-        Ok(Self { loaded, slot, mac, vni, vtep: own, remote_vtep: remote.address })
+        Ok(Self { loaded, record, slot, mac, vni, vtep: own, remote_vtep: remote.address })
+    }
+
+    /// Puts the guest into a security group of so many rules, each way. The peers are allowed: by one rule of ten, else
+    /// each by its own.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn judge_by(&self, rules: usize) -> Result<()> {
+        let desired = desired(&topology(&security_group(rules)?)?)?;
+        let (_, port) = guest(&desired)?;
+        self.loaded.table(maps::SUBJECTS)?.set_all(&desired.subjects)?;
+        self.loaded.table(maps::IDENTITIES)?.set_all(&desired.identities)?;
+        self.loaded.table(maps::RULES)?.set_all(&desired.rules)?;
+        let (ingress_rules, egress_rules) = (port.record.ingress_rules, port.record.egress_rules);
+        let record = Port { ingress_rules, egress_rules, ..self.record };
+        Ok(self.loaded.table::<u32, Port>(maps::PORTS)?.set(&u32::from(self.slot), &record)?)
+    }
+
+    /// Removes all sessions of a family.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn forget_sessions(&self, family: Family) -> Result<()> {
+        match family {
+            Family::V4 => self.forget::<V4>(maps::SESSIONS_V4),
+            Family::V6 => self.forget::<V6>(maps::SESSIONS_V6),
+        }
+    }
+
+    fn forget<A>(&self, name: &str) -> Result<()>
+    where
+        A: Copy + 'static,
+        SessionKey<A>: bytemuck::Pod,
+    {
+        let table = self.loaded.table::<SessionKey<A>, Session>(name)?;
+        let mut all = Vec::new();
+        table.for_each_batch(|keys, _| all.extend_from_slice(keys))?;
+        Ok(table.delete_all(&all)?)
     }
 
     /// How many sessions there are in a family's table.
@@ -128,7 +177,38 @@ fn guest(desired: &Desired) -> Result<(u16, &DesiredPort)> {
     desired.ports.iter().find(|(_, port)| port.name == "guest").map(|(slot, port)| (*slot, port)).context("the guest")
 }
 
-fn topology() -> Result<String> {
+fn desired(text: &str) -> Result<Desired> {
+    let topology = load(text, "bench.yaml").map_err(|problems| anyhow!("{problems}"))?;
+    Ok(compile(&topology, NODE, &Slots::new(), &Limits::default())?)
+}
+
+/// A group `bench` of so many rules in each direction.
+fn security_group(rules: usize) -> Result<String> {
+    let mut list = String::new();
+    let own = if rules > usize::from(PEERS) { usize::from(PEERS) } else { 1 };
+    if own == 1 {
+        list.push_str("{protocol: udp, cidr_blocks: [10.0.2.0/24, \"fd00:1:0:2::/64\"]}");
+    } else {
+        for number in 1..=PEERS {
+            let [v4, v6] = peer(number);
+            write!(list, "{{protocol: udp, cidr_blocks: [{v4}/32, \"{v6}/128\"]}}, ")?;
+        }
+    }
+    for number in own..rules {
+        let port = 1 + number % 60_000;
+        write!(
+            list,
+            ", {{protocol: tcp, ports: [{port}], cidr_blocks: [172.{}.{}.0/24]}}",
+            16 + number / 256,
+            number % 256
+        )?;
+    }
+    let list = list.replace(", , ", ", ");
+    Ok(format!("security_groups:\n  - {{name: bench, vpc: prod, ingress: [{list}], egress: [{list}]}}\n"))
+}
+
+/// The topology; the guest is in the group `bench` of `groups`, where there is one.
+fn topology(groups: &str) -> Result<String> {
     let mut text = String::from(
         "version: 1\n\
          nodes:\n\
@@ -138,14 +218,16 @@ fn topology() -> Result<String> {
          \x20 - {name: prod, vni: 5001, cidr_blocks: [10.0.0.0/16, \"fd00:1::/56\"]}\n\
          subnets:\n\
          \x20 - {name: near, vpc: prod, cidr_blocks: [10.0.1.0/24, \"fd00:1:0:1::/64\"]}\n\
-         \x20 - {name: far, vpc: prod, cidr_blocks: [10.0.2.0/24, \"fd00:1:0:2::/64\"]}\n\
-         ports:\n",
+         \x20 - {name: far, vpc: prod, cidr_blocks: [10.0.2.0/24, \"fd00:1:0:2::/64\"]}\n",
     );
+    text.push_str(groups);
+    text.push_str("ports:\n");
+    let member = if groups.is_empty() { "" } else { ", security_groups: [bench]" };
     let [v4, v6] = LOCAL;
     writeln!(
         text,
         "  - {{name: guest, subnet: near, node: hv1, device: tap-guest, mac: \"02:00:00:00:01:10\", \
-         private_ips: [{v4}, \"{v6}\"]}}"
+         private_ips: [{v4}, \"{v6}\"]{member}}}"
     )?;
     for number in 1..=PEERS {
         let [v4, v6] = peer(number);

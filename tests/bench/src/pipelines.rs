@@ -27,6 +27,13 @@ const SESSIONS: [usize; 3] = [1, 16_384, 1_000_000];
 const TARGET_SESSIONS: usize = 16_384;
 const EGRESS_TARGET: f64 = 130.0;
 const INGRESS_TARGET: f64 = 110.0;
+const NEW_FLOW_TARGET: f64 = 450.0;
+/// Flows that are opened in one sample.
+const NEW_FLOWS: usize = 16_384;
+/// Rules of the guest's security group.
+const RULES: [usize; 4] = [10, 100, 1_000, 10_000];
+/// How much more a new flow may cost under the most rules than under the fewest.
+const RULES_TARGET: f64 = 1.2;
 const XDP_REDIRECT: u32 = 4;
 
 /// Which way the packets go.
@@ -75,6 +82,9 @@ pub fn run(effort: Effort, report: &mut Report) -> Result<()> {
         let remotes = (1..=PEERS).map(|number| address(&peer(number)[index])).collect::<Result<Vec<Ip>>>()?;
         let all = flows::conversations(&remotes, SESSIONS[SESSIONS.len() - 1]);
         // Upwards, so that the table holds just those sessions.
+        for direction in [Direction::Egress, Direction::Ingress] {
+            rig.new_flows(direction, family, local, &all[..NEW_FLOWS], report)?;
+        }
         for sessions in SESSIONS {
             for direction in [Direction::Egress, Direction::Ingress, Direction::Floor] {
                 rig.compare(direction, family, local, &all[..sessions], report)?;
@@ -121,6 +131,51 @@ impl Rig {
             report.add(figure);
         }
         Ok(())
+    }
+
+    /// What it costs when every packet opens a flow, by the number of rules.
+    fn new_flows(
+        &self,
+        direction: Direction,
+        family: Family,
+        local: Ip,
+        flows: &[Conversation],
+        report: &mut Report,
+    ) -> Result<()> {
+        let subjects = self.prepare(direction, family, local, flows)?;
+        let nothing = subjects.first().context("the program that does nothing")?;
+        let product = subjects.last().context("the product")?;
+        let mut samples = vec![Samples::default(); RULES.len()];
+        let mut foreign: f64 = 0.0;
+        for _ in 0..self.rounds {
+            for (rules, samples) in RULES.iter().zip(&mut samples) {
+                self.node.judge_by(*rules)?;
+                self.node.forget_sessions(family)?;
+                let noise = Noise::start();
+                let rest = self.sample(direction, nothing, flows.len() as u32)?;
+                let before = self.forwarded(direction)?;
+                samples.push(self.sample(direction, product, flows.len() as u32)? - rest);
+                foreign = foreign.max(noise.cores());
+                let (forwarded, sessions) = (self.forwarded(direction)? - before, self.node.sessions(family)?);
+                ensure!(
+                    forwarded == flows.len() as u64 && sessions == flows.len(),
+                    "{rules} rules: {forwarded} of {} flows forwarded, {sessions} sessions",
+                    flows.len()
+                );
+            }
+        }
+        let group = format!("New flows, {}, {direction:?}", family.name());
+        for (rules, of_rules) in RULES.iter().zip(&samples) {
+            let figure = Figure::new(&group, format!("{rules} rules each way"), "ns", of_rules)
+                .foreign(foreign)
+                .target(Some(Target::AtMost(NEW_FLOW_TARGET)));
+            report.add(figure);
+        }
+        let (fewest, most) = (&samples[0], &samples[RULES.len() - 1]);
+        let ratio = most.pairwise(fewest, |most, fewest| most / fewest);
+        let figure = Figure::new(&group, "most rules / fewest", "x", &ratio).target(Some(Target::AtMost(RULES_TARGET)));
+        report.add(figure);
+        self.node.forget_sessions(family)
     }
 
     /// Makes the frames, fills the forwarder's table, and says what is measured: first what does nothing.
