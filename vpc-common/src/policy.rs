@@ -34,12 +34,41 @@ pub struct IdentityKey {
     pub identity: u32,
 }
 
-/// What a rule set calls a peer. Numbers are the rule set's own.
+/// What a rule set calls a peer, and what it says to it where that is little.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Pod, Zeroable, Default)]
 pub struct Subject {
-    /// See [`RuleKey::subject`].
+    /// See [`RuleKey::subject`]; the rule set's own number.
     pub number: u32,
+    /// How many of `answers` are valid; 0: the rule set says more, ask `RULES`.
+    pub answer_count: u32,
+    /// All that it says: of several that match the first one counts.
+    pub answers: [Answer; Subject::ANSWERS],
+}
+
+impl Subject {
+    /// Room for answers: with them a subject is one cache line or less.
+    pub const ANSWERS: usize = 3;
+}
+
+/// What is said to some services of a subject.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Pod, Zeroable, Default)]
+pub struct Answer {
+    /// The services: see [`service`].
+    pub service: Be32,
+    /// The bits of them that count.
+    pub mask: Be32,
+    /// What is said.
+    pub verdict: RuleVerdict,
+}
+
+impl Answer {
+    /// Whether it is about a service.
+    #[inline(always)]
+    pub const fn is_about(&self, service: Be32) -> bool {
+        service.raw() & self.mask.raw() == self.service.raw()
+    }
 }
 
 /// Key of the `RULES` trie, whose value is a [`RuleVerdict`].
@@ -92,6 +121,6 @@ pub struct RuleVerdict {
 }
 
 const _: () = {
-    assert!(size_of::<SubjectKey>() == 24 && size_of::<IdentityKey>() == 8 && size_of::<Subject>() == 4);
+    assert!(size_of::<SubjectKey>() == 24 && size_of::<IdentityKey>() == 8 && size_of::<Subject>() == 56);
     assert!(size_of::<RuleKey>() == 16 && size_of::<RuleVerdict>() == 8);
 };

@@ -68,8 +68,10 @@ pub struct Port {
     pub ingress_acl: u32,
     /// Id of the set of groups that the port is in.
     pub identity: u32,
+    /// The workload's first IPv4 address, network order; zero where it has none. Spares a look-up.
+    pub private_v4: Be32,
     /// Zero.
-    pub reserved2: [u32; 3],
+    pub reserved2: [u32; 2],
 }
 
 impl Port {

@@ -1,4 +1,4 @@
-//! Security groups, policy groups and network ACLs: two or four look-ups, however many rules there are.
+//! Security groups, policy groups and network ACLs: one to four look-ups, however many rules there are.
 
 use crate::{
     Packet, Scratch, Stage, Tables,
@@ -11,7 +11,7 @@ use crate::{
 };
 use vpc_common::{
     Be16, Be32, DropReason, Ip,
-    policy::{IdentityKey, NOBODY, NOTHING, RuleKey, RuleVerdict, SubjectKey, action, service},
+    policy::{IdentityKey, NOBODY, NOTHING, RuleKey, RuleVerdict, Subject, SubjectKey, action, service},
     port::{Port, flags},
     route::{RouteKey, kind},
     session::decided,
@@ -130,7 +130,7 @@ fn judge<T: Tables>(tables: &T, scratch: &mut Scratch, port: &Port, rules: u32, 
     }
     scratch.identity = IdentityKey { rules, identity };
     if let Some(subject) = tables.identity(&scratch.identity)
-        && let Some(verdict) = by_subject(tables, &mut scratch.rule, rules, subject.number, service)
+        && let Some(verdict) = said_to(tables, &mut scratch.rule, rules, subject, service)
         && verdict.action != action::DENY
     {
         scratch.flow.allowed_by = *verdict;
@@ -148,20 +148,34 @@ fn by_address<'t, T: Tables>(
     service: Be32,
 ) -> Option<&'t RuleVerdict> {
     scratch.subject = SubjectKey { prefix_len: 32 + 128, rules: Be32::new(rules), address: peer };
-    let subject = tables.subject(&scratch.subject)?.number;
-    by_subject(tables, &mut scratch.rule, rules, subject, service)
+    let subject = tables.subject(&scratch.subject)?;
+    said_to(tables, &mut scratch.rule, rules, subject, service)
 }
 
+/// What a rule set says to a service of a subject: most say little, and that stands with the subject.
 #[inline(always)]
-fn by_subject<'t, T: Tables>(
+fn said_to<'t, T: Tables>(
     tables: &'t T,
     key: &mut RuleKey,
     rules: u32,
-    subject: u32,
+    subject: &'t Subject,
     service: Be32,
 ) -> Option<&'t RuleVerdict> {
-    *key = RuleKey { prefix_len: 96, rules: Be32::new(rules), subject: Be32::new(subject), service };
-    tables.rule(key)
+    if subject.answer_count == 0 {
+        let number = Be32::new(subject.number);
+        *key = RuleKey { prefix_len: 96, rules: Be32::new(rules), subject: number, service };
+        return tables.rule(key);
+    }
+    let [first, second, third] = &subject.answers;
+    if first.is_about(service) {
+        Some(&first.verdict)
+    } else if subject.answer_count > 1 && second.is_about(service) {
+        Some(&second.verdict)
+    } else if subject.answer_count > 2 && third.is_about(service) {
+        Some(&third.verdict)
+    } else {
+        None
+    }
 }
 
 /// The groups of whoever has an address: in the port's VPC, or in a peer's where the route table leads there.

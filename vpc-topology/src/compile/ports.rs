@@ -13,7 +13,10 @@ use crate::{
     model::{Port, Subnet},
     topology::{At, Identity},
 };
-use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
+use std::{
+    collections::{BTreeMap, BTreeSet, btree_map::Entry},
+    net::IpAddr,
+};
 use vpc_common::{
     Be32, Mac,
     policy::NOBODY,
@@ -138,6 +141,7 @@ fn desired(scope: &Scope<'_>, parts: &Parts<'_>, uid: u64, candidate: Candidate<
         session_quota: sessions::quota(vpc, candidate.port, share),
         vpc_quota: sessions::vpc_quota(vpc, limits),
         vpc_index: scope.own.iter().take_while(|own| **own != links.vpc).count() as u32,
+        private_v4: candidate.port.and_then(first_v4).unwrap_or_default(),
         identity: candidate.identity.map_or(NOBODY, |identity| identity.links(scope.links).id),
         ..port::Port::default()
     };
@@ -150,6 +154,13 @@ fn desired(scope: &Scope<'_>, parts: &Parts<'_>, uid: u64, candidate: Candidate<
         network_acl: links.network_acl.map(|acl| acl.of(scope.file).name.to_string()),
         timeouts,
     }
+}
+
+fn first_v4(port: &Port) -> Option<Be32> {
+    port.private_ips.iter().find_map(|address| match address.value.0 {
+        IpAddr::V4(address) => Some(Be32(address.octets())),
+        IpAddr::V6(_) => None,
+    })
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use std::{
 };
 use vpc_common::{
     Be32, Ip,
-    policy::{IdentityKey, RuleKey, RuleVerdict, Subject, SubjectKey},
+    policy::{Answer, IdentityKey, RuleKey, RuleVerdict, Subject, SubjectKey},
 };
 
 /// One rule with everything that it is about.
@@ -57,7 +57,38 @@ impl RuleSet {
 
     /// How many entries of `SUBJECTS`, `IDENTITIES` and `RULES` it takes.
     pub fn sizes(&self) -> PolicySizes {
-        PolicySizes { subjects: self.subjects.len(), identities: self.identities.len(), rules: self.rules.len() }
+        PolicySizes { subjects: self.subjects.len(), identities: self.identities.len(), rules: self.tabled().count() }
+    }
+
+    /// What is said to a subject.
+    fn said_to(&self, number: u32) -> &[(u32, Prefix, RuleVerdict)] {
+        let from = self.rules.partition_point(|(subject, ..)| *subject < number);
+        let to = self.rules.partition_point(|(subject, ..)| *subject <= number);
+        &self.rules[from..to]
+    }
+
+    /// The entry of a subject, with all that is said to it if there is room.
+    fn subject(&self, number: u32) -> Subject {
+        let said = self.said_to(number);
+        let mut subject = Subject { number, ..Subject::default() };
+        if said.len() <= Subject::ANSWERS {
+            // Rules are sorted by prefix; the longest match is to come first.
+            let mut longest_first: Vec<_> = said.iter().collect();
+            longest_first.sort_by_key(|(_, prefix, _)| std::cmp::Reverse(prefix.key_len()));
+            for (answer, (_, prefix, verdict)) in subject.answers.iter_mut().zip(longest_first) {
+                let bits = prefix.key_len() - RuleKey::ALL_SERVICES;
+                let mask = u32::MAX.checked_shl(u32::BITS - bits).unwrap_or_default();
+                *answer = Answer { service: prefix.service(), mask: Be32::new(mask), verdict: *verdict };
+            }
+            subject.answer_count = said.len() as u32;
+        }
+        subject
+    }
+
+    /// What is in `RULES`: all that does not stand with its subject.
+    fn tabled(&self) -> impl Iterator<Item = &(u32, Prefix, RuleVerdict)> {
+        let lists = self.rules.chunk_by(|(first, ..), (second, ..)| first == second);
+        lists.filter(|list| list.len() > Subject::ANSWERS).flatten()
     }
 
     /// Whether it says nothing.
@@ -107,21 +138,20 @@ impl Entries<'_> {
     pub fn subjects(&self) -> impl Iterator<Item = (SubjectKey, Subject)> + '_ {
         self.set.subjects.iter().map(|((len, address), number)| {
             let key = SubjectKey { prefix_len: 32 + len, rules: Be32::new(self.id), address: *address };
-            (key, Subject { number: *number })
+            (key, self.set.subject(*number))
         })
     }
 
     /// Of `IDENTITIES`.
     pub fn identities(&self) -> impl Iterator<Item = (IdentityKey, Subject)> + '_ {
         let entries = self.set.identities.iter();
-        entries.map(|(identity, number)| {
-            (IdentityKey { rules: self.id, identity: *identity }, Subject { number: *number })
-        })
+        entries
+            .map(|(identity, number)| (IdentityKey { rules: self.id, identity: *identity }, self.set.subject(*number)))
     }
 
     /// Of `RULES`.
     pub fn rules(&self) -> impl Iterator<Item = (RuleKey, RuleVerdict)> + '_ {
-        self.set.rules.iter().map(|(subject, prefix, verdict)| {
+        self.set.tabled().map(|(subject, prefix, verdict)| {
             let (rules, subject) = (Be32::new(self.id), Be32::new(*subject));
             (RuleKey { prefix_len: prefix.key_len(), rules, subject, service: prefix.service() }, *verdict)
         })
@@ -243,8 +273,14 @@ mod tests {
     fn look(set: &RuleSet, peer: Peer, wanted: (u8, u16)) -> (Option<RuleVerdict>, Option<RuleVerdict>) {
         let agree = |a: u128, b: u128, len: u32| (a ^ b).checked_shr(u128::BITS - len).unwrap_or_default() == 0;
         let number = |address: Ip| u128::from_be_bytes(address.bytes());
-        let verdict = |subject: u32| {
-            let of_subject = set.rules.iter().filter(|(number, ..)| *number == subject);
+        let verdict = |number: u32| {
+            let subject = set.subject(number);
+            if subject.answer_count != 0 {
+                let wanted = service(wanted.0, wanted.1);
+                let answers = subject.answers.iter().take(subject.answer_count as usize);
+                return answers.into_iter().find(|answer| answer.is_about(wanted)).map(|answer| answer.verdict);
+            }
+            let of_subject = set.tabled().filter(|(subject, ..)| *subject == number);
             let matching = of_subject.filter(|(_, prefix, _)| {
                 let bits = u32::BITS - (prefix.key_len() - RuleKey::ALL_SERVICES);
                 let differ = prefix.service().get() ^ service(wanted.0, wanted.1).get();
