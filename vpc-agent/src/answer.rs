@@ -44,16 +44,22 @@ impl Answers<'_> {
             Request::Get(kind) => to_answer(listing::list(*kind, self.reconciler, self.outcome)),
             Request::Drops => to_answer(drops::drops(self.reconciler)),
             Request::Stop => to_answer(Ok(())),
-            Request::Plan { .. } | Request::Sessions(_) => Answer::Error("asked the wrong way".to_owned()),
+            Request::Plan { .. } | Request::Sessions { .. } | Request::FlushSessions(_) => {
+                Answer::Error("asked the wrong way".to_owned())
+            }
         }
     }
 
     /// The work behind the others.
     pub(crate) fn later(&self, request: &Request) -> Option<Work> {
         match request {
-            Request::Sessions(filter) => {
-                let (reader, filter) = (sessions::Reader::new(self.reconciler), filter.clone());
-                Some(Box::new(move || to_answer(reader.and_then(|reader| reader.read(&filter)))))
+            Request::Sessions { filter, limit } => {
+                let (found, limit) = (sessions::Chosen::new(self.reconciler, filter), *limit);
+                Some(Box::new(move || to_answer(found.and_then(|found| found.read(limit)))))
+            }
+            Request::FlushSessions(filter) => {
+                let found = sessions::Chosen::new(self.reconciler, filter);
+                Some(Box::new(move || to_answer(found.and_then(|found| found.flush()))))
             }
             Request::Plan { name, text } => {
                 let (name, text, node, limits) = (name.clone(), text.clone(), self.node.to_owned(), self.limits);

@@ -126,6 +126,12 @@ fn rules_change() {
         &["web-1"],
     );
     check(
+        "    vni: 5001\n",
+        "    vni: 5001\n    quotas: {sessions: 70000}\n",
+        &["~ port web-1: VPC session quota 1048576 -> 70000"],
+        &["web-1"],
+    );
+    check(
         ", network_acl: edge",
         "",
         &["- network ACL edge with 2 ingress and 1 egress rules", "~ port web-1: network ACL edge -> none"],

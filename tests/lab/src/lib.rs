@@ -21,6 +21,7 @@ pub mod netns;
 pub mod node;
 pub mod ping;
 pub mod plain_vtep;
+pub mod tcp;
 pub mod traceroute;
 pub mod underlay;
 pub mod vm;

@@ -1,42 +1,65 @@
 //! Sessions in words.
 
 use crate::{
-    control::{SessionFilter, report::SessionRow},
+    control::{
+        SessionFilter,
+        report::{Flushed, SessionRow},
+    },
     maps::tables::Sessions,
     reconcile::Reconciler,
     sweeper::{idle_seconds, tick},
 };
-use std::{
-    collections::BTreeMap,
-    net::{IpAddr, SocketAddr},
-};
+use std::{collections::BTreeMap, net::SocketAddr};
 use vpc_bpf::{Table, TableError};
 use vpc_common::{
-    Be32, Ip,
+    Be32, Ip, Vni,
+    port::Port,
     session::{Session, SessionKey, V4, V6, decided, state},
 };
 
-/// Reads sessions away from the agent's loop.
-pub(super) struct Reader {
+/// The sessions that a filter chooses, to be read or removed away from the agent's loop.
+pub(super) struct Chosen {
     v4: Sessions<V4>,
     v6: Sessions<V6>,
-    /// Name and epoch of each slot.
-    ports: BTreeMap<u16, (String, u32)>,
+    ports: BTreeMap<u16, Owner>,
     nodes: BTreeMap<u16, String>,
     rules: BTreeMap<u32, String>,
+    filter: SessionFilter,
 }
 
-impl Reader {
-    pub(super) fn new(reconciler: &Reconciler) -> Result<Self, String> {
+/// The port of a slot.
+struct Owner {
+    name: String,
+    vpc: String,
+    epoch: u32,
+}
+
+impl Chosen {
+    pub(super) fn new(reconciler: &Reconciler, filter: &SessionFilter) -> Result<Self, String> {
         let tables = &reconciler.datapath.tables;
         let clone = |error: TableError| error.to_string();
         let desired = reconciler.desired();
         let name = |slot: &u16| desired.and_then(|desired| desired.ports.get(slot)).map(|port| port.name.clone());
-        let ports = reconciler
-            .actual()
-            .ports
-            .iter()
-            .map(|(slot, port)| (*slot, (name(slot).unwrap_or_else(|| format!("slot {slot}")), port.epoch)));
+        let vpc = |vni: &Vni| desired.and_then(|desired| desired.names.vpcs.get(vni)).cloned();
+        let owner = |(slot, port): (&u16, &Port)| {
+            let owner = Owner {
+                name: name(slot).unwrap_or_else(|| format!("slot {slot}")),
+                vpc: vpc(&port.vpc).unwrap_or_else(|| format!("VNI {}", port.vpc.0)),
+                epoch: port.epoch,
+            };
+            (*slot, owner)
+        };
+        let ports: BTreeMap<u16, Owner> = reconciler.actual().ports.iter().map(owner).collect();
+        if let Some(name) = &filter.port
+            && !ports.values().any(|port| port.name == *name)
+        {
+            return Err(format!("no port {name} on this node"));
+        }
+        if let Some(name) = &filter.vpc
+            && !ports.values().any(|port| port.vpc == *name)
+        {
+            return Err(format!("no port of a VPC {name} on this node"));
+        }
         let mut nodes = BTreeMap::new();
         if let Some(desired) = desired {
             nodes.insert(desired.node.id, desired.node.name.clone());
@@ -45,63 +68,94 @@ impl Reader {
         Ok(Self {
             v4: tables.sessions_v4.try_clone().map_err(clone)?,
             v6: tables.sessions_v6.try_clone().map_err(clone)?,
-            ports: ports.collect(),
+            ports,
             nodes,
             rules: desired.map(|desired| desired.names.rules.clone()).unwrap_or_default(),
+            filter: filter.clone(),
         })
     }
 
-    pub(super) fn read(&self, filter: &SessionFilter) -> Result<Vec<SessionRow>, String> {
+    /// At most so many of them in words; 0 for all.
+    pub(super) fn read(&self, limit: usize) -> Result<Vec<SessionRow>, String> {
+        let (limit, now) = (if limit == 0 { usize::MAX } else { limit }, tick());
         let mut rows = Vec::new();
-        self.family(&self.v4, filter, |address| Ip::v4(Be32::from_raw(address[0])), &mut rows)?;
-        self.family(&self.v6, filter, Ip, &mut rows)?;
+        let mut add = |owner: &Owner, flow: Flow, session: &Session| {
+            if rows.len() < limit {
+                rows.push(self.row(owner, &flow, session, now));
+            }
+        };
+        self.each(&self.v4, v4, |owner, _, flow, session| add(owner, flow, session))?;
+        self.each(&self.v6, Ip, |owner, _, flow, session| add(owner, flow, session))?;
         rows.sort_by(|a, b| {
             (&a.port, &a.protocol, &a.local, &a.remote).cmp(&(&b.port, &b.protocol, &b.local, &b.remote))
         });
         Ok(rows)
     }
 
-    fn family<A>(
+    /// Removes them: the next packet of each flow is decided like a first one. What ports have used of their quotas
+    /// is corrected by the next sweep.
+    pub(super) fn flush(&self) -> Result<Flushed, String> {
+        let sessions = self.flush_family(&self.v4, v4)? + self.flush_family(&self.v6, Ip)?;
+        Ok(Flushed { sessions })
+    }
+
+    fn flush_family<A>(&self, table: &Table<SessionKey<A>, Session>, ip: impl Fn(A) -> Ip) -> Result<usize, String>
+    where
+        A: Copy + 'static,
+        SessionKey<A>: bytemuck::Pod,
+    {
+        let mut keys = Vec::new();
+        self.each(table, ip, |_, key, _, _| keys.push(*key))?;
+        table.delete_all(&keys).map_err(|error| error.to_string())?;
+        Ok(keys.len())
+    }
+
+    fn each<A>(
         &self,
         table: &Table<SessionKey<A>, Session>,
-        filter: &SessionFilter,
         ip: impl Fn(A) -> Ip,
-        rows: &mut Vec<SessionRow>,
+        mut visit: impl FnMut(&Owner, &SessionKey<A>, Flow, &Session),
     ) -> Result<(), String>
     where
         A: Copy + 'static,
         SessionKey<A>: bytemuck::Pod,
     {
-        let (limit, now) = (if filter.limit == 0 { usize::MAX } else { filter.limit }, tick());
-        let visit = |keys: &[SessionKey<A>], values: &[Session]| {
+        let filter = &self.filter;
+        let batch = |keys: &[SessionKey<A>], values: &[Session]| {
             for (key, session) in keys.iter().zip(values) {
-                let (local, remote) = (IpAddr::from(ip(key.local)), IpAddr::from(ip(key.remote)));
-                let Some((port, epoch)) = self.ports.get(&key.slot) else { continue };
-                let wanted = filter.port.as_ref().is_none_or(|wanted| wanted == port)
-                    && filter.address.is_none_or(|wanted| wanted == local || wanted == remote);
-                if wanted && rows.len() < limit {
-                    rows.push(SessionRow {
-                        port: port.clone(),
-                        protocol: protocol(key.protocol),
-                        local: SocketAddr::new(local, key.local_port.get()).to_string(),
-                        remote: SocketAddr::new(remote, key.remote_port.get()).to_string(),
-                        egress: self.egress(session),
-                        ingress: self.ingress(session),
-                        state: state_name(session.state).to_owned(),
-                        opened_by: if session.decided & decided::OPENED_HERE != 0 { "guest" } else { "peer" }
-                            .to_owned(),
-                        rule: self.rule(session.rule),
-                        decision: if session.epoch == *epoch { "current" } else { "stale" }.to_owned(),
-                        idle_seconds: idle_seconds(now, session.last_seen),
-                        sent_packets: session.sent_packets.into(),
-                        sent_bytes: session.sent_bytes,
-                        received_packets: session.received_packets.into(),
-                        received_bytes: session.received_bytes,
-                    });
+                let Some(owner) = self.ports.get(&key.slot) else { continue };
+                let local = SocketAddr::new(ip(key.local).into(), key.local_port.get());
+                let remote = SocketAddr::new(ip(key.remote).into(), key.remote_port.get());
+                let wanted = filter.port.as_ref().is_none_or(|wanted| *wanted == owner.name)
+                    && filter.vpc.as_ref().is_none_or(|wanted| *wanted == owner.vpc)
+                    && filter.address.is_none_or(|wanted| wanted == local.ip() || wanted == remote.ip());
+                if wanted {
+                    visit(owner, key, Flow { protocol: key.protocol, local, remote }, session);
                 }
             }
         };
-        table.for_each_batch(visit).map_err(|error| error.to_string())
+        table.for_each_batch(batch).map_err(|error| error.to_string())
+    }
+
+    fn row(&self, owner: &Owner, flow: &Flow, session: &Session, now: u16) -> SessionRow {
+        SessionRow {
+            port: owner.name.clone(),
+            vpc: owner.vpc.clone(),
+            protocol: protocol(flow.protocol),
+            local: flow.local.to_string(),
+            remote: flow.remote.to_string(),
+            egress: self.egress(session),
+            ingress: self.ingress(session),
+            state: state_name(session.state).to_owned(),
+            opened_by: if session.decided & decided::OPENED_HERE != 0 { "guest" } else { "peer" }.to_owned(),
+            rule: self.rule(session.rule),
+            decision: if session.epoch == owner.epoch { "current" } else { "stale" }.to_owned(),
+            idle_seconds: idle_seconds(now, session.last_seen),
+            sent_packets: session.sent_packets.into(),
+            sent_bytes: session.sent_bytes,
+            received_packets: session.received_packets.into(),
+            received_bytes: session.received_bytes,
+        }
     }
 
     fn egress(&self, session: &Session) -> String {
@@ -113,7 +167,7 @@ impl Reader {
         if hop.way.is_tunnel() {
             format!("{routed}to node {} in VNI {}", self.node(hop.target), hop.way.vni().0)
         } else {
-            let port = self.ports.get(&hop.target).map_or("?", |(name, _)| name.as_str());
+            let port = self.ports.get(&hop.target).map_or("?", |port| port.name.as_str());
             format!("{routed}to port {port}")
         }
     }
@@ -135,6 +189,17 @@ impl Reader {
     fn node(&self, id: u16) -> String {
         self.nodes.get(&id).cloned().unwrap_or_else(|| id.to_string())
     }
+}
+
+/// A session's flow, as the guest sees it.
+struct Flow {
+    protocol: u8,
+    local: SocketAddr,
+    remote: SocketAddr,
+}
+
+fn v4(address: V4) -> Ip {
+    Ip::v4(Be32::from_raw(address[0]))
 }
 
 /// The state of a session in a word.

@@ -33,7 +33,14 @@ pub enum Request {
     /// A list of [`report::PortDrops`].
     Drops,
     /// A list of [`report::SessionRow`].
-    Sessions(SessionFilter),
+    Sessions {
+        /// Which ones.
+        filter: SessionFilter,
+        /// At most so many; 0 for all.
+        limit: usize,
+    },
+    /// Removes sessions: [`report::Flushed`].
+    FlushSessions(SessionFilter),
     /// [`report::PlanReport`] of a topology's text.
     Plan {
         /// Name of the file, for messages.
@@ -67,15 +74,15 @@ pub enum Kind {
     Counters,
 }
 
-/// Which sessions are shown.
+/// Which sessions are meant: those of which all that is given is true.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SessionFilter {
     /// Of that port only.
     pub port: Option<String>,
+    /// Of ports of that VPC only.
+    pub vpc: Option<String>,
     /// With that local or remote address only.
     pub address: Option<std::net::IpAddr>,
-    /// At most so many; 0 for all.
-    pub limit: usize,
 }
 
 /// The answer.

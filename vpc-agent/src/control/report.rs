@@ -143,6 +143,8 @@ pub struct PortDrops {
 pub struct SessionRow {
     /// Name of the port.
     pub port: String,
+    /// Name of its VPC.
+    pub vpc: String,
     /// `tcp`, `udp`, `icmp`, `icmp6` or the number.
     pub protocol: String,
     /// The guest's address and port.
@@ -171,6 +173,13 @@ pub struct SessionRow {
     pub received_packets: u64,
     /// Their bytes.
     pub received_bytes: u64,
+}
+
+/// `vpcctl sessions flush`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Flushed {
+    /// How many sessions were removed.
+    pub sessions: usize,
 }
 
 /// `vpcctl plan -f`.

@@ -113,6 +113,7 @@ impl Words<'_> {
             change("groups", groups(from), groups(to)),
             change("network ACL", acl(from), acl(to)),
             change("session quota", a.session_quota, b.session_quota).filter(|_| self.same_share()),
+            change("VPC session quota", a.vpc_quota, b.vpc_quota),
             change("non-IP frames", on(from, port_flags::NON_IP), on(to, port_flags::NON_IP)),
             change("routes for others", on(from, port_flags::ROUTES_FOR_OTHERS), on(to, port_flags::ROUTES_FOR_OTHERS)),
         ];

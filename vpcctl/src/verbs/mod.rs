@@ -27,7 +27,7 @@ pub enum Verb {
     Get(get::Arguments),
     /// Count dropped packets by port and reason
     Drops(drops::Arguments),
-    /// List flows
+    /// List flows, or forget them
     Sessions(sessions::Arguments),
     /// Remove everything from this node's kernel
     Uninstall(uninstall::Arguments),

@@ -1,36 +1,85 @@
 //! `vpcctl sessions`.
 
 use crate::output::{self, table};
-use clap::Args;
+use clap::{Args, Subcommand};
 use std::{net::IpAddr, process::ExitCode};
-use vpc_agent::control::{Request, SessionFilter, client::ask, report::SessionRow};
+use vpc_agent::control::{
+    Request, SessionFilter,
+    client::ask,
+    report::{Flushed, SessionRow},
+};
 
 const EXAMPLES: &str = "\
 Examples:
   vpcctl sessions                               up to 1,000 sessions of all ports
   vpcctl sessions --port web-1 --address 10.0.2.5
-  vpcctl sessions --limit 0 -o json             all of them";
+  vpcctl sessions --vpc prod --limit 0 -o json  all of one VPC
+  vpcctl sessions flush --port web-1            forget the flows of one port";
+
+const FLUSH: &str = "\
+The next packet of each flow is decided like a first one. TCP without SYN cannot open a flow: established
+connections are cut, unless their ends begin anew. Other flows go on if the rules allow the side that speaks
+next to open them. A session that another port of the node, or another node, has of the same flow stays. What
+ports have used of their quotas is corrected within seconds.
+
+Examples:
+  vpcctl sessions flush --port web-1 --address 10.0.2.5
+  vpcctl sessions flush --vpc prod
+  vpcctl sessions flush                         all sessions of this node";
 
 /// Arguments of `vpcctl sessions`.
 #[derive(Debug, Args)]
-#[command(after_help = EXAMPLES)]
+#[command(after_help = EXAMPLES, args_conflicts_with_subcommands = true)]
 pub struct Arguments {
-    /// Of that port only
-    #[arg(long, value_name = "NAME")]
-    port: Option<String>,
-    /// With that local or remote address only
-    #[arg(long, value_name = "ADDRESS")]
-    address: Option<IpAddr>,
+    #[command(subcommand)]
+    verb: Option<Verb>,
+    #[command(flatten)]
+    which: Which,
     /// At most so many; 0 for all
     #[arg(long, value_name = "N", default_value_t = 1_000)]
     limit: usize,
 }
 
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Forget sessions: their flows are decided anew
+    #[command(after_help = FLUSH)]
+    Flush(Which),
+}
+
+/// Which sessions.
+#[derive(Debug, Args)]
+struct Which {
+    /// Of that port only
+    #[arg(long, value_name = "NAME")]
+    port: Option<String>,
+    /// Of ports of that VPC only
+    #[arg(long, value_name = "NAME")]
+    vpc: Option<String>,
+    /// With that local or remote address only
+    #[arg(long, value_name = "ADDRESS")]
+    address: Option<IpAddr>,
+}
+
+impl Which {
+    fn filter(&self) -> SessionFilter {
+        SessionFilter { port: self.port.clone(), vpc: self.vpc.clone(), address: self.address }
+    }
+}
+
 impl Arguments {
     pub(super) fn run(&self, output: &output::Options) -> anyhow::Result<ExitCode> {
-        let filter = SessionFilter { port: self.port.clone(), address: self.address, limit: self.limit };
-        let sessions: Vec<SessionRow> = ask(&output.run_dir, Request::Sessions(filter))?;
-        output.show(&sessions, |sessions| people(sessions))?;
+        match &self.verb {
+            None => {
+                let request = Request::Sessions { filter: self.which.filter(), limit: self.limit };
+                let sessions: Vec<SessionRow> = ask(&output.run_dir, request)?;
+                output.show(&sessions, |sessions| people(sessions))?;
+            }
+            Some(Verb::Flush(which)) => {
+                let flushed: Flushed = ask(&output.run_dir, Request::FlushSessions(which.filter()))?;
+                output.show(&flushed, |flushed| format!("{} sessions removed", flushed.sessions))?;
+            }
+        }
         Ok(ExitCode::SUCCESS)
     }
 }

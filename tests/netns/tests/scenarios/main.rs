@@ -8,6 +8,7 @@ mod interop;
 mod isolation;
 mod live;
 mod mtu;
+mod stateful;
 mod traffic;
 mod underlay;
 
@@ -21,6 +22,8 @@ fn the_topologies_of_the_scenarios_are_valid() {
         &underlay::ipv6(),
         &live::with_blackhole(),
         &counting::topology(),
+        stateful::TOPOLOGY,
+        &stateful::with_acl(),
     ] {
         if let Err(problems) = vpc_topology::load(text, "topology.yaml") {
             panic!("{problems}");
