@@ -85,9 +85,33 @@ pub fn ipv4(source: Ipv4Addr, destination: Ipv4Addr, ttl: u8, protocol: u8, payl
     [&header[..], payload].concat()
 }
 
+/// The fragments of an IPv4 packet of that identification, each with at most so many bytes of the payload.
+pub fn fragments(packet: &[u8], identification: u16, most: usize) -> Vec<Vec<u8>> {
+    let (header, payload) = packet.split_at(20);
+    // Offsets are in units of eight bytes (RFC 791 §3.1).
+    let (chunk, last) = (most & !7, payload.len().saturating_sub(1));
+    let fragment = |(index, part): (usize, &[u8])| {
+        let mut header = header.to_vec();
+        let offset = index * chunk;
+        let more = if offset + part.len() > last { 0 } else { 0x2000 };
+        header[2..4].copy_from_slice(&((20 + part.len()) as u16).to_be_bytes());
+        header[4..6].copy_from_slice(&identification.to_be_bytes());
+        header[6..8].copy_from_slice(&(more | (offset / 8) as u16).to_be_bytes());
+        header[10..12].fill(0);
+        let sum = checksum(&[&header]);
+        header[10..12].copy_from_slice(&sum.to_be_bytes());
+        [&header[..], part].concat()
+    };
+    payload.chunks(chunk).enumerate().map(fragment).collect()
+}
+
 /// A UDP datagram over IPv4, without a checksum.
 pub fn udp(source: (Ipv4Addr, u16), destination: (Ipv4Addr, u16), ttl: u8) -> Vec<u8> {
-    let payload = b"counted";
+    datagram(source, destination, ttl, b"counted")
+}
+
+/// The same with a payload of one's choice.
+pub fn datagram(source: (Ipv4Addr, u16), destination: (Ipv4Addr, u16), ttl: u8, payload: &[u8]) -> Vec<u8> {
     let length = (8 + payload.len()) as u16;
     let ports = [source.1.to_be_bytes(), destination.1.to_be_bytes(), length.to_be_bytes(), [0, 0]].concat();
     ipv4(source.0, destination.0, ttl, 17, &[&ports[..], payload].concat())
@@ -145,5 +169,17 @@ mod tests {
         assert_eq!(checksum(&[&packet[..20]]), 0);
         assert_eq!(checksum(&[&packet[12..20], &[0, 6, 0, 20], &packet[20..]]), 0);
         assert_eq!(checksum(&[&echo_request(a, b)[20..]]), 0);
+    }
+
+    #[test]
+    fn fragments_are_the_packet() {
+        let (a, b) = (Ipv4Addr::new(10, 0, 1, 10), Ipv4Addr::new(10, 0, 1, 11));
+        let packet = datagram((a, 1), (b, 2), 64, &[7; 92]);
+        let parts = fragments(&packet, 5, 52);
+        let fields: Vec<_> = parts.iter().map(|part| (part.len() - 20, part[6], part[7])).collect();
+        assert_eq!(fields, [(48, 0x20, 0), (48, 0x20, 6), (4, 0, 12)]);
+        assert!(parts.iter().all(|part| checksum(&[&part[..20]]) == 0));
+        let payload: Vec<u8> = parts.iter().flat_map(|part| part[20..].to_vec()).collect();
+        assert_eq!(payload, packet[20..]);
     }
 }

@@ -4,10 +4,12 @@
 mod counting;
 mod faults;
 mod foreign;
+mod fragments;
 mod interop;
 mod isolation;
 mod live;
 mod mtu;
+mod quota;
 mod stateful;
 mod traffic;
 mod underlay;
@@ -22,6 +24,7 @@ fn the_topologies_of_the_scenarios_are_valid() {
         &underlay::ipv6(),
         &live::with_blackhole(),
         &counting::topology(),
+        quota::TOPOLOGY,
         stateful::TOPOLOGY,
         &stateful::with_acl(),
     ] {
