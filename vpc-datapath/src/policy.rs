@@ -75,7 +75,8 @@ pub fn acl<T: Tables>(tables: &T, scratch: &mut Scratch, rules: u32, peer: Ip) -
     }
 }
 
-/// What keeps a link alive belongs to no flow: neighbour discovery, multicast listeners, and asking for an address.
+/// What keeps a link alive belongs to no flow: neighbour discovery, multicast listeners, and asking all
+/// for an address.
 #[inline(always)]
 fn is_exempt<F: Family>(flow: &Flow, side: Side) -> bool {
     if flow.protocol == protocol::ICMPV6 && F::ICMP == protocol::ICMPV6 {
@@ -83,7 +84,8 @@ fn is_exempt<F: Family>(flow: &Flow, side: Side) -> bool {
     }
     const DHCP: [(Be16, Be16); 2] = [(Be16::new(68), Be16::new(67)), (Be16::new(546), Be16::new(547))];
     let ports = (flow.source_port, flow.destination_port);
-    flow.protocol == protocol::UDP && side == Side::Guest && (ports == DHCP[0] || ports == DHCP[1])
+    let asks_all = side == Side::Guest && flow.ethernet.destination.is_group();
+    flow.protocol == protocol::UDP && asks_all && (ports == DHCP[0] || ports == DHCP[1])
 }
 
 /// Multicast listener discovery (RFC 2710, RFC 9777).

@@ -5,7 +5,7 @@ use bytemuck::{Pod, Zeroable};
 use vpc_bpf::{Table, TableError};
 use vpc_common::{
     counters::{Counters, Drops},
-    port::{Port, PortBuckets},
+    port::{Port, PortBuckets, Usage},
     vtep::Vtep,
 };
 
@@ -77,6 +77,7 @@ fn clear_slot(tables: &Tables, slot: u16) -> Result<(), TableError> {
     let index = u32::from(slot);
     tables.ports.set(&index, &Port::default())?;
     tables.buckets.set(&index, &PortBuckets::default())?;
+    tables.port_usage.set(&index, &Usage::default())?;
     tables.counters.set(index, &Counters::default())?;
     tables.drops.set(index, &Drops::zeroed())
 }
