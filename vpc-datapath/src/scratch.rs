@@ -128,8 +128,10 @@ pub struct Flow {
     pub fragment_end: u16,
     /// See [`vpc_common::wire::tcp_flags`]; 0 for other protocols.
     pub tcp_flags: u8,
+    /// 1: the flow has no session, as was seen a moment ago.
+    pub unseen: u8,
     /// Zero.
-    pub reserved: [u8; 3],
+    pub reserved: [u8; 2],
     /// Who allowed the flow: see [`vpc_common::policy::RuleVerdict`].
     pub allowed_by: RuleVerdict,
 }

@@ -5,7 +5,7 @@ use crate::{
     conntrack::{self, Change, Side},
     family::Family,
     scratch::{Flow, flow_flags},
-    tables::Count,
+    tables::{Count, Inserted},
 };
 use vpc_common::{
     Be16, DropReason, Mac,
@@ -73,6 +73,7 @@ pub fn established<F: Family, P: Packet, T: Tables>(
         flow.outer_port = session.source_port;
         Passes::after(conntrack::advance(session, flow, Side::Guest))
     });
+    flow.unseen = found.is_none() as u8;
     passes(tables, flow.slot, found)
 }
 
@@ -101,9 +102,8 @@ pub fn admitted<F: Family, P: Packet, T: Tables>(
         return false;
     }
     let (length, now) = (packet.length(), tick(tables));
-    let flow = &scratch.flow;
-    let outer = &scratch.outer;
-    let found = tables.session(F::key(&scratch.keys), |session| {
+    let Scratch { keys, flow, outer, .. } = scratch;
+    let found = tables.session(F::key(keys), |session| {
         if session.epoch != flow.epoch
             || session.decided & decided::INGRESS == 0
             || !conntrack::stands(session, flow, &port.timeouts, now)
@@ -122,6 +122,7 @@ pub fn admitted<F: Family, P: Packet, T: Tables>(
         received(session, length);
         Passes::after(conntrack::advance(session, flow, Side::Peer))
     });
+    flow.unseen = found.is_none() as u8;
     passes(tables, flow.slot, found)
 }
 
@@ -194,7 +195,7 @@ pub fn known<F: Family, T: Tables>(tables: &T, scratch: &Scratch, port: &Port) -
     if flow.flags & flow_flags::UNTRACKED != 0 {
         return Ok(Known::NOTHING);
     }
-    let known = look::<F, T>(tables, scratch, port);
+    let known = if flow.unseen != 0 { Known::NOTHING } else { look::<F, T>(tables, scratch, port) };
     if !known.stands() && opening_state::<F>(flow, port) == 0 {
         return Err(DropReason::NoSession.into());
     }
@@ -278,16 +279,20 @@ pub fn record<F: Family, T: Tables>(
     };
     let blank = &*fresh;
     let mut half_open = 0;
-    let found = tables.session(F::key(keys), |session| {
-        if !known.stands() {
-            half_open = -(conntrack::is_half_open(session.state) as i32);
-            *session = *blank;
-        } else if session.epoch != flow.epoch {
-            session.decided &= !(decided::EGRESS | decided::INGRESS);
-            session.epoch = flow.epoch;
-        }
-        half_open += complete(session, flow, hop, decision, now, length);
-    });
+    let found = if flow.unseen != 0 {
+        None
+    } else {
+        tables.session(F::key(keys), |session| {
+            if !known.stands() {
+                half_open = -(conntrack::is_half_open(session.state) as i32);
+                *session = *blank;
+            } else if session.epoch != flow.epoch {
+                session.decided &= !(decided::EGRESS | decided::INGRESS);
+                session.epoch = flow.epoch;
+            }
+            half_open += complete(session, flow, hop, decision, now, length);
+        })
+    };
     if found.is_none() {
         if known.stands() {
             // It was removed in this very moment.
@@ -295,8 +300,11 @@ pub fn record<F: Family, T: Tables>(
         }
         reserve(tables, flow.slot, port, opening)?;
         complete(fresh, flow, hop, decision, now, length);
-        if tables.insert_session(F::key(keys), fresh).is_err() {
+        let inserted = tables.insert_session(F::key(keys), fresh);
+        if inserted != Inserted::New {
             release(tables, flow.slot, port, opening);
+        }
+        if inserted == Inserted::Full {
             return Err(DropReason::SessionQuota.into());
         }
     } else {

@@ -14,9 +14,16 @@ use vpc_common::{
     vtep::Vtep,
 };
 
-/// The session table has no room.
+/// What came of putting a session in.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Full;
+pub enum Inserted {
+    /// It is there.
+    New,
+    /// Another one of its key was there before, and stays: another CPU was faster.
+    Late,
+    /// There is no room.
+    Full,
+}
 
 /// What is counted for its bound: see [`vpc_common::port::Usage`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -60,8 +67,8 @@ pub trait Tables {
     fn flood(&self, key: &FloodKey) -> Option<&FloodMember>;
     /// Lends the session of that key.
     fn session<A: Address, R>(&self, key: &SessionKey<A>, with: impl FnOnce(&mut Session) -> R) -> Option<R>;
-    /// Puts a session in, over an older one of the same key.
-    fn insert_session<A: Address>(&self, key: &SessionKey<A>, session: &Session) -> Result<(), Full>;
+    /// Puts a session in, where none of its key is.
+    fn insert_session<A: Address>(&self, key: &SessionKey<A>, session: &Session) -> Inserted;
     /// Adds to a count, whatever other CPUs do meanwhile; returns the sum.
     fn count(&self, count: Count, change: i32) -> u32;
     /// Lends an element of the datagrams: see [`vpc_common::datagram::index`].

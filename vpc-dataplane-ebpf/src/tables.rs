@@ -1,7 +1,7 @@
 //! The maps as `vpc_datapath::Tables`.
 
 use crate::{atomic, maps};
-use aya_ebpf::{bindings::BPF_ANY, helpers};
+use aya_ebpf::{bindings::BPF_NOEXIST, helpers};
 use core::{ffi::c_void, ptr::from_ref};
 use vpc_common::{
     Ip,
@@ -18,7 +18,7 @@ use vpc_common::{
 use vpc_datapath::{
     Scratch, Tables,
     family::Address,
-    tables::{Count, Full},
+    tables::{Count, Inserted},
 };
 
 /// The maps. Holds nothing.
@@ -126,17 +126,22 @@ impl Tables for Maps {
         }
     }
     #[inline(always)]
-    fn insert_session<A: Address>(&self, key: &SessionKey<A>, session: &Session) -> Result<(), Full> {
+    fn insert_session<A: Address>(&self, key: &SessionKey<A>, session: &Session) -> Inserted {
         // SAFETY: as above; the helper copies both.
         let result = unsafe {
             helpers::bpf_map_update_elem(
                 sessions::<A>(),
                 from_ref(key).cast(),
                 from_ref(session).cast(),
-                BPF_ANY as u64,
+                BPF_NOEXIST as u64,
             )
         };
-        if result == 0 { Ok(()) } else { Err(Full) }
+        const EEXIST: i64 = -17;
+        match result {
+            0 => Inserted::New,
+            EEXIST => Inserted::Late,
+            _ => Inserted::Full,
+        }
     }
     #[inline(always)]
     fn count(&self, count: Count, change: i32) -> u32 {

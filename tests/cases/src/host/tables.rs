@@ -5,7 +5,10 @@ use crate::{
     outcome::{FlowKey, Sessions, timeless},
     state::State,
 };
-use std::{cell::RefCell, collections::BTreeMap};
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, btree_map::Entry},
+};
 use vpc_common::{
     Ip,
     datagram::Datagram,
@@ -21,7 +24,7 @@ use vpc_common::{
 use vpc_datapath::{
     Tables,
     family::{Address, Family},
-    tables::{Count, Full},
+    tables::{Count, Inserted},
 };
 
 /// When the clock starts, ns: late enough for every bucket to be full.
@@ -164,9 +167,14 @@ impl Tables for HostTables {
     fn session<A: Address, R>(&self, key: &SessionKey<A>, with: impl FnOnce(&mut Session) -> R) -> Option<R> {
         self.sessions.borrow_mut().get_mut(&flow_key(key)).map(with)
     }
-    fn insert_session<A: Address>(&self, key: &SessionKey<A>, session: &Session) -> Result<(), Full> {
-        self.sessions.borrow_mut().insert(flow_key(key), *session);
-        Ok(())
+    fn insert_session<A: Address>(&self, key: &SessionKey<A>, session: &Session) -> Inserted {
+        match self.sessions.borrow_mut().entry(flow_key(key)) {
+            Entry::Vacant(vacant) => {
+                vacant.insert(*session);
+                Inserted::New
+            }
+            Entry::Occupied(_) => Inserted::Late,
+        }
     }
     fn count(&self, count: Count, change: i32) -> u32 {
         let key = match count {
