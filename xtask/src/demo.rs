@@ -1,5 +1,6 @@
 //! `cargo xtask demo`: the main job in network namespaces, with real agents and real clients.
 
+mod groups;
 mod lines;
 mod machine;
 mod table;

@@ -1,6 +1,6 @@
 //! The lines of the demo.
 
-use super::table::Table;
+use super::{groups, table::Table};
 use anyhow::{Context, Result, bail, ensure};
 use std::{
     net::IpAddr,
@@ -31,6 +31,8 @@ pub fn all(fabric: &mut Fabric, topology: &str, table: &mut Table) -> String {
     paths(fabric, table, "six-1", &[("six-2", "other zone"), ("six-3", "routed")]);
     println!(" isolation");
     table.line("blue talks to blue on red's addresses, red hears nothing", || isolation(fabric));
+    println!(" security groups");
+    groups::lines(fabric, topology, table);
     println!(" packet sizes");
     table.line("path MTU discovery: the router names the tunnel's MTU", || path_mtu(fabric));
     table.line("jumbo underlay: frames of 8,950 bytes", || jumbo(fabric));
@@ -170,11 +172,11 @@ fn ping_along(fabric: &Fabric, from: &str, to: &str) -> Result<BackgroundPing> {
     BackgroundPing::start(from.netns(), address(to), 0.01, from.logs().join("running.ping"))
 }
 
-fn pair<'a>(fabric: &'a Fabric, from: &str, to: &str) -> Result<(&'a Guest, &'a Guest)> {
+pub(super) fn pair<'a>(fabric: &'a Fabric, from: &str, to: &str) -> Result<(&'a Guest, &'a Guest)> {
     Ok((fabric.guest(from)?, fabric.guest(to)?))
 }
 
-fn address(guest: &Guest) -> IpAddr {
+pub(super) fn address(guest: &Guest) -> IpAddr {
     guest.plan().private_ips[0]
 }
 
