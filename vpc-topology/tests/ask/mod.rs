@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use vpc_common::{
     Ip,
     endpoint::EndpointKey,
-    policy::{IdentityKey, NOBODY, NOTHING, RuleKey, RuleVerdict, action, service},
+    policy::{Answer, IdentityKey, NOBODY, NOTHING, RuleKey, RuleVerdict, Subject, action, service},
 };
 use vpc_topology::{
     Limits, Slots,
@@ -67,13 +67,18 @@ impl Network {
         let longest = subjects
             .filter(|(key, _)| agree(u128::from_be_bytes(key.address.bytes()), address, key.prefix_len - 32))
             .max_by_key(|(key, _)| key.prefix_len);
-        longest.and_then(|(_, subject)| self.rule(rules, subject.number, flow))
+        longest.and_then(|(_, subject)| self.rule(rules, subject, flow))
     }
 
-    /// What a rule set says to a subject.
-    fn rule(&self, rules: u32, subject: u32, flow: Flow) -> Option<RuleVerdict> {
+    /// What a rule set says to a subject: with the subject where it is little.
+    fn rule(&self, rules: u32, subject: &Subject, flow: Flow) -> Option<RuleVerdict> {
+        if subject.answer_count > 0 {
+            let answers = &subject.answers[..subject.answer_count as usize];
+            let about = |answer: &&Answer| answer.is_about(service(flow.protocol, flow.port));
+            return answers.iter().find(about).map(|answer| answer.verdict);
+        }
         let wanted = service(flow.protocol, flow.port).get();
-        let of_subject = |key: &RuleKey| key.rules.get() == rules && key.subject.get() == subject;
+        let of_subject = |key: &RuleKey| key.rules.get() == rules && key.subject.get() == subject.number;
         self.desired
             .rules
             .iter()
@@ -96,7 +101,7 @@ impl Network {
         let by_identity = identity.filter(|identity| *identity != NOBODY).and_then(|identity| {
             let key = IdentityKey { rules, identity };
             let at = self.desired.identities.binary_search_by_key(&key, |(key, _)| *key).ok()?;
-            self.rule(rules, self.desired.identities[at].1.number, flow)
+            self.rule(rules, &self.desired.identities[at].1, flow)
         });
         let mut verdicts = self.look_by_address(rules, peer, flow).into_iter().chain(by_identity);
         verdicts.find(|verdict| matches!(verdict.action, action::ALLOW | action::ALLOW_KEEP))
