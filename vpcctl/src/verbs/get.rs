@@ -41,6 +41,14 @@ enum Kind {
     Counters,
 }
 
+/// Arguments of `vpcctl security-groups` and `vpcctl acl`.
+#[derive(Debug, Args)]
+pub struct OfPort {
+    /// Of that port only
+    #[arg(long, value_name = "NAME")]
+    port: Option<String>,
+}
+
 impl From<Kind> for control::Kind {
     fn from(kind: Kind) -> Self {
         match kind {
@@ -59,9 +67,25 @@ impl From<Kind> for control::Kind {
 impl Arguments {
     pub(super) fn run(&self, output: &output::Options) -> anyhow::Result<ExitCode> {
         let listing: Listing = ask(&output.run_dir, Request::Get(self.kind.into()))?;
-        output.show(&objects(&listing), |_| people(&listing))?;
-        Ok(ExitCode::SUCCESS)
+        show(&listing, output)
     }
+}
+
+impl OfPort {
+    /// The rows of that port.
+    pub(super) fn run(&self, kind: control::Kind, output: &output::Options) -> anyhow::Result<ExitCode> {
+        let mut listing: Listing = ask(&output.run_dir, Request::Get(kind))?;
+        let at = listing.columns.iter().position(|column| column == "port");
+        if let (Some(wanted), Some(at)) = (&self.port, at) {
+            listing.rows.retain(|row| row[at] == wanted.as_str());
+        }
+        show(&listing, output)
+    }
+}
+
+fn show(listing: &Listing, output: &output::Options) -> anyhow::Result<ExitCode> {
+    output.show(&objects(listing), |_| people(listing))?;
+    Ok(ExitCode::SUCCESS)
 }
 
 fn objects(listing: &Listing) -> Vec<Map<String, Value>> {

@@ -13,6 +13,7 @@ use crate::output;
 use anyhow::Context;
 use clap::{CommandFactory, Subcommand};
 use std::{fs, io::Read, path::Path, process::ExitCode};
+use vpc_agent::control::Kind;
 
 /// What to do.
 #[derive(Debug, Subcommand)]
@@ -29,6 +30,10 @@ pub enum Verb {
     Drops(drops::Arguments),
     /// List flows, or forget them
     Sessions(sessions::Arguments),
+    /// List the rules of groups in force for each local port
+    SecurityGroups(get::OfPort),
+    /// List the rules of network ACLs in force for each local port
+    Acl(get::OfPort),
     /// Remove everything from this node's kernel
     Uninstall(uninstall::Arguments),
     /// Print the JSON Schema of topology files
@@ -51,6 +56,8 @@ impl Verb {
             Self::Get(arguments) => arguments.run(output),
             Self::Drops(arguments) => arguments.run(output),
             Self::Sessions(arguments) => arguments.run(output),
+            Self::SecurityGroups(arguments) => arguments.run(Kind::SecurityGroups, output),
+            Self::Acl(arguments) => arguments.run(Kind::NetworkAcls, output),
             Self::Uninstall(arguments) => arguments.run(output),
             Self::Schema(arguments) => arguments.run(),
             Self::Generate(arguments) => {

@@ -74,6 +74,14 @@ pub fn with_acl() -> String {
 const ANSWERS: &str =
     "      - {rule_number: 100, protocol: tcp, ports: [1024-65535], cidr_block: 10.0.2.0/24, action: allow}\n";
 
+/// The rules that a node shows for `server`, as `ingress: security_group server ingress 1`.
+fn rules(fabric: &Fabric, verb: &str) -> Vec<String> {
+    let rows = vpcctl_json(fabric.node("hv1").expect("a node"), &format!("{verb} --port server")).expect("rules");
+    let word = |row: &Value, field: &str| row[field].as_str().unwrap_or("-").to_owned();
+    let rows = rows.as_array().expect("a list").iter();
+    rows.map(|row| format!("{}: {}", word(row, "direction"), word(row, "rule"))).collect()
+}
+
 fn server(fabric: &Fabric, guest: &str, port: u16) -> EchoServer {
     EchoServer::start(fabric.guest(guest).expect("a guest").netns(), port).expect("it listens")
 }
@@ -115,6 +123,10 @@ fn a_group_lets_in_whom_its_rules_name_and_nobody_else() {
     let fabric = fabric(TOPOLOGY).unwrap();
     let _servers = [server(&fabric, "server", FOR_MEMBERS), server(&fabric, "server", FOR_ADDRESSES)];
     let _elsewhere = server(&fabric, "stranger", FOR_MEMBERS);
+    let shown = rules(&fabric, "security-groups");
+    let expected = ["ingress: security_group server ingress 1", "ingress: security_group server ingress 2"];
+    assert_eq!(shown[..2], expected, "{shown:?}");
+    assert!(rules(&fabric, "acl").is_empty());
     // On the same node the frame has not left the port of its sender.
     let refusals = || ["near", "server"].map(|port| dropped(&fabric, "hv1", port, "security_group"));
     let mut refused = [0, 0];
@@ -193,6 +205,12 @@ fn a_network_acl_asks_each_packet_between_subnets() {
     let _others = [server(&fabric, "away", 22), server(&fabric, "away", 2_222)];
     let here = fabric.guest("server").unwrap().ipv4().unwrap();
     let away = fabric.guest("away").unwrap().ipv4().unwrap();
+    let expected = [
+        "ingress: network_acl edge ingress 100",
+        "egress: network_acl edge egress 50",
+        "egress: network_acl edge egress 100",
+    ];
+    assert_eq!(rules(&fabric, "acl"), expected);
     assert!(connects(&fabric, "away", here, FOR_ADDRESSES));
     assert_eq!(dropped(&fabric, "hv1", "server", "network_acl"), 0);
     // IPv6 has no rule; the group would let it in.
