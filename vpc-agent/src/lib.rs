@@ -13,6 +13,7 @@ pub mod datapath;
 pub mod devices;
 pub mod epoch;
 mod foreign;
+pub mod gateway;
 pub mod generate;
 pub mod host_stack;
 pub mod lock;

@@ -6,9 +6,9 @@ use crate::{
     datapath::{Datapath, DatapathError},
     devices::{self, Delivery},
     epoch::{EpochClock, since_boot},
-    host_stack,
+    gateway, host_stack,
     machine::{Depth, Machine, Observer},
-    maps::{self, Image, Wanted, image::Shared, locate::Full},
+    maps::{self, Image, Wanted, image::Shared, locate::Full, outside},
     netlink::{NetlinkError, links::Link, neighbours::NeighbourKey, tunnel},
     render::{PortDevice, render},
     underlay::Described,
@@ -65,6 +65,7 @@ pub struct Reconciler {
     actual: Image,
     desired: Option<Arc<Desired>>,
     shared: Shared,
+    outside: outside::Shared,
     epochs: EpochClock,
     /// Whether programs of an earlier agent may still be attached.
     inherited: bool,
@@ -105,6 +106,7 @@ impl Reconciler {
             actual,
             desired: None,
             shared: Shared::default(),
+            outside: outside::Shared::default(),
             epochs,
             inherited: true,
             inspected: BTreeMap::new(),
@@ -129,6 +131,7 @@ impl Reconciler {
     /// Another state is desired from now on.
     pub fn desire(&mut self, desired: Arc<Desired>) {
         self.shared = self.share(&desired);
+        self.outside = outside::Shared::of(&self.actual.outside.shared, &desired.outside);
         self.desired = Some(desired);
     }
 
@@ -164,11 +167,20 @@ impl Reconciler {
             outcome.problems.push(problem);
         }
         let devices = self.ports(&desired, &machine, depth, &mut outcome).await;
-        let rendered = render(&desired, &self.shared, &devices, &machine);
+        let rendered = render(&desired, (&self.shared, &self.outside), &devices, &machine);
         self.apply(&rendered.wanted, &mut outcome)?;
         self.take_over()?;
         self.tunnel(&mut outcome).await;
         uplink::attach(&desired.node, &machine, &mut self.datapath, &self.observer, &mut outcome);
+        if let Some(outlet) = &desired.outside.outlet {
+            gateway::attach(outlet, &machine, &mut self.datapath, &mut outcome);
+            if rendered.outlet.record.next_hop == vpc_common::Mac::default() {
+                let problem = format!("the outside cannot be reached: no answer from next hop {}", outlet.next_hop);
+                outcome.problems.push(problem);
+            }
+        }
+        outcome.unresolved.extend(rendered.outlet.unresolved);
+        outcome.learned.extend(rendered.outlet.learned);
         self.detach(&desired, &mut outcome);
         for vtep in &rendered.vteps {
             outcome.unresolved.extend(&vtep.unresolved);
@@ -330,6 +342,9 @@ impl Reconciler {
             .filter(|name| match name {
                 LinkName::Port(uid) => !ports.contains(uid),
                 LinkName::Uplink(device, UplinkHook::Xdp | UplinkHook::Tc) => !desired.node.uplinks.contains(device),
+                LinkName::External(device) => {
+                    desired.outside.outlet.as_ref().is_none_or(|outlet| outlet.device != *device)
+                }
                 LinkName::Tunnel => false,
             })
             .collect();

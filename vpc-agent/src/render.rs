@@ -2,8 +2,13 @@
 
 use crate::{
     devices::Delivery,
+    gateway::{self, DescribedOutlet},
     machine::Machine,
-    maps::{Wanted, image::Shared},
+    maps::{
+        Wanted,
+        image::Shared,
+        outside::{self, Outside},
+    },
     underlay::{self, Described},
 };
 use std::collections::{BTreeMap, BTreeSet};
@@ -28,10 +33,17 @@ pub struct Rendered {
     pub wanted: Wanted,
     /// The other nodes, in the order of [`Desired::vteps`].
     pub vteps: Vec<Described>,
+    /// The node's own way to the outside, if it is a gateway.
+    pub outlet: DescribedOutlet,
 }
 
 /// Makes the content of the maps. `devices` are the interfaces that are there, by slot.
-pub fn render(desired: &Desired, shared: &Shared, devices: &BTreeMap<u16, PortDevice>, machine: &Machine) -> Rendered {
+pub fn render(
+    desired: &Desired,
+    (shared, outside): (&Shared, &outside::Shared),
+    devices: &BTreeMap<u16, PortDevice>,
+    machine: &Machine,
+) -> Rendered {
     let mut wanted = Wanted {
         node: Node {
             vtep: desired.node.vtep,
@@ -62,5 +74,11 @@ pub fn render(desired: &Desired, shared: &Shared, devices: &BTreeMap<u16, PortDe
         wanted.vtep_ids.insert(vtep.address, VtepId { node: vtep.id.into() });
         vteps.push(described);
     }
-    Rendered { wanted, vteps }
+    let outlet = desired.outside.outlet.as_ref().map(|outlet| gateway::outlet(outlet, machine)).unwrap_or_default();
+    wanted.outside = Outside {
+        shared: outside.clone(),
+        gateways: gateway::gateways(desired, &wanted.vteps, &outlet.record),
+        outlet: outlet.record,
+    };
+    Rendered { wanted, vteps, outlet }
 }

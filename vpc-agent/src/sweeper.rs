@@ -9,12 +9,14 @@ use crate::{
     maps::{Tables, tables::Sessions},
 };
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io, thread,
     time::{Duration, Instant},
 };
 use vpc_bpf::{Table, TableError};
 use vpc_common::{
+    Be32,
+    nat::{ExternalPort, NatIn, NatOut, NatOutKey},
     port::{Port, Usage},
     session::{Session, SessionKey, TICK_SHIFT, V4, V6},
 };
@@ -25,10 +27,16 @@ const PAUSE: Duration = Duration::from_secs(5);
 /// Of each stretch of work, so many times its length is slept: 5 % of one CPU.
 const REST: u32 = 19;
 
+/// A NAT mapping without sessions lives so long, ticks of 2.1 s: its external port is not given to another flow whose
+/// peer may still send to the former one.
+const MAPPING_TICKS: u16 = 56;
+
 /// What the sweeper works on.
 struct Sweeper {
     v4: Sessions<V4>,
     v6: Sessions<V6>,
+    nat_in: Table<ExternalPort, NatIn>,
+    nat_out: Table<NatOutKey, NatOut>,
     ports: Table<u32, Port>,
     port_usage: Table<u32, Usage>,
     vpc_usage: Table<u32, Usage>,
@@ -58,6 +66,8 @@ impl Sweeper {
         Ok(Self {
             v4: tables.sessions_v4.try_clone()?,
             v6: tables.sessions_v6.try_clone()?,
+            nat_in: tables.outside.nat_in.try_clone()?,
+            nat_out: tables.outside.nat_out.try_clone()?,
             ports: tables.ports.try_clone()?,
             port_usage: tables.port_usage.try_clone()?,
             vpc_usage: tables.vpc_usage.try_clone()?,
@@ -72,7 +82,10 @@ impl Sweeper {
         let port_usage: BTreeMap<u32, Usage> = self.port_usage.entries()?.into_iter().filter_map(used).collect();
         let vpc_usage: BTreeMap<u32, Usage> = self.vpc_usage.entries()?.into_iter().filter_map(used).collect();
         let mut living = BTreeMap::new();
-        let removed = family(&self.v4, &ports, &mut living)? + family(&self.v6, &ports, &mut living)?;
+        let mut used = BTreeSet::new();
+        let removed =
+            family(&self.v4, &ports, &mut living, &mut used)? + family(&self.v6, &ports, &mut living, &mut used)?;
+        self.mappings(&ports, &used)?;
         let mut of_vpcs: BTreeMap<u32, Usage> = BTreeMap::new();
         for (slot, usage) in &living {
             let index = ports.get(slot).map_or(0, |port| port.vpc_index);
@@ -83,6 +96,31 @@ impl Sweeper {
         correct(&self.vpc_usage, &vpc_usage, &of_vpcs)?;
         Ok(removed)
     }
+
+    /// Removes NAT mappings that no session has used for so long that their ports may be given to others.
+    fn mappings(&self, ports: &BTreeMap<u16, Port>, used: &BTreeSet<ExternalPort>) -> Result<(), TableError> {
+        let now = tick();
+        for (key, mapping) in self.nat_in.entries()? {
+            let idle = idle_ticks(now, mapping.last_used);
+            let gone = ports.get(&mapping.slot).is_none_or(|port| port.epoch == 0);
+            if used.contains(&key) && !gone {
+                if idle > 0 {
+                    self.nat_in.set(&key, &NatIn { last_used: now, ..mapping })?;
+                }
+                continue;
+            }
+            if !gone && idle <= MAPPING_TICKS {
+                continue;
+            }
+            let (slot, port, private) = (mapping.slot, mapping.port, mapping.private);
+            let out =
+                NatOutKey { gateway: mapping.gateway, private, slot, port, protocol: key.protocol, reserved: [0; 3] };
+            // First what leads to the mapping: a packet in this moment makes a new one.
+            self.nat_out.delete(&out)?;
+            self.nat_in.delete(&key)?;
+        }
+        Ok(())
+    }
 }
 
 /// Removes what has expired, and counts what lives by slot.
@@ -90,6 +128,7 @@ fn family<A>(
     sessions: &Table<SessionKey<A>, Session>,
     ports: &BTreeMap<u16, Port>,
     living: &mut BTreeMap<u16, Usage>,
+    used: &mut BTreeSet<ExternalPort>,
 ) -> Result<usize, TableError>
 where
     A: Copy + 'static,
@@ -104,6 +143,10 @@ where
             if port.is_some_and(|port| !has_expired(session, key.protocol, port, now)) {
                 let usage = living.entry(key.slot).or_default();
                 usage.sessions += 1;
+                if session.external != Be32::default() {
+                    let (address, protocol, port) = ([session.external.raw()], key.protocol, session.external_port);
+                    used.insert(ExternalPort { address, protocol, reserved: 0, port });
+                }
                 usage.half_open += u32::from(conntrack::is_half_open(session.state));
             } else {
                 dead.push(*key);

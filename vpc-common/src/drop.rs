@@ -110,6 +110,18 @@ drop_reasons! {
     SessionQuota = 40, "session_quota";
     /// A fragment that came before its datagram's first one.
     EarlyFragment = 41, "early_fragment";
+    /// To an internet gateway from an address that has no elastic IP.
+    NoElasticIp = 42, "no_elastic_ip";
+    /// The NAT gateway has no port left for the flow on this node.
+    NatExhausted = 43, "nat_exhausted";
+    /// From outside to an external address and port for which nobody stands.
+    NoMapping = 44, "no_mapping";
+    /// An external source address of which its sender is not the owner.
+    ExternalSource = 45, "external_source";
+    /// No gateway can be reached.
+    NoGateway = 46, "no_gateway";
+    /// A NAT gateway does not translate the protocol.
+    NatProtocol = 47, "nat_protocol";
 }
 
 /// Room for counters of drop reasons: every number is below it.

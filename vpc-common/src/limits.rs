@@ -25,6 +25,21 @@ pub const FLOOD_MEMBERS: u32 = 1 << 16;
 /// Members of one subnet's flood list: nodes and local ports.
 pub const FLOOD_FANOUT: u32 = 4_096 + 1_024;
 
+/// External addresses of a fabric: elastic IPs and those of NAT gateways.
+pub const EXTERNALS: u32 = 1 << 16;
+/// NAT gateways of a fabric.
+pub const NAT_GATEWAYS: u32 = 4_096;
+/// Port forwards of a fabric.
+pub const FORWARDS: u32 = 1 << 16;
+/// NAT mappings of one node.
+pub const NAT_MAPPINGS: u32 = 1 << 18;
+/// Gateway nodes of a fabric.
+pub const GATEWAYS: usize = 32;
+/// The least external port (and identifier of ICMP queries) that NAT uses: those below are for well-known services.
+pub const NAT_FIRST_PORT: u16 = 1_024;
+/// External ports that are tried for a new NAT mapping.
+pub const NAT_PROBES: u32 = 64;
+
 /// Datagrams in fragments that are followed at a time, for each port.
 pub const DATAGRAMS: u32 = 256;
 /// How long the rest of a datagram may take after its first fragment, ns.

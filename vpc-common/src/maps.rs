@@ -40,6 +40,22 @@ pub const DATAGRAMS: &str = "DATAGRAMS";
 pub const PORT_USAGE: &str = "PORT_USAGE";
 /// [`crate::port::Usage`], array by VPC.
 pub const VPC_USAGE: &str = "VPC_USAGE";
+/// [`crate::session::V4`] to [`crate::nat::External`], hash.
+pub const EXTERNALS: &str = "EXTERNALS";
+/// [`crate::nat::ElasticKey`] to [`crate::session::V4`], hash.
+pub const ELASTIC_IPS: &str = "ELASTIC_IPS";
+/// Gateway id to [`crate::nat::NatSlice`], hash.
+pub const NAT_GATEWAYS: &str = "NAT_GATEWAYS";
+/// [`crate::nat::ExternalPort`] to [`crate::nat::Forward`], hash.
+pub const FORWARDS: &str = "FORWARDS";
+/// [`crate::nat::ExternalPort`] to [`crate::nat::NatIn`], hash.
+pub const NAT_IN: &str = "NAT_IN";
+/// [`crate::nat::NatOutKey`] to [`crate::nat::NatOut`], hash.
+pub const NAT_OUT: &str = "NAT_OUT";
+/// [`crate::gateway::Gateways`], one element.
+pub const GATEWAYS: &str = "GATEWAYS";
+/// [`crate::gateway::Outlet`], one element.
+pub const OUTLET: &str = "OUTLET";
 /// [`crate::counters::Counters`], per-CPU array by slot.
 pub const COUNTERS: &str = "COUNTERS";
 /// [`crate::counters::Drops`], per-CPU array by slot.
@@ -57,4 +73,6 @@ pub mod programs {
     pub const UPLINK_TC: &str = "vpc_uplink_tc";
     /// TC ingress of the tunnel device.
     pub const TUNNEL: &str = "vpc_tunnel";
+    /// TC ingress of a gateway's external interface.
+    pub const EXTERNAL: &str = "vpc_external";
 }

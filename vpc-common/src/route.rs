@@ -25,6 +25,10 @@ pub mod kind {
     pub const BLACKHOLE: u32 = 3;
     /// As if there were no route: keeps IPv4, which lies inside `::ffff:0:0/96`, from an IPv6 default route.
     pub const UNREACHABLE: u32 = 4;
+    /// To the outside, by the elastic IP that the source has.
+    pub const INTERNET: u32 = 5;
+    /// To the outside, by the NAT gateway whose id is the last word of [`super::Route::next_hop`], host order.
+    pub const NAT: u32 = 6;
 }
 
 /// Where a destination leads.
@@ -35,7 +39,7 @@ pub struct Route {
     pub kind: u32,
     /// L3 VNI of the VPC in which the next hop is looked up: the own one, or a peer's.
     pub vpc: Vni,
-    /// The next hop's address for [`kind::PORT`].
+    /// The next hop's address for [`kind::PORT`]; the gateway for [`kind::NAT`].
     pub next_hop: Ip,
 }
 

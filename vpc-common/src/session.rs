@@ -83,6 +83,12 @@ impl Way {
     pub const TUNNEL: Self = Self(1 << 24);
     /// Hand to the local port [`Hop::target`].
     pub const LOCAL: Self = Self(2 << 24);
+    /// Out of this node's external interface, or with [`Way::HAIRPIN`] to a port of this node by its external address.
+    pub const EXTERNAL: Self = Self(3 << 24);
+    /// An external address takes the place of the guest's: [`Session::external`].
+    pub const TRANSLATED: Self = Self(1 << 29);
+    /// To an external address of the fabric: its owner counts the TTL down.
+    pub const HAIRPIN: Self = Self(1 << 30);
     /// The router forwards: TTL less one, the router's MAC as source.
     pub const ROUTED: Self = Self(1 << 31);
     const ACTION: u32 = 0x0f << 24;
@@ -111,6 +117,21 @@ impl Way {
     #[inline(always)]
     pub const fn is_local(self) -> bool {
         self.0 & Self::ACTION == Self::LOCAL.0
+    }
+    /// Whether it leaves by [`Way::EXTERNAL`].
+    #[inline(always)]
+    pub const fn is_external(self) -> bool {
+        self.0 & Self::ACTION == Self::EXTERNAL.0
+    }
+    /// See [`Way::TRANSLATED`].
+    #[inline(always)]
+    pub const fn is_translated(self) -> bool {
+        self.0 & Self::TRANSLATED.0 != 0
+    }
+    /// See [`Way::HAIRPIN`].
+    #[inline(always)]
+    pub const fn is_hairpin(self) -> bool {
+        self.0 & Self::HAIRPIN.0 != 0
     }
     /// Whether the router forwards it.
     #[inline(always)]

@@ -52,6 +52,12 @@ pub fn update(checksum: Be16, old: u16, new: u16) -> Be16 {
     Be16::from_raw(!fold(!checksum.raw() as u64 + !old as u64 + new as u64))
 }
 
+/// The same for an IPv4 address.
+#[inline(always)]
+pub const fn update_address(checksum: Be16, old: u32, new: u32) -> Be16 {
+    Be16::from_raw(!fold(!checksum.raw() as u64 + !old as u64 + new as u64))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

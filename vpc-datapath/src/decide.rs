@@ -5,12 +5,13 @@ use crate::{
     conntrack::Side,
     deliver, encap,
     encap::Envelope,
+    external,
     family::Family,
     flood, parse, policy,
     respond::{Trouble, icmp, nd},
     route::{self, NoRoute},
     scratch::flow_flags,
-    session::{self, Decision, Origin},
+    session::{self, Decision, Known, Origin},
     source_guard,
 };
 use vpc_common::{
@@ -41,7 +42,7 @@ pub fn egress<F: Family, P: Packet, T: Tables>(
         return Err(DropReason::Martian.into());
     }
     if destination == Mac::ROUTER {
-        routed::<F, P, T>(packet, tables, scratch, port)
+        routed::<F, P, T>(packet, tables, scratch, port, known)
     } else {
         hop_by_mac(tables, scratch, port)
     }?;
@@ -62,9 +63,12 @@ pub fn ingress<F: Family, P: Packet, T: Tables>(
     origin: Origin,
 ) -> Stage {
     let node = match origin {
-        Origin::Tunnel => tables.vtep_id(&scratch.outer.source).ok_or(DropReason::UnknownVtep)?,
-        Origin::Node => session::THIS_NODE,
+        Origin::Tunnel | Origin::Outside => tables.vtep_id(&scratch.outer.source).ok_or(DropReason::UnknownVtep)?,
+        Origin::Node | Origin::OutsideHere => session::THIS_NODE,
     };
+    if origin == Origin::Outside && !external::may_send(tables, scratch, node) {
+        return Err(DropReason::ExternalSource.into());
+    }
     if F::is_martian_source(scratch.flow.source) {
         return Err(DropReason::Martian.into());
     }
@@ -72,6 +76,9 @@ pub fn ingress<F: Family, P: Packet, T: Tables>(
         return Err(DropReason::DestinationAddress.into());
     }
     let known = session::known::<F, T>(tables, scratch, port)?;
+    if known.is_confirmed() && !session::same_external::<F, T>(tables, scratch) {
+        return Err(DropReason::NoMapping.into());
+    }
     policy::admit::<F, P, T>(packet, tables, scratch, port, Side::Peer, known)?;
     if was_routed(scratch, origin) {
         policy::acl(tables, scratch, port.ingress_acl, scratch.flow.source)?;
@@ -89,6 +96,7 @@ fn was_routed(scratch: &Scratch, origin: Origin) -> bool {
     match origin {
         Origin::Node => scratch.hop.way.is_routed(),
         Origin::Tunnel => scratch.flow.ethernet.source == Mac::ROUTER,
+        Origin::Outside | Origin::OutsideHere => true,
     }
 }
 
@@ -188,12 +196,22 @@ fn is_link_local_neighbour<F: Family>(scratch: &Scratch) -> bool {
 
 /// Through the VPC router.
 #[inline(always)]
-fn routed<F: Family, P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut Scratch, port: &Port) -> Stage {
+fn routed<F: Family, P: Packet, T: Tables>(
+    packet: &mut P,
+    tables: &T,
+    scratch: &mut Scratch,
+    port: &Port,
+    known: Known,
+) -> Stage {
     if F::ICMP == protocol::ICMPV6 && scratch.flow.destination == Mac::ROUTER.link_local() {
         return icmp::to_router::<F, P, T>(packet, tables, scratch, port);
     }
     let endpoint = match route::lookup::<F, T>(tables, scratch, port, scratch.flow.destination) {
         Ok(endpoint) => endpoint,
+        Err(NoRoute::Outside(gateway)) => {
+            policy::acl(tables, scratch, port.egress_acl, scratch.flow.destination)?;
+            return external::outwards(packet, tables, scratch, port, gateway, known);
+        }
         Err(NoRoute::Silent(reason)) => return Err(reason.into()),
         Err(NoRoute::Unreachable(trouble)) => return icmp::error::<F, P, T>(packet, tables, scratch, port, trouble),
     };
@@ -240,5 +258,6 @@ pub const fn trouble_reason(trouble: Trouble) -> DropReason {
         Trouble::TooBig => DropReason::TooBig,
         Trouble::NetUnreachable | Trouble::HostUnreachable => DropReason::Unreachable,
         Trouble::PortUnreachable => DropReason::RouterService,
+        Trouble::NatExhausted => DropReason::NatExhausted,
     }
 }

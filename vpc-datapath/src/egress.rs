@@ -5,6 +5,7 @@ use crate::{
     conntrack::Side,
     datagram, decide, deliver, encap,
     encap::Envelope,
+    external,
     family::{Family, FamilyV4, FamilyV6},
     ingress, parse, respond, rewrite, route,
     scratch::flow_flags,
@@ -72,6 +73,15 @@ fn ip<F: Family, P: Packet, T: Tables>(
         route::size::<F, P, T>(packet, tables, scratch, port, vtep.mtu as u32)?;
         rewrite::forward::<F, P>(packet, scratch)?;
         encap::tunnel(packet, vtep, Envelope::of(scratch), &scratch.leaving)
+    } else if scratch.hop.way.is_external() {
+        if !scratch.hop.way.is_hairpin() {
+            return external::leave(packet, tables, scratch, port);
+        }
+        external::hairpin(packet, tables, scratch, port)?;
+        let (sender, epoch) = (scratch.flow.slot, scratch.flow.epoch);
+        let end = external::take(packet, tables, scratch, session::Origin::OutsideHere);
+        (scratch.flow.slot, scratch.flow.epoch) = (sender, epoch);
+        end
     } else {
         let neighbour = deliver::port(tables, target)?;
         ingress::neighbour::<F, P, T>(packet, tables, scratch, target, neighbour)?;

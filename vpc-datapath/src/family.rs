@@ -363,7 +363,7 @@ fn walk_chain<P: Packet>(packet: &mut P, scratch: &mut Scratch) -> Stage {
 
 /// Ports of a quoted packet, source first, as a session's key has them.
 #[inline(always)]
-fn quoted_ports<F: Family, P: Packet>(packet: &P, at: usize, protocol: u8) -> Option<L4Ports> {
+pub fn quoted_ports<F: Family, P: Packet>(packet: &P, at: usize, protocol: u8) -> Option<L4Ports> {
     match protocol {
         protocol::TCP | protocol::UDP | protocol::SCTP => packet.get_at::<L4Ports>(at).copied(),
         p if p == F::ICMP => {

@@ -26,8 +26,8 @@ pub fn send<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut Scra
         return Err(DropReason::TooBig.into());
     }
     let original = packet.get::<Ipv4>(L3).ok_or(DropReason::Truncated)?.fragment.get();
-    packet.take_aside(L4, payload).map_err(|_| DropReason::NoRoom)?;
     rewrite::forward::<FamilyV4, P>(packet, scratch)?;
+    packet.take_aside(L4, payload).map_err(|_| DropReason::NoRoom)?;
     let target = scratch.hop.target;
     let (front, interface) = if scratch.hop.way.is_tunnel() {
         let vtep = tables.vtep(target).ok_or(DropReason::NoUnderlay)?;

@@ -5,7 +5,7 @@ use crate::{
     conntrack::Side,
     datagram, decide,
     deliver::{self, locate},
-    egress, encap,
+    egress, encap, external,
     family::{Family, FamilyV4, FamilyV6},
     flood, parse,
     respond::{arp, nd},
@@ -80,6 +80,9 @@ fn merged<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut Scratc
     if destination.is_group() {
         return group(packet, tables, scratch);
     }
+    if destination == Mac::ROUTER && scratch.flow.ethernet.source == Mac::ROUTER {
+        return external::tunnel(packet, tables, scratch);
+    }
     let slot = locate(tables, LocateKey::endpoint(scratch.outer.vni, destination)).ok_or(DropReason::UnknownVni)?;
     let port = tables.port(slot).ok_or(DropReason::UnknownVni)?;
     if port.flags & flags::ROUTER != 0 {
@@ -130,7 +133,7 @@ fn ip<F: Family, P: Packet, T: Tables>(
 
 /// Whether the flow's slot takes the packet: by its session, or by a decision.
 #[inline(always)]
-fn admit<F: Family, P: Packet, T: Tables>(
+pub(crate) fn admit<F: Family, P: Packet, T: Tables>(
     packet: &mut P,
     tables: &T,
     scratch: &mut Scratch,

@@ -1,6 +1,7 @@
 //! Packet logic of the VPC router, free of I/O: the same code runs in the kernel and under tests.
 //!
-//! [`egress`] is what happens to a packet from a port, [`ingress`] to one from the underlay: each a screen of named
+//! [`egress`] is what happens to a packet from a port, [`ingress`] to one from the underlay, [`external`] to one from
+//! outside: each a screen of named
 //! stages. A stage returns what the next one needs, or the [`Verdict`] that ends the packet's way.
 //!
 //! *Invariant*: no stage calls the next; no I/O, no clock but the one in [`Tables`]; no panic; no `unsafe`.
@@ -14,10 +15,12 @@ pub mod decide;
 pub mod deliver;
 pub mod egress;
 pub mod encap;
+pub mod external;
 pub mod family;
 pub mod flood;
 pub mod fragment;
 pub mod ingress;
+pub mod nat;
 pub mod packet;
 pub mod parse;
 pub mod policy;

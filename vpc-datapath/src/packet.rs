@@ -1,6 +1,8 @@
 //! What the pipeline may do to a packet.
 
+use crate::checksum;
 use bytemuck::Pod;
+use vpc_common::Be16;
 
 /// The kernel had no room, or the bytes are not there.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -32,6 +34,21 @@ pub trait Packet {
     fn pull(&mut self, length: u32);
     /// The ones' complement sum of a range, as [`crate::checksum::sum`] gives it; at most [`BUFFER`] bytes.
     fn sum(&mut self, offset: u32, length: u32) -> Result<u64, NoRoom>;
+    /// Changes the checksum of TCP or UDP that stands at a constant offset, also one that its sender left to its interface.
+    fn change_sum(&mut self, at: usize, change: SumChange) -> Result<(), NoRoom> {
+        let sum = self.get_mut::<Be16>(at).ok_or(NoRoom)?;
+        if change.zero == Zero::Absent && *sum == Be16::default() {
+            return Ok(());
+        }
+        *sum = match change.part {
+            Part::PseudoHeader => checksum::update_address(*sum, change.old, change.new),
+            Part::Segment => checksum::update(*sum, change.old as u16, change.new as u16),
+        };
+        if change.zero == Zero::Absent && *sum == Be16::default() {
+            *sum = Be16::new(0xffff);
+        }
+        Ok(())
+    }
     /// Copies a range into this CPU's buffer, at most [`BUFFER`] bytes.
     fn take_aside(&mut self, offset: u32, length: u32) -> Result<(), NoRoom>;
     /// Copies bytes `from..from + length` of what was taken aside to `offset`.
@@ -51,6 +68,37 @@ pub trait Packet {
     fn send_copy(&mut self, target: CopyTarget);
     /// Runs `step` with 0, 1, … until it returns [`Repeat::Stop`], at most `times`.
     fn repeat<S: Step>(times: u32, step: &mut S);
+}
+
+/// A change of what a checksum of TCP or UDP covers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SumChange {
+    /// What stood there, as the CPU loads it: an address or, in the segment, a 16-bit word.
+    pub old: u32,
+    /// What stands there.
+    pub new: u32,
+    /// Where.
+    pub part: Part,
+    /// What a checksum of zero says.
+    pub zero: Zero,
+}
+
+/// What of a checksum's coverage changes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Part {
+    /// An address in the pseudo header.
+    PseudoHeader,
+    /// A word of the segment itself.
+    Segment,
+}
+
+/// What a checksum of zero says.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Zero {
+    /// There is none (RFC 768): it stays so, and a sum that comes to zero is sent as 0xffff.
+    Absent,
+    /// It is a sum like any other.
+    Value,
 }
 
 /// Where a copy goes.

@@ -2,7 +2,8 @@
 
 use crate::{
     Packet, Scratch, Stage,
-    family::{Family, L3},
+    family::{Family, FamilyV4, L3},
+    nat,
 };
 use vpc_common::{DropReason, Mac};
 
@@ -10,8 +11,14 @@ use vpc_common::{DropReason, Mac};
 #[inline(always)]
 pub fn forward<F: Family, P: Packet>(packet: &mut P, scratch: &mut Scratch) -> Stage {
     scratch.leaving = scratch.flow.ethernet;
-    if scratch.hop.way.is_routed() {
-        F::decrement_ttl(packet.get_mut(L3).ok_or(DropReason::Truncated)?);
+    let way = scratch.hop.way;
+    if way.is_routed() {
+        if !way.is_hairpin() {
+            F::decrement_ttl(packet.get_mut(L3).ok_or(DropReason::Truncated)?);
+        }
+        if way.is_translated() && F::ICMP == FamilyV4::ICMP {
+            nat::replace(packet, scratch, nat::End::Source, scratch.flow.external, scratch.flow.external_port)?;
+        }
         scratch.leaving.destination = scratch.hop.destination;
         scratch.leaving.source = Mac::ROUTER;
     }

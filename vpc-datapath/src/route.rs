@@ -18,6 +18,8 @@ use vpc_common::{
 /// Why there is no way.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum NoRoute {
+    /// To the outside, by that NAT gateway or by an elastic IP: see [`crate::nat::NO_GATEWAY`].
+    Outside(u32),
     /// To be answered.
     Unreachable(Trouble),
     /// To be dropped.
@@ -37,6 +39,8 @@ pub fn lookup<'t, F: Family, T: Tables>(
     let address = match route.kind {
         kind::LOCAL => destination,
         kind::PORT => route.next_hop,
+        kind::INTERNET if F::ICMP == protocol::ICMP => return Err(NoRoute::Outside(crate::nat::NO_GATEWAY)),
+        kind::NAT if F::ICMP == protocol::ICMP => return Err(NoRoute::Outside(route.next_hop.low().get())),
         kind::UNREACHABLE => return Err(NoRoute::Unreachable(Trouble::NetUnreachable)),
         _ => return Err(NoRoute::Silent(DropReason::Blackhole)),
     };
@@ -128,7 +132,7 @@ fn checksum_is_begun<P: Packet>(packet: &P, scratch: &Scratch) -> bool {
 
 /// Whether the packet, or one segment of it, is larger than `mtu`. Padding behind the packet does not count.
 #[inline(always)]
-fn too_big<P: Packet>(packet: &P, scratch: &Scratch, mtu: u32) -> bool {
+pub fn too_big<P: Packet>(packet: &P, scratch: &Scratch, mtu: u32) -> bool {
     const L3: u32 = size_of::<Ethernet>() as u32;
     match packet.gso_size() {
         0 => scratch.flow.l3_length as u32 > mtu,

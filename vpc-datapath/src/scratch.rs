@@ -5,6 +5,7 @@ use vpc_common::{
     Be16, Ip, Mac, Vni,
     datagram::Datagram,
     endpoint::{EndpointKey, MacKey},
+    nat::{ElasticKey, ExternalPort, NatIn, NatOutKey},
     policy::{IdentityKey, RuleKey, RuleVerdict, SubjectKey},
     port::SourceKey,
     route::RouteKey,
@@ -50,8 +51,38 @@ pub struct Scratch {
     pub identity: IdentityKey,
     /// Key for its rules.
     pub rule: RuleKey,
+    /// An external address and port: that of the packet's external end.
+    pub outside: ExternalPort,
+    /// The same of its other end.
+    pub peer: ExternalPort,
+    /// Who is to have a packet from outside.
+    pub inward: Inward,
+    /// Key for the elastic IPs.
+    pub elastic: ElasticKey,
+    /// Key for the NAT mappings of guests.
+    pub nat_out: NatOutKey,
+    /// A NAT mapping to be made.
+    pub nat_in: NatIn,
     /// Zero.
     pub reserved: [u32; 1],
+}
+
+/// Who is to have a packet from outside.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Pod, Zeroable, Default)]
+pub struct Inward {
+    /// The private address; zero where only a NAT mapping of the node knows it.
+    pub private: V4,
+    /// L3 VNI of its VPC.
+    pub vpc: Vni,
+    /// Its node.
+    pub node: u16,
+    /// Its slot.
+    pub slot: u16,
+    /// The private port.
+    pub port: Be16,
+    /// Zero.
+    pub reserved: u16,
 }
 
 /// The session key of a packet, in the form of its family.
@@ -134,6 +165,12 @@ pub struct Flow {
     pub reserved: [u8; 2],
     /// Who allowed the flow: see [`vpc_common::policy::RuleVerdict`].
     pub allowed_by: RuleVerdict,
+    /// The external address that stands for the guest's; zero where none does.
+    pub external: V4,
+    /// The external port.
+    pub external_port: Be16,
+    /// Zero.
+    pub reserved2: u16,
 }
 
 /// Bits of [`Flow::flags`].

@@ -8,7 +8,7 @@ use crate::{
     tables::{Count, Inserted},
 };
 use vpc_common::{
-    Be16, DropReason, Mac,
+    Be16, Be32, DropReason, Mac,
     policy::action,
     port::{Port, flags},
     session::{Hop, Session, SessionKey, TICK_SHIFT, decided, state},
@@ -71,6 +71,8 @@ pub fn established<F: Family, P: Packet, T: Tables>(
         sent(session, length);
         *hop = session.egress;
         flow.outer_port = session.source_port;
+        flow.external = [session.external.raw()];
+        flow.external_port = session.external_port;
         Passes::after(conntrack::advance(session, flow, Side::Guest))
     });
     flow.unseen = found.is_none() as u8;
@@ -84,6 +86,10 @@ pub enum Origin {
     Tunnel,
     /// Another port of this node.
     Node,
+    /// From outside, by the tunnel.
+    Outside,
+    /// From outside, or by an external address, on this node.
+    OutsideHere,
 }
 
 /// [`Session::ingress_vtep`] of flows that stay on the node: no node has this id.
@@ -106,14 +112,18 @@ pub fn admitted<F: Family, P: Packet, T: Tables>(
     let found = tables.session(F::key(keys), |session| {
         if session.epoch != flow.epoch
             || session.decided & decided::INGRESS == 0
+            || session.external.raw() != flow.external[0]
+            || session.external_port != flow.external_port
             || !conntrack::stands(session, flow, &port.timeouts, now)
         {
             return Passes::NO;
         }
         let expected = match origin {
-            Origin::Node => session.ingress_vtep == THIS_NODE,
+            Origin::Node | Origin::OutsideHere => session.ingress_vtep == THIS_NODE,
             // The element of no node has no address.
-            Origin::Tunnel => tables.vtep(session.ingress_vtep).is_some_and(|vtep| vtep.address == outer.source),
+            Origin::Tunnel | Origin::Outside => {
+                tables.vtep(session.ingress_vtep).is_some_and(|vtep| vtep.address == outer.source)
+            }
         };
         if !expected {
             return Passes::NO;
@@ -323,12 +333,14 @@ fn complete(session: &mut Session, flow: &Flow, hop: &Hop, decision: Decision, n
         Side::Guest => {
             session.egress = *hop;
             session.source_port = flow.outer_port;
+            external_of(session, flow);
             session.decided |= decided::EGRESS;
             sent(session, length);
         }
         Side::Peer => {
             session.ingress_vtep = decision.0 as u16;
             session.decided |= decided::INGRESS;
+            external_of(session, flow);
             received(session, length);
         }
     }
@@ -342,6 +354,22 @@ fn complete(session: &mut Session, flow: &Flow, hop: &Hop, decision: Decision, n
         Change::None => 0,
         Change::NotHalfOpen => -1,
     }
+}
+
+#[inline(always)]
+fn external_of(session: &mut Session, flow: &Flow) {
+    session.external = Be32::from_raw(flow.external[0]);
+    session.external_port = flow.external_port;
+}
+
+/// Whether the session at hand is reached by the same external address and port as the packet.
+#[inline(never)]
+pub fn same_external<F: Family, T: Tables>(tables: &T, scratch: &Scratch) -> bool {
+    let flow = &scratch.flow;
+    let same = |session: &mut Session| {
+        session.external.raw() == flow.external[0] && session.external_port == flow.external_port
+    };
+    tables.session(F::key(&scratch.keys), same) == Some(true)
 }
 
 /// Takes a session, and a half-open one, from the quotas of the port and of its VPC.
@@ -395,11 +423,13 @@ pub fn outer_port(scratch: &Scratch) -> Be16 {
 pub fn begin(scratch: &mut Scratch, slot: u16, port: &Port) {
     scratch.flow.slot = slot;
     scratch.flow.epoch = port.epoch;
+    scratch.flow.external = [0];
+    scratch.flow.external_port = Be16::default();
 }
 
 /// The present, in ticks.
 #[inline(always)]
-fn tick<T: Tables>(tables: &T) -> u16 {
+pub fn tick<T: Tables>(tables: &T) -> u16 {
     (tables.now_coarse() >> TICK_SHIFT) as u16
 }
 

@@ -5,14 +5,20 @@ use vpc_common::{
     Ip,
     datagram::Datagram,
     endpoint::{Endpoint, EndpointKey, MacEntry, MacKey},
+    gateway::{Gateways, Outlet},
     locate::LocateBucket,
+    nat::{ElasticKey, External, ExternalPort, Forward, NatIn, NatOut, NatOutKey, NatSlice},
     node::Node,
     policy::{IdentityKey, RuleKey, RuleVerdict, Subject, SubjectKey},
     port::{FloodKey, FloodMember, Port, PortBuckets, SourceKey},
     route::{Route, RouteKey},
-    session::{Session, SessionKey},
+    session::{Session, SessionKey, V4},
     vtep::Vtep,
 };
+
+/// A NAT mapping could not be put in: its key is there already, or there is no room.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Taken;
 
 /// What came of putting a session in.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -63,6 +69,28 @@ pub trait Tables {
     fn vtep(&self, node: u16) -> Option<&Vtep>;
     /// The node that has a VTEP address.
     fn vtep_id(&self, address: &Ip) -> Option<u16>;
+    /// Who stands behind an external address.
+    fn external(&self, address: &V4) -> Option<&External>;
+    /// The elastic IP of a private address.
+    fn elastic_ip(&self, key: &ElasticKey) -> Option<&V4>;
+    /// This node's slice of a NAT gateway's ports.
+    fn nat_gateway(&self, id: &u32) -> Option<&NatSlice>;
+    /// Where an external port is forwarded to.
+    fn forward(&self, key: &ExternalPort) -> Option<&Forward>;
+    /// Lends the NAT mapping of an external port.
+    fn nat_in<R>(&self, key: &ExternalPort, with: impl FnOnce(&mut NatIn) -> R) -> Option<R>;
+    /// The NAT mapping of a guest's port.
+    fn nat_out(&self, key: &NatOutKey) -> Option<&NatOut>;
+    /// Puts a NAT mapping in where there is none: what other CPUs do meanwhile counts.
+    fn insert_nat_in(&self, key: &ExternalPort, mapping: &NatIn) -> Result<(), Taken>;
+    /// The same by the guest's port.
+    fn insert_nat_out(&self, key: &NatOutKey, mapping: &NatOut) -> Result<(), Taken>;
+    /// Takes a NAT mapping out.
+    fn remove_nat_in(&self, key: &ExternalPort);
+    /// The gateways that can be sent to.
+    fn gateways(&self) -> Option<&Gateways>;
+    /// How this node reaches the outside.
+    fn outlet(&self) -> Option<&Outlet>;
     /// A member of a flood list.
     fn flood(&self, key: &FloodKey) -> Option<&FloodMember>;
     /// Lends the session of that key.

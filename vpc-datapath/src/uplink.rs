@@ -7,7 +7,7 @@ use crate::{
     scratch::Outer,
 };
 use vpc_common::{
-    Be16, DropReason, Ip, Vni,
+    Be16, DropReason, Ip, Mac, Vni,
     limits::{OVERHEAD_V4, OVERHEAD_V6, VXLAN_PORT},
     locate::LocateKey,
     node::{Node, flags as node_flags},
@@ -133,6 +133,9 @@ fn way_at<P: Packet, T: Tables, const INNER: usize>(packet: &P, tables: &T, node
         _ => return Ok(Way::TunnelDevice),
     };
     decapsulated_tos(tos, outer.tos, model(node)).ok_or(DropReason::EcnMark)?;
+    if inner.destination == Mac::ROUTER && inner.source == Mac::ROUTER {
+        return Ok(Way::TunnelDevice);
+    }
     let slot = locate(tables, LocateKey::endpoint(outer.vni, inner.destination)).ok_or(DropReason::UnknownVni)?;
     let port = tables.port(slot).ok_or(DropReason::UnknownVni)?;
     let here = !is_tcp && port.flags & (port_flags::XDP_DELIVERY | port_flags::ROUTER) == port_flags::XDP_DELIVERY;

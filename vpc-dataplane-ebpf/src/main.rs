@@ -36,6 +36,12 @@ pub fn vpc_uplink_tc(context: TcContext) -> i32 {
     skb::from_uplink(context.skb.skb)
 }
 
+/// TC ingress of a gateway's external interface: what comes from outside.
+#[classifier]
+pub fn vpc_external(context: TcContext) -> i32 {
+    skb::from_outside(context.skb.skb)
+}
+
 /// XDP on an uplink.
 #[xdp(frags)]
 pub fn vpc_uplink_xdp(context: XdpContext) -> u32 {

@@ -10,8 +10,10 @@ use vpc_common::{
     counters::{Counters, Drops},
     datagram::Datagram,
     endpoint::{Endpoint, EndpointKey, MacEntry, MacKey},
+    gateway::{Gateways, Outlet},
     limits,
     locate::{BUCKETS, LocateBucket},
+    nat::{ElasticKey, External, ExternalPort, Forward, NatIn, NatOut, NatOutKey, NatSlice},
     node,
     policy::{IdentityKey, RuleVerdict, Subject},
     port::{self, FloodKey, FloodMember, PortBuckets, Usage},
@@ -64,6 +66,22 @@ pub static RULES: LpmTrie<RuleTrieKey, RuleVerdict, { limits::RULES as usize }> 
 pub static SESSIONS_V4: HashMap<SessionKey<V4>, Session, { limits::SESSIONS as usize }> = HashMap::new();
 #[btf_map]
 pub static SESSIONS_V6: HashMap<SessionKey<V6>, Session, { limits::SESSIONS as usize }> = HashMap::new();
+#[btf_map]
+pub static EXTERNALS: HashMap<V4, External, { limits::EXTERNALS as usize }, NO_PREALLOC> = HashMap::new();
+#[btf_map]
+pub static ELASTIC_IPS: HashMap<ElasticKey, V4, { limits::EXTERNALS as usize }, NO_PREALLOC> = HashMap::new();
+#[btf_map]
+pub static NAT_GATEWAYS: HashMap<u32, NatSlice, { limits::NAT_GATEWAYS as usize }, NO_PREALLOC> = HashMap::new();
+#[btf_map]
+pub static FORWARDS: HashMap<ExternalPort, Forward, { limits::FORWARDS as usize }, NO_PREALLOC> = HashMap::new();
+#[btf_map]
+pub static NAT_IN: HashMap<ExternalPort, NatIn, { limits::NAT_MAPPINGS as usize }, NO_PREALLOC> = HashMap::new();
+#[btf_map]
+pub static NAT_OUT: HashMap<NatOutKey, NatOut, { limits::NAT_MAPPINGS as usize }, NO_PREALLOC> = HashMap::new();
+#[btf_map]
+pub static GATEWAYS: Array<Gateways, 1> = Array::new();
+#[btf_map]
+pub static OUTLET: Array<Outlet, 1> = Array::new();
 #[btf_map]
 pub static DATAGRAMS: Array<Datagram, { PORT_SLOTS * limits::DATAGRAMS as usize }> = Array::new();
 #[btf_map]

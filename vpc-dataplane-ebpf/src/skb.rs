@@ -4,7 +4,7 @@ use crate::{buffer, repeat, tables, tables::Maps, verdict};
 use aya_ebpf::{
     bindings::{
         __sk_buff, BPF_F_ADJ_ROOM_ENCAP_L2_ETH, BPF_F_ADJ_ROOM_ENCAP_L3_IPV4, BPF_F_ADJ_ROOM_ENCAP_L3_IPV6,
-        BPF_F_ADJ_ROOM_ENCAP_L4_UDP, BPF_F_ADJ_ROOM_FIXED_GSO, BPF_F_TUNINFO_IPV6, bpf_adj_room_mode::BPF_ADJ_ROOM_MAC,
+        BPF_F_ADJ_ROOM_ENCAP_L4_UDP, BPF_F_ADJ_ROOM_FIXED_GSO, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, BPF_F_TUNINFO_IPV6, bpf_adj_room_mode::BPF_ADJ_ROOM_MAC,
         bpf_tunnel_key,
     },
     helpers,
@@ -18,8 +18,8 @@ use vpc_common::{
     wire::{Ethernet, ether_type},
 };
 use vpc_datapath::{
-    Packet, Tables, deliver, egress, ingress,
-    packet::{CopyTarget, NoRoom, REACH, Step},
+    Packet, Tables, deliver, egress, external, ingress,
+    packet::{CopyTarget, NoRoom, Part, REACH, Step, SumChange, Zero},
     scratch::Outer,
 };
 
@@ -96,6 +96,25 @@ impl Packet for Skb {
     fn sum(&mut self, offset: u32, length: u32) -> Result<u64, NoRoom> {
         self.take_aside(offset, length)?;
         buffer::sum(buffer::start().ok_or(NoRoom)?, length)
+    }
+    #[inline(always)]
+    fn change_sum(&mut self, at: usize, change: SumChange) -> Result<(), NoRoom> {
+        // The helper knows of checksums that were only begun, and keeps the kernel's own sum over the packet right.
+        let zero = match change.zero {
+            Zero::Absent => BPF_F_MARK_MANGLED_0 as u64,
+            Zero::Value => 0,
+        };
+        let (at, old, new) = (at as u32, change.old as u64, change.new as u64);
+        // SAFETY: a helper on the context.
+        let result = unsafe {
+            match change.part {
+                Part::PseudoHeader => {
+                    helpers::bpf_l4_csum_replace(self.0, at, old, new, BPF_F_PSEUDO_HDR as u64 | zero | 4)
+                }
+                Part::Segment => helpers::bpf_l4_csum_replace(self.0, at, old, new, zero | 2),
+            }
+        };
+        if result == 0 { Ok(()) } else { Err(NoRoom) }
     }
     #[inline(always)]
     fn take_aside(&mut self, offset: u32, length: u32) -> Result<(), NoRoom> {
@@ -226,6 +245,18 @@ pub fn from_uplink(skb: *mut __sk_buff) -> i32 {
     let Some(scratch) = tables::scratch() else { return verdict::NO_SCRATCH };
     let end = ingress::guard(&mut packet, &Maps, scratch);
     verdict::tc(end, verdict::Direction::Ingress, 0, length, 0)
+}
+
+/// A gateway's external interface.
+#[inline(always)]
+pub fn from_outside(skb: *mut __sk_buff) -> i32 {
+    let mut packet = Skb::new(skb);
+    let length = packet.length();
+    // SAFETY: the context pointer is the kernel's.
+    let ifindex = unsafe { (*skb).ifindex };
+    let Some(scratch) = tables::scratch() else { return verdict::NO_SCRATCH };
+    let end = external::external(&mut packet, &Maps, scratch);
+    verdict::tc(end, verdict::Direction::Ingress, scratch.flow.slot, length, ifindex)
 }
 
 /// Takes what the kernel says of the outer headers it has removed.

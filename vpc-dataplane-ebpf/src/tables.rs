@@ -7,18 +7,20 @@ use vpc_common::{
     Ip,
     datagram::Datagram,
     endpoint::{Endpoint, EndpointKey, MacEntry, MacKey},
+    gateway::{Gateways, Outlet},
     locate::LocateBucket,
+    nat::{ElasticKey, External, ExternalPort, Forward, NatIn, NatOut, NatOutKey, NatSlice},
     node::Node,
     policy::{IdentityKey, RuleKey, RuleVerdict, Subject, SubjectKey},
     port::{FloodKey, FloodMember, Port, PortBuckets, SourceKey},
     route::{Route, RouteKey},
-    session::{Session, SessionKey},
+    session::{Session, SessionKey, V4},
     vtep::{Vtep, VtepId},
 };
 use vpc_datapath::{
     Scratch, Tables,
     family::Address,
-    tables::{Count, Inserted},
+    tables::{Count, Inserted, Taken},
 };
 
 /// The maps. Holds nothing.
@@ -34,6 +36,24 @@ unsafe fn lookup<M, K, V>(map: &'static M, key: &K) -> Option<*mut V> {
     // that stays readable while the program runs.
     let value = unsafe { helpers::bpf_map_lookup_elem(from_ref(map).cast_mut().cast(), from_ref(key).cast()) };
     if value.is_null() { None } else { Some(value.cast()) }
+}
+
+/// `bpf_map_update_elem` where there is no such key yet.
+///
+/// # Safety
+/// As for [`lookup`].
+#[inline(always)]
+unsafe fn insert<M, K, V>(map: &'static M, key: &K, value: &V) -> Result<(), Taken> {
+    // SAFETY: the helper copies both, whose sizes the caller vouches for.
+    let result = unsafe {
+        helpers::bpf_map_update_elem(
+            from_ref(map).cast_mut().cast(),
+            from_ref(key).cast(),
+            from_ref(value).cast(),
+            BPF_NOEXIST as u64,
+        )
+    };
+    if result == 0 { Ok(()) } else { Err(Taken) }
 }
 
 /// The session map of a family: the key's size tells which.
@@ -110,6 +130,59 @@ impl Tables for Maps {
     fn vtep_id(&self, address: &Ip) -> Option<u16> {
         // SAFETY: key and value types are the map's.
         unsafe { lookup::<_, _, VtepId>(&maps::VTEP_IDS, address).map(|v| (*v).node as u16) }
+    }
+    #[inline(always)]
+    fn external(&self, address: &V4) -> Option<&External> {
+        // SAFETY: key and value types are the map's.
+        unsafe { lookup::<_, _, External>(&maps::EXTERNALS, address).map(|v| &*v) }
+    }
+    #[inline(always)]
+    fn elastic_ip(&self, key: &ElasticKey) -> Option<&V4> {
+        // SAFETY: key and value types are the map's.
+        unsafe { lookup::<_, _, V4>(&maps::ELASTIC_IPS, key).map(|v| &*v) }
+    }
+    #[inline(always)]
+    fn nat_gateway(&self, id: &u32) -> Option<&NatSlice> {
+        // SAFETY: key and value types are the map's.
+        unsafe { lookup::<_, _, NatSlice>(&maps::NAT_GATEWAYS, id).map(|v| &*v) }
+    }
+    #[inline(always)]
+    fn forward(&self, key: &ExternalPort) -> Option<&Forward> {
+        // SAFETY: key and value types are the map's.
+        unsafe { lookup::<_, _, Forward>(&maps::FORWARDS, key).map(|v| &*v) }
+    }
+    #[inline(always)]
+    fn nat_in<R>(&self, key: &ExternalPort, with: impl FnOnce(&mut NatIn) -> R) -> Option<R> {
+        // SAFETY: key and value types are the map's. Of a mapping only the time of its last use changes.
+        unsafe { lookup::<_, _, NatIn>(&maps::NAT_IN, key).map(|v| with(&mut *v)) }
+    }
+    #[inline(always)]
+    fn nat_out(&self, key: &NatOutKey) -> Option<&NatOut> {
+        // SAFETY: key and value types are the map's.
+        unsafe { lookup::<_, _, NatOut>(&maps::NAT_OUT, key).map(|v| &*v) }
+    }
+    #[inline(always)]
+    fn insert_nat_in(&self, key: &ExternalPort, mapping: &NatIn) -> Result<(), Taken> {
+        // SAFETY: key and value types are the map's.
+        unsafe { insert(&maps::NAT_IN, key, mapping) }
+    }
+    #[inline(always)]
+    fn insert_nat_out(&self, key: &NatOutKey, mapping: &NatOut) -> Result<(), Taken> {
+        // SAFETY: key and value types are the map's.
+        unsafe { insert(&maps::NAT_OUT, key, mapping) }
+    }
+    #[inline(always)]
+    fn remove_nat_in(&self, key: &ExternalPort) {
+        // SAFETY: the key type is the map's.
+        unsafe { helpers::bpf_map_delete_elem(from_ref(&maps::NAT_IN).cast_mut().cast(), from_ref(key).cast()) };
+    }
+    #[inline(always)]
+    fn gateways(&self) -> Option<&Gateways> {
+        maps::GATEWAYS.get(0)
+    }
+    #[inline(always)]
+    fn outlet(&self) -> Option<&Outlet> {
+        maps::OUTLET.get(0)
     }
     #[inline(always)]
     fn flood(&self, key: &FloodKey) -> Option<&FloodMember> {

@@ -4,7 +4,10 @@ use crate::{
     Limits,
     diagnostics::Problem,
     document::{Broken, Reader},
-    model::{File, GroupDefinition, NetworkAcl, Node, PolicyGroup, Port, RouteTable, SecurityGroup, Subnet, Vpc},
+    model::{
+        ElasticIp, File, GroupDefinition, NatGateway, NetworkAcl, Node, PolicyGroup, Port, RouteTable, SecurityGroup,
+        Subnet, Vpc,
+    },
     validate,
 };
 use std::{fmt, hash, marker::PhantomData};
@@ -63,6 +66,25 @@ pub(crate) enum Hop {
     Port(At<Port>),
     Blackhole,
     Peer(At<Vpc>),
+    Internet,
+    Nat(At<NatGateway>),
+}
+
+/// What an elastic IP is linked to.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ElasticLinks {
+    pub(crate) port: Option<At<Port>>,
+}
+
+/// What a NAT gateway is linked to.
+#[derive(Clone, Debug)]
+pub(crate) struct NatLinks {
+    pub(crate) vpc: At<Vpc>,
+    /// Id, unique in the fabric.
+    pub(crate) id: u32,
+    pub(crate) elastic_ips: Vec<At<ElasticIp>>,
+    /// The ports that its port forwards lead to, in the order of the file.
+    pub(crate) forwards: Vec<At<Port>>,
 }
 
 /// A group that ports are in.
@@ -163,6 +185,8 @@ pub(crate) struct Links {
     pub(crate) vpcs: Vec<VpcLinks>,
     pub(crate) subnets: Vec<SubnetLinks>,
     pub(crate) route_tables: Vec<TableLinks>,
+    pub(crate) elastic_ips: Vec<ElasticLinks>,
+    pub(crate) nat_gateways: Vec<NatLinks>,
     pub(crate) ports: Vec<PortLinks>,
     pub(crate) security_groups: Vec<GroupLinks>,
     pub(crate) policy_groups: Vec<GroupLinks>,
@@ -244,6 +268,7 @@ lookup! {
     Vpc, vpcs;
     Subnet, subnets;
     RouteTable, route_tables;
+    ElasticIp, elastic_ips;
     SecurityGroup, security_groups;
     PolicyGroup, policy_groups;
     NetworkAcl, network_acls;
@@ -266,6 +291,7 @@ links! {
     Vpc, vpcs, VpcLinks;
     Subnet, subnets, SubnetLinks;
     RouteTable, route_tables, TableLinks;
+    NatGateway, nat_gateways, NatLinks;
     Port, ports, PortLinks;
     SecurityGroup, security_groups, GroupLinks;
     PolicyGroup, policy_groups, GroupLinks;

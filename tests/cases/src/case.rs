@@ -113,6 +113,8 @@ pub enum Hook {
     UplinkTc,
     /// At an uplink by TC and, if that lets it pass, at the tunnel device.
     Tunnel,
+    /// At a gateway's external interface, from outside.
+    External,
 }
 
 /// What is expected of a packet.

@@ -80,6 +80,7 @@ fn arrive(fabric: &Fabric, send: &Send, runner: &mut impl Runner, devices: &Devi
     let ifindex = match (send.hook, &send.from) {
         (Hook::Port | Hook::Wire, Some(from)) => devices.index(fabric.device_of(from).unwrap_or(from))?,
         (Hook::Port | Hook::Wire, None) => anyhow::bail!("`from` is missing: which port sends it?"),
+        (Hook::External, _) => devices.index(fabric.external().context("the node is no gateway")?)?,
         _ => 0,
     };
     let before = runner.counts()?;

@@ -83,7 +83,14 @@ impl Fabric {
     /// Names of all interfaces: uplinks, ports' devices, and those that belong to no port at first.
     pub fn device_names(&self) -> Vec<String> {
         let ports = self.desired.ports.values().filter_map(|port| port.device.clone());
-        self.uplinks().iter().cloned().chain(ports).chain(self.machine.spare_devices.iter().cloned()).collect()
+        let external = self.external().map(str::to_owned);
+        self.uplinks()
+            .iter()
+            .cloned()
+            .chain(external)
+            .chain(ports)
+            .chain(self.machine.spare_devices.iter().cloned())
+            .collect()
     }
 
     /// Made-up indices of all interfaces, for the host.
@@ -94,6 +101,11 @@ impl Fabric {
     /// Names of the uplinks.
     pub fn uplinks(&self) -> &[String] {
         &self.desired.node.uplinks
+    }
+
+    /// Name of the external interface, if the node is a gateway.
+    pub fn external(&self) -> Option<&str> {
+        self.desired.outside.outlet.as_ref().map(|outlet| outlet.device.as_str())
     }
 
     /// The slot of a local port.
@@ -160,6 +172,8 @@ impl Names for Fabric {
         match name {
             "router" => return Ok(Mac::ROUTER),
             "broadcast" => return Ok(Mac::BROADCAST),
+            "outside" => return Ok(Mac::new([0x02, 0xdd, 0, 0, 0, 1])),
+            name if self.external() == Some(name) => return Ok(Mac::new([0x02, 0xcc, 0, 0, 0, 1])),
             _ => {}
         }
         if let Some(mac) = self.uplink_mac(name) {

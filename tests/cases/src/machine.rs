@@ -17,6 +17,10 @@ pub struct Machine {
     pub down: BTreeSet<String>,
     /// Ports into which XDP must not redirect.
     pub tc_delivery: BTreeSet<String>,
+    /// MTU of the external interface.
+    pub external_mtu: u32,
+    /// Gateways that cannot be reached now.
+    pub dead_gateways: BTreeSet<String>,
     /// Interfaces that belong to no port at first.
     pub spare_devices: Vec<String>,
 }
@@ -34,6 +38,8 @@ impl Default for Machine {
             port_mtu: BTreeMap::new(),
             down: BTreeSet::new(),
             tc_delivery: BTreeSet::new(),
+            external_mtu: 1_500,
+            dead_gateways: BTreeSet::new(),
             spare_devices: Vec::new(),
         }
     }

@@ -8,12 +8,15 @@ use std::collections::BTreeMap;
 use vpc_common::{
     Ip, Mac,
     endpoint::{Endpoint, EndpointKey, MacEntry, MacKey},
+    gateway::{Gateways, Outlet},
     limits::{OVERHEAD_V4, OVERHEAD_V6, UNDERLAY_NEXT_HOPS},
     locate::{BUCKETS, LocateBucket, LocateEntry, LocateKey},
+    nat::{ElasticKey, External, ExternalPort, Forward, NatSlice},
     node::{Node, flags as node_flags},
     policy::{IdentityKey, RuleKey, RuleVerdict, Subject, SubjectKey},
     port::{FloodKey, FloodMember, Port, SourceKey, flags},
     route::{Route, RouteKey},
+    session::V4,
     vtep::{NextHop, Vtep, VtepId},
 };
 use vpc_topology::compile::{Desired, DesiredVtep};
@@ -49,6 +52,18 @@ pub struct State {
     pub vtep_ids: BTreeMap<Ip, VtepId>,
     /// `FLOOD`.
     pub flood: BTreeMap<FloodKey, FloodMember>,
+    /// `EXTERNALS`.
+    pub externals: BTreeMap<V4, External>,
+    /// `ELASTIC_IPS`.
+    pub elastic_ips: BTreeMap<ElasticKey, V4>,
+    /// `NAT_GATEWAYS`.
+    pub slices: BTreeMap<u32, NatSlice>,
+    /// `FORWARDS`.
+    pub forwards: BTreeMap<ExternalPort, Forward>,
+    /// `GATEWAYS`.
+    pub gateways: Gateways,
+    /// `OUTLET`.
+    pub outlet: Outlet,
 }
 
 impl State {
@@ -80,7 +95,23 @@ impl State {
             vteps: BTreeMap::new(),
             vtep_ids: BTreeMap::new(),
             flood: desired.flood.iter().copied().collect(),
+            externals: desired.outside.externals.iter().copied().collect(),
+            elastic_ips: desired.outside.elastic_ips.iter().copied().collect(),
+            slices: desired.outside.slices.iter().copied().collect(),
+            forwards: desired.outside.forwards.iter().copied().collect(),
+            gateways: gateways(desired, machine),
+            outlet: Outlet::default(),
         };
+        if let Some(outlet) = &desired.outside.outlet {
+            state.outlet = Outlet {
+                router: Port { gateway_v4: outlet.address, ..Port::default() },
+                ifindex: devices.index(&outlet.device)?,
+                mtu: machine.external_mtu,
+                next_hop: names.mac("outside")?,
+                own: names.mac(&outlet.device)?,
+                reserved: 0,
+            };
+        }
         for (slot, port) in &desired.ports {
             let mut record = port.record;
             record.epoch = epoch;
@@ -125,6 +156,21 @@ impl State {
     pub fn overhead(&self) -> u32 {
         if self.node.vtep.is_v4() { OVERHEAD_V4 } else { OVERHEAD_V6 }
     }
+}
+
+/// The gateways that are alive.
+fn gateways(desired: &Desired, machine: &Machine) -> Gateways {
+    let mut gateways = Gateways::default();
+    let name = |id: u16| {
+        let other = desired.vteps.iter().find(|vtep| vtep.id == id).map(|vtep| vtep.name.as_str());
+        other.unwrap_or(&desired.node.name)
+    };
+    let alive = desired.outside.gateways.iter().filter(|id| !machine.dead_gateways.contains(name(**id)));
+    for (place, id) in gateways.nodes.iter_mut().zip(alive) {
+        *place = *id;
+        gateways.count += 1;
+    }
+    gateways
 }
 
 /// The record of a VTEP, with the outer headers as the cases' own serialiser writes them.

@@ -15,10 +15,10 @@ const UNREACHED: [(DropReason, &str); 1] =
     [(DropReason::NoRoom, "the kernel refused memory, or a helper failed that cannot fail on a frame that was parsed")];
 
 /// Lines of `behaviour.md` that are the datapath's own.
-const LINES: [&str; 42] = [
+const LINES: [&str; 49] = [
     "V1", "V2", "V3", "V4", "V5", "V6", "V7", "V8", "V9", "V10", "V11", "V12", "L1", "L2", "L3", "L4", "L5", "R1",
     "R2", "R3", "R4", "R5", "R6", "R7", "R8", "K1", "K2", "C1", "C2", "C3", "C4", "C5", "C6", "C7", "S1", "S2", "S3",
-    "S4", "S5", "F1", "F2", "F3",
+    "S4", "S5", "F1", "F2", "F3", "N1", "N2", "N3", "N4", "N6", "N7", "N8",
 ];
 
 fn reasons(file: &CaseFile) -> BTreeSet<DropReason> {

@@ -33,6 +33,20 @@ pub struct NodePlan {
     /// Its zone, which has a router of its own.
     #[serde(default)]
     pub zone: Option<String>,
+    /// Its way to the outside.
+    #[serde(default)]
+    pub gateway: Option<GatewayPlan>,
+}
+
+/// A gateway node's way to the outside.
+#[derive(Clone, Debug, Deserialize)]
+pub struct GatewayPlan {
+    /// The external interface.
+    pub external: String,
+    /// Its addresses.
+    pub addresses: Vec<IpNet>,
+    /// The router beyond.
+    pub next_hop: IpAddr,
 }
 
 impl NodePlan {

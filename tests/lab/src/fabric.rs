@@ -6,6 +6,7 @@ use crate::{
     guest::Guest,
     instance::Lab,
     node::Node,
+    outside::Outside,
     underlay::{Underlay, UnderlayOptions},
 };
 use anyhow::{Context, Result};
@@ -22,6 +23,7 @@ pub struct Fabric {
     guests: BTreeMap<String, Guest>,
     nodes: BTreeMap<String, Node>,
     underlay: Underlay,
+    outside: Option<Outside>,
     topology: PathBuf,
     blueprint: Blueprint,
     lab: Lab,
@@ -43,6 +45,17 @@ impl Fabric {
             underlay.attach(&node, plan)?;
             nodes.insert(plan.name.clone(), node);
         }
+        let mut outside = None;
+        for plan in &blueprint.nodes {
+            let Some(gateway) = &plan.gateway else { continue };
+            let node = nodes.get(&plan.name).with_context(|| format!("no node {}", plan.name))?;
+            let network = match outside.take() {
+                Some(network) => network,
+                None => Outside::new(&lab)?,
+            };
+            network.attach(node, gateway)?;
+            outside = Some(network);
+        }
         let path = lab.directory().join("topology.yaml");
         fs::write(&path, topology)?;
         let mut fabric = Self {
@@ -50,6 +63,7 @@ impl Fabric {
             guests: BTreeMap::new(),
             nodes,
             underlay,
+            outside,
             topology: path,
             blueprint: Blueprint::default(),
             lab,
@@ -153,6 +167,14 @@ impl Fabric {
         &self.underlay
     }
 
+    /// The network behind the gateway nodes.
+    ///
+    /// # Errors
+    /// No node is a gateway.
+    pub fn outside(&self) -> Result<&Outside> {
+        self.outside.as_ref().context("no node is a gateway")
+    }
+
     /// A node.
     ///
     /// # Errors
@@ -194,6 +216,7 @@ impl Fabric {
     pub fn keep(mut self) -> Result<()> {
         self.lab.keep()?;
         self.underlay.keep();
+        self.outside.iter_mut().for_each(|outside| outside.netns_mut().keep());
         self.agents.values_mut().for_each(Agent::release);
         self.nodes.values_mut().for_each(|node| node.netns_mut().keep());
         self.guests.values_mut().for_each(|guest| guest.netns_mut().keep());

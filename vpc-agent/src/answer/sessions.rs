@@ -128,7 +128,11 @@ impl Chosen {
                 let remote = SocketAddr::new(ip(key.remote).into(), key.remote_port.get());
                 let wanted = filter.port.as_ref().is_none_or(|wanted| *wanted == owner.name)
                     && filter.vpc.as_ref().is_none_or(|wanted| *wanted == owner.vpc)
-                    && filter.address.is_none_or(|wanted| wanted == local.ip() || wanted == remote.ip());
+                    && filter.address.is_none_or(|wanted| {
+                        wanted == local.ip()
+                            || wanted == remote.ip()
+                            || external(session).is_some_and(|external| wanted == external.ip())
+                    });
                 if wanted {
                     visit(owner, key, Flow { protocol: key.protocol, local, remote }, session);
                 }
@@ -144,6 +148,7 @@ impl Chosen {
             protocol: protocol(flow.protocol),
             local: flow.local.to_string(),
             remote: flow.remote.to_string(),
+            external: external(session).map(|external| external.to_string()).unwrap_or_default(),
             egress: self.egress(session),
             ingress: self.ingress(session),
             state: state_name(session.state).to_owned(),
@@ -163,6 +168,12 @@ impl Chosen {
             return String::new();
         }
         let hop = &session.egress;
+        if hop.way.is_external() {
+            return if hop.way.is_hairpin() { "to an external address here" } else { "out of this gateway" }.to_owned();
+        }
+        if hop.way.is_translated() && !hop.way.is_hairpin() {
+            return format!("by gateway {} in VNI {}", self.node(hop.target), hop.way.vni().0);
+        }
         let routed = if hop.way.is_routed() { "routed " } else { "" };
         if hop.way.is_tunnel() {
             format!("{routed}to node {} in VNI {}", self.node(hop.target), hop.way.vni().0)
@@ -196,6 +207,12 @@ struct Flow {
     protocol: u8,
     local: SocketAddr,
     remote: SocketAddr,
+}
+
+/// The external address and port of a session.
+fn external(session: &Session) -> Option<SocketAddr> {
+    let given = session.external != Be32::default();
+    given.then(|| SocketAddr::new(session.external.0.into(), session.external_port.get()))
 }
 
 fn v4(address: V4) -> Ip {

@@ -11,6 +11,8 @@ pub enum LinkName {
     Tunnel,
     /// An uplink, by its interface's name.
     Uplink(String, UplinkHook),
+    /// A gateway's external interface, by its name.
+    External(String),
 }
 
 /// Which of the two programs an uplink has.
@@ -28,6 +30,7 @@ impl LinkName {
         match self {
             Self::Port(uid) => format!("port-{uid:016x}"),
             Self::Tunnel => "tunnel".to_owned(),
+            Self::External(device) => format!("external-{}", encode(device)),
             Self::Uplink(device, UplinkHook::Xdp) => format!("uplink-xdp-{}", encode(device)),
             Self::Uplink(device, UplinkHook::Tc) => format!("uplink-tc-{}", encode(device)),
         }
@@ -40,6 +43,9 @@ impl LinkName {
         }
         if let Some(uid) = file.strip_prefix("port-") {
             return u64::from_str_radix(uid, 16).ok().map(Self::Port);
+        }
+        if let Some(device) = file.strip_prefix("external-") {
+            return decode(device).map(Self::External);
         }
         let xdp = file.strip_prefix("uplink-xdp-").map(|device| (device, UplinkHook::Xdp));
         let (device, hook) = xdp.or_else(|| Some((file.strip_prefix("uplink-tc-")?, UplinkHook::Tc)))?;
@@ -60,6 +66,7 @@ impl LinkName {
         match self {
             Self::Port(_) => programs::PORT,
             Self::Tunnel => programs::TUNNEL,
+            Self::External(_) => programs::EXTERNAL,
             Self::Uplink(_, UplinkHook::Xdp) => programs::UPLINK_XDP,
             Self::Uplink(_, UplinkHook::Tc) => programs::UPLINK_TC,
         }
@@ -87,6 +94,7 @@ mod tests {
             LinkName::Port(0xfeed),
             LinkName::Tunnel,
             LinkName::Uplink("eth1.5".to_owned(), UplinkHook::Xdp),
+            LinkName::External("eth2.7".to_owned()),
             LinkName::Uplink("bond-0".to_owned(), UplinkHook::Tc),
         ] {
             assert!(!name.file().contains('.'));

@@ -151,6 +151,8 @@ pub struct SessionRow {
     pub local: String,
     /// The peer's address and port.
     pub remote: String,
+    /// The external address and port that stand for the guest's; empty where none do.
+    pub external: String,
     /// What happens to what the guest sends.
     pub egress: String,
     /// Node that the peer's packets come from; empty where none came.

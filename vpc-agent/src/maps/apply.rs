@@ -29,6 +29,7 @@ pub fn apply(tables: &Tables, plan: &Plan) -> Result<(), TableError> {
     tables.rules.set_all(&plan.rules.set)?;
     tables.identities.set_all(&plan.identities.set)?;
     tables.subjects.set_all(&plan.subjects.set)?;
+    tables.outside.add(&plan.outside)?;
     // Switch: ports, then what leads to them.
     for (slot, port) in &plan.ports.set {
         tables.ports.set(&u32::from(*slot), port)?;
@@ -45,6 +46,7 @@ pub fn apply(tables: &Tables, plan: &Plan) -> Result<(), TableError> {
     for slot in &plan.ports.remove {
         clear_slot(tables, *slot)?;
     }
+    tables.outside.remove(&plan.outside)?;
     remove(&tables.subjects, &plan.subjects)?;
     remove(&tables.identities, &plan.identities)?;
     remove(&tables.rules, &plan.rules)?;

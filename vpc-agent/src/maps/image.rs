@@ -1,6 +1,6 @@
 //! The content of the maps, in memory.
 
-use super::locate::Placement;
+use super::{locate::Placement, outside::Outside};
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -54,6 +54,8 @@ pub struct Image {
     pub vteps: BTreeMap<u32, Vtep>,
     /// `VTEP_IDS`.
     pub vtep_ids: BTreeMap<Ip, VtepId>,
+    /// The way to the outside.
+    pub outside: Outside,
     /// The rest.
     pub shared: Shared,
 }
@@ -73,6 +75,8 @@ pub struct Wanted {
     pub vteps: BTreeMap<u32, Vtep>,
     /// `VTEP_IDS`.
     pub vtep_ids: BTreeMap<Ip, VtepId>,
+    /// The way to the outside.
+    pub outside: Outside,
     /// The rest.
     pub shared: Shared,
 }
@@ -114,6 +118,7 @@ impl Image {
             devices: self.devices.iter().filter(|(slot, _)| keep(slot)).map(|(slot, index)| (*slot, *index)).collect(),
             vteps: self.vteps.clone(),
             vtep_ids: self.vtep_ids.clone(),
+            outside: self.outside.clone(),
             shared: self.shared.clone(),
         }
     }
@@ -134,6 +139,10 @@ impl Image {
             maps::VTEPS => Some(self.vteps.len()),
             maps::VTEP_IDS => Some(self.vtep_ids.len()),
             maps::FLOOD => Some(self.shared.flood.len()),
+            maps::EXTERNALS => Some(self.outside.shared.externals.len()),
+            maps::ELASTIC_IPS => Some(self.outside.shared.elastic_ips.len()),
+            maps::NAT_GATEWAYS => Some(self.outside.shared.slices.len()),
+            maps::FORWARDS => Some(self.outside.shared.forwards.len()),
             maps::SUBJECTS => Some(self.shared.subjects.len()),
             maps::IDENTITIES => Some(self.shared.identities.len()),
             maps::RULES => Some(self.shared.rules.len()),

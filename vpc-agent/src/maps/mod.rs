@@ -3,6 +3,7 @@
 pub mod apply;
 pub mod image;
 pub mod locate;
+pub mod outside;
 pub mod plan;
 pub mod tables;
 

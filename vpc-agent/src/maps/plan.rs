@@ -6,6 +6,7 @@
 use super::{
     image::{Image, Wanted},
     locate::{self, BucketWrite, Full},
+    outside::OutsidePlan,
 };
 use std::{
     cmp::Ordering,
@@ -74,6 +75,8 @@ pub struct Plan {
     pub identities: Changes<IdentityKey, Subject>,
     /// `RULES`.
     pub rules: Changes<RuleKey, RuleVerdict>,
+    /// The way to the outside.
+    pub outside: OutsidePlan,
     /// `PORTS`: existing ports with their old epoch, new ones with a first; a removed one is overwritten with zeroes.
     pub ports: Changes<u16, Port>,
     /// `PORT_DEVICES`.
@@ -105,6 +108,7 @@ impl Plan {
             + self.subjects.len()
             + self.identities.len()
             + self.rules.len()
+            + self.outside.writes()
             + self.ports.len()
             + self.devices.len()
             + self.locate_add.len()
@@ -131,6 +135,7 @@ pub fn plan(actual: &Image, wanted: &Wanted, mut epoch: impl FnMut() -> u32) -> 
         subjects: sorted(&shared.0.subjects, &shared.1.subjects),
         identities: sorted(&shared.0.identities, &shared.1.identities),
         rules: sorted(&shared.0.rules, &shared.1.rules),
+        outside: OutsidePlan::between(&actual.outside, &wanted.outside),
         devices: by_key(&actual.devices, &wanted.devices),
         ..Plan::default()
     };
@@ -141,6 +146,7 @@ pub fn plan(actual: &Image, wanted: &Wanted, mut epoch: impl FnMut() -> u32) -> 
         locate: actual.locate.clone(),
         vteps: wanted.vteps.clone(),
         vtep_ids: wanted.vtep_ids.clone(),
+        outside: wanted.outside.clone(),
         shared: wanted.shared.clone(),
     };
     let located = locate::plan(&mut image.locate, &wanted.placement())?;
@@ -154,7 +160,8 @@ pub fn plan(actual: &Image, wanted: &Wanted, mut epoch: impl FnMut() -> u32) -> 
         let record =
             Port { epoch: old.map_or_else(|| *first.get_or_insert_with(&mut epoch), |old| old.epoch), ..*port };
         let decided_anew = wanted.reach.get(slot).is_some_and(|reach| !reach.is_disjoint(&touched.vpcs))
-            || touched.slots.contains(slot);
+            || touched.slots.contains(slot)
+            || plan.outside.changes_decisions();
         if old != Some(&record) {
             plan.ports.set.push((*slot, record));
             moved.insert(*slot);
@@ -201,7 +208,10 @@ fn by_key<K: Ord + Copy, V: PartialEq + Copy>(old: &BTreeMap<K, V>, new: &BTreeM
 }
 
 /// The difference of two sorted tables, in one walk over both.
-fn sorted<K: Ord + Copy, V: PartialEq + Copy>(old: &Arc<Vec<(K, V)>>, new: &Arc<Vec<(K, V)>>) -> Changes<K, V> {
+pub(super) fn sorted<K: Ord + Copy, V: PartialEq + Copy>(
+    old: &Arc<Vec<(K, V)>>,
+    new: &Arc<Vec<(K, V)>>,
+) -> Changes<K, V> {
     let mut changes = Changes::default();
     if Arc::ptr_eq(old, new) {
         return changes;

@@ -1,6 +1,9 @@
 //! Handles of the maps, and reading what they hold.
 
-use super::image::{Image, Shared};
+use super::{
+    image::{Image, Shared},
+    outside::OutsideTables,
+};
 use bytemuck::Pod;
 use std::sync::Arc;
 use vpc_bpf::{LoadError, Loaded, PerCpuTable, Table, TableError};
@@ -61,6 +64,8 @@ pub struct Tables {
     pub sessions_v4: Sessions<V4>,
     /// See [`maps::SESSIONS_V6`].
     pub sessions_v6: Sessions<V6>,
+    /// The way to the outside.
+    pub outside: OutsideTables,
     /// See [`maps::PORT_USAGE`].
     pub port_usage: Table<u32, Usage>,
     /// See [`maps::VPC_USAGE`].
@@ -95,6 +100,7 @@ impl Tables {
             rules: loaded.table(maps::RULES)?,
             sessions_v4: loaded.table(maps::SESSIONS_V4)?,
             sessions_v6: loaded.table(maps::SESSIONS_V6)?,
+            outside: OutsideTables::new(loaded)?,
             port_usage: loaded.table(maps::PORT_USAGE)?,
             vpc_usage: loaded.table(maps::VPC_USAGE)?,
             counters: loaded.per_cpu(maps::COUNTERS)?,
@@ -117,6 +123,7 @@ impl Tables {
             locate: locate.into_iter().map(|(_, bucket)| bucket).collect(),
             vteps: self.vteps.entries()?.into_iter().filter(|(_, vtep)| vtep.overhead != 0).collect(),
             vtep_ids: self.vtep_ids.entries()?.into_iter().collect(),
+            outside: self.outside.read()?,
             shared: Shared {
                 endpoints: sorted(&self.endpoints)?,
                 macs: sorted(&self.macs)?,

@@ -43,6 +43,20 @@ pub fn answer_for_gateway<P: Packet>(packet: &mut P, scratch: &Scratch) -> Stage
     write_reply(packet, scratch, &Mac::ROUTER)
 }
 
+/// Turns a request for an external address of the fabric into its reply; the rest is the host's.
+#[inline(always)]
+pub fn asked_from_outside<P: Packet, T: Tables>(
+    packet: &mut P,
+    tables: &T,
+    scratch: &mut Scratch,
+    own: Mac,
+) -> Verdict {
+    let asked = parse(packet, scratch).is_ok()
+        && scratch.arp.operation == REQUEST
+        && tables.external(&[scratch.arp.target.raw()]).is_some();
+    if asked && write_reply(packet, scratch, &own).is_ok() { Verdict::answer() } else { Verdict::punt() }
+}
+
 #[inline(always)]
 fn parse<P: Packet>(packet: &P, scratch: &mut Scratch) -> Stage {
     scratch.arp = *packet.get::<Arp>(L3).ok_or(DropReason::Truncated)?;

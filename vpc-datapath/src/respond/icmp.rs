@@ -113,6 +113,8 @@ fn error_v4<P: Packet>(packet: &mut P, scratch: &mut Scratch, port: &Port, troub
         Trouble::HostUnreachable => (3, 1, 0),
         Trouble::PortUnreachable => (3, 3, 0),
         Trouble::TooBig => (3, 4, scratch.path_mtu as u16),
+        // Communication administratively prohibited (RFC 1812 §5.2.7.1).
+        Trouble::NatExhausted => (3, 13, 0),
     };
     const HEADERS: u16 = (size_of::<Ipv4>() + size_of::<Icmp>()) as u16;
     let quote = if scratch.flow.l3_length < QUOTE_V4 { scratch.flow.l3_length } else { QUOTE_V4 };
@@ -153,6 +155,7 @@ fn error_v6<P: Packet>(packet: &mut P, scratch: &mut Scratch, port: &Port, troub
         Trouble::HostUnreachable => (1, 3, 0),
         Trouble::PortUnreachable => (1, 4, 0),
         Trouble::TooBig => (2, 0, scratch.path_mtu as u16),
+        Trouble::NatExhausted => (1, 1, 0),
     };
     const HEADERS: u16 = (size_of::<Ipv6>() + size_of::<Icmp>()) as u16;
     let quote = if scratch.flow.l3_length < QUOTE_V6 { scratch.flow.l3_length } else { QUOTE_V6 };

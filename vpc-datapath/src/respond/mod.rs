@@ -18,4 +18,6 @@ pub enum Trouble {
     PortUnreachable,
     /// Larger than `scratch.path_mtu`.
     TooBig,
+    /// No port of the NAT gateway is left.
+    NatExhausted,
 }

@@ -2,13 +2,18 @@
 //!
 //! What the machine decides (interface indices, MTUs, next hops of the underlay, epochs) is added by the agent.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 use vpc_common::{
-    Ip, Vni,
+    Be32, Ip, Vni,
     endpoint::{Endpoint, EndpointKey, MacEntry, MacKey},
+    nat::{ElasticKey, External, ExternalPort, Forward, NatSlice},
     policy::{IdentityKey, RuleKey, RuleVerdict, Subject, SubjectKey},
     port::{FloodKey, FloodMember, Port, SourceKey},
     route::{Route, RouteKey},
+    session::V4,
 };
 
 /// Slots in use, by the port's uid. Given to the compiler so that a port keeps its slot when others come and go.
@@ -39,6 +44,8 @@ pub struct Desired {
     pub identities: Vec<(IdentityKey, Subject)>,
     /// What they say.
     pub rules: Vec<(RuleKey, RuleVerdict)>,
+    /// The way to the outside.
+    pub outside: Outside,
     /// Names of what the tables hold only numbers of, for people.
     pub names: Names,
 }
@@ -56,6 +63,38 @@ pub struct Names {
     pub rule_texts: BTreeMap<u32, String>,
     /// Sets of groups by [`Endpoint::identity`]: `security_group web, policy_group app`.
     pub identities: BTreeMap<u32, String>,
+}
+
+/// The way to the outside: external addresses and who stands behind them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Outside {
+    /// Who stands behind each external address.
+    pub externals: Vec<(V4, External)>,
+    /// Elastic IPs by private address.
+    pub elastic_ips: Vec<(ElasticKey, V4)>,
+    /// This node's slices of the NAT gateways' ports, by the gateway's id.
+    pub slices: Vec<(u32, NatSlice)>,
+    /// Port forwards.
+    pub forwards: Vec<(ExternalPort, Forward)>,
+    /// Ids of the gateway nodes.
+    pub gateways: Vec<u16>,
+    /// How this node reaches the outside, if it is a gateway.
+    pub outlet: Option<DesiredOutlet>,
+    /// Names of the elastic IPs by address.
+    pub names: BTreeMap<V4, String>,
+    /// Names of the NAT gateways by id.
+    pub gateway_names: BTreeMap<u32, String>,
+}
+
+/// How a gateway node reaches the outside.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DesiredOutlet {
+    /// The external interface.
+    pub device: String,
+    /// The node's own address there.
+    pub address: Be32,
+    /// The router beyond.
+    pub next_hop: IpAddr,
 }
 
 /// What the topology says of this node.

@@ -7,6 +7,7 @@ mod desired;
 mod endpoints;
 mod flood;
 mod ids;
+mod nat;
 mod policy;
 mod ports;
 mod routes;
@@ -20,6 +21,7 @@ pub use desired::*;
 pub(crate) use endpoints::count as endpoint_count;
 pub use ids::port_uid;
 pub(crate) use ids::{Ids, subnet_ids};
+pub(crate) use nat::nat_gateway_ids;
 pub(crate) use policy::{Policies, group_key};
 pub(crate) use scope::Scope;
 pub use sizes::Excess;
@@ -105,6 +107,7 @@ pub fn compile(topology: &Topology, node: &str, previous: &Slots, limits: &Limit
         subjects: Vec::new(),
         identities: Vec::new(),
         rules: Vec::new(),
+        outside: nat::outside(&scope),
         names: scope.names(),
         ports,
     };

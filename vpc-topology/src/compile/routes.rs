@@ -81,6 +81,11 @@ fn content(scope: &Scope<'_>, (vpc, table): TableOf) -> Content {
                 Hop::Local => local,
                 Hop::Blackhole => route(kind::BLACKHOLE, own, Ip::UNSPECIFIED),
                 Hop::Peer(peer) => route(kind::LOCAL, scope.vni(*peer), Ip::UNSPECIFIED),
+                Hop::Internet => route(kind::INTERNET, own, Ip::UNSPECIFIED),
+                Hop::Nat(gateway) => {
+                    let id = gateway.links(scope.links).id;
+                    route(kind::NAT, own, Ip::v4(Be32::new(id)))
+                }
                 Hop::Port(port) => route(kind::PORT, own, next_hop(scope, *port, destination)),
             };
             (key(destination), route)

@@ -15,7 +15,8 @@ pub(super) fn epochs(plan: &Plan, new: &Desired) -> BTreeSet<u16> {
     let floods: BTreeSet<_> = plan.flood.keys().map(|key| key.subnet).collect();
     let sources: BTreeSet<_> = plan.sources.keys().map(|key| key.slot.get()).collect();
     let touched = |slot: u16, port: &DesiredPort| {
-        records.contains(&slot)
+        plan.outside.is_some()
+            || records.contains(&slot)
             || !port.reach.is_disjoint(&vpcs)
             || vnis.contains(&port.record.l2_vni)
             || tables.contains(&port.record.route_table)

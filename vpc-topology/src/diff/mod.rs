@@ -7,7 +7,7 @@ mod rules;
 
 pub use changes::{Changed, Changes};
 
-use crate::compile::{Desired, DesiredNode, DesiredPort, DesiredVtep, Names};
+use crate::compile::{Desired, DesiredNode, DesiredPort, DesiredVtep, Names, Outside};
 use std::collections::BTreeSet;
 use vpc_common::{
     endpoint::{Endpoint, EndpointKey, MacEntry, MacKey},
@@ -41,6 +41,8 @@ pub struct Plan {
     pub identities: Changes<IdentityKey, Subject>,
     /// Compiled rules.
     pub rules: Changes<RuleKey, RuleVerdict>,
+    /// The way to the outside, if it changed.
+    pub outside: Option<Box<Outside>>,
     /// Slots of the new state whose epoch must move, so that the sessions of those ports are decided again.
     pub epochs: BTreeSet<u16>,
     /// Names of the new state, if they changed.
@@ -62,6 +64,7 @@ impl Plan {
             subjects: Changes::between(pairs(&old.subjects), pairs(&new.subjects)),
             identities: Changes::between(pairs(&old.identities), pairs(&new.identities)),
             rules: Changes::between(pairs(&old.rules), pairs(&new.rules)),
+            outside: (old.outside != new.outside).then(|| Box::new(new.outside.clone())),
             epochs: BTreeSet::new(),
             names: (old.names != new.names).then(|| new.names.clone()),
         };
@@ -86,6 +89,7 @@ impl Plan {
             + self.subjects.len()
             + self.identities.len()
             + self.rules.len()
+            + usize::from(self.outside.is_some())
     }
 
     /// Makes the state that the plan was made for of the one that it was made from.
@@ -104,6 +108,9 @@ impl Plan {
         state.subjects = self.subjects.apply(std::mem::take(&mut state.subjects)).collect();
         state.identities = self.identities.apply(std::mem::take(&mut state.identities)).collect();
         state.rules = self.rules.apply(std::mem::take(&mut state.rules)).collect();
+        if let Some(outside) = &self.outside {
+            state.outside = (**outside).clone();
+        }
         if let Some(names) = &self.names {
             state.names = names.clone();
         }

@@ -1,9 +1,12 @@
 //! The vocabulary of topology files, as written: one file per noun, every value with its place.
 
 mod cidr;
+mod elastic_ip;
+mod gateway;
 mod label;
 mod mac;
 mod name;
+mod nat;
 mod network_acl;
 mod node;
 mod number;
@@ -19,9 +22,12 @@ mod vpc;
 
 pub use crate::document::{AtLeastOne, OneOrMore, Stated};
 pub use cidr::{Address, AddressBlock, Cidr, Range};
+pub use elastic_ip::ElasticIp;
+pub use gateway::{InterfaceAddress, InternetGateway, NodeGateway};
 pub use label::{LabelText, Labels};
 pub use mac::PortMac;
 pub use name::{DeviceName, Name};
+pub use nat::{ExternalSocket, L4Port, NatGateway, PortCount, PortForward};
 pub use network_acl::{AclAction, AclRule, NetworkAcl};
 pub use node::{Dscp, Node, ReceiveMode};
 pub use number::{NodeId, RuleNumber, SessionCount, SessionTimeout, Version, VniNumber};
@@ -50,6 +56,12 @@ record! {
         subnets: Vec<Subnet>,
         /// Route tables that subnets refer to.
         route_tables: Vec<RouteTable>,
+        /// The VPCs' ways to the outside, for ports with elastic IPs.
+        internet_gateways: Vec<InternetGateway>,
+        /// External addresses.
+        elastic_ips: Vec<ElasticIp>,
+        /// The VPCs' ways to the outside by shared addresses.
+        nat_gateways: Vec<NatGateway>,
         /// Peerings between two VPCs.
         peerings: Vec<Peering>,
         /// Security groups that ports refer to.
@@ -62,7 +74,7 @@ record! {
         ports: Vec<Port>,
     }
     later [
-        "internet_gateways", "elastic_ips", "nat_gateways", "target_groups",
+        "target_groups",
         "load_balancers", "vpn_connections", "direct_connects", "bgp", "flow_logs",
     ]
 }

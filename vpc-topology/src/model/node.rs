@@ -1,6 +1,6 @@
 //! Nodes.
 
-use super::{Address, DeviceName, Name, NodeId, OneOrMore};
+use super::{Address, DeviceName, Name, NodeGateway, NodeId, OneOrMore};
 use crate::{
     diagnostics::Spanned,
     document::{choice, record},
@@ -19,6 +19,8 @@ record! {
         uplink | uplinks: OneOrMore<Spanned<DeviceName>>,
         /// Availability zone.
         zone: Option<Spanned<Name>>,
+        /// Makes the node a gateway to the outside.
+        gateway: Option<NodeGateway>,
         /// How tunnel packets are received. Default: auto.
         receive_mode: Option<Spanned<ReceiveMode>>,
         /// Whether the node runs an agent. Without one it is a plain VTEP, which others configure. Default: true.
@@ -26,7 +28,7 @@ record! {
         /// What becomes of the DSCP of a packet in the tunnel (RFC 2983). Default: uniform.
         dscp: Option<Spanned<Dscp>>,
     }
-    later ["gateway"]
+    later []
 }
 
 choice! {

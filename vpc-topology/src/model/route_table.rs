@@ -29,8 +29,12 @@ record! {
         blackhole: Option<Spanned<bool>>,
         /// The destination is in the VPC at the other end of this peering.
         peering: Option<Spanned<Name>>,
+        /// Outside, by the port's elastic IP and this internet gateway of the VPC.
+        internet_gateway: Option<Spanned<Name>>,
+        /// Outside, by an address of this NAT gateway of the VPC.
+        nat_gateway: Option<Spanned<Name>>,
     }
-    later ["internet_gateway", "nat_gateway", "vpn_connection"]
+    later ["vpn_connection"]
 }
 
 /// Where a route leads.
@@ -44,6 +48,10 @@ pub enum Target<'a> {
     Blackhole,
     /// A peer.
     Peering(&'a Spanned<Name>),
+    /// Outside, by elastic IPs.
+    InternetGateway(&'a Spanned<Name>),
+    /// Outside, by a NAT gateway.
+    NatGateway(&'a Spanned<Name>),
 }
 
 impl Route {
@@ -53,6 +61,8 @@ impl Route {
         let blackhole = self.blackhole.filter(|blackhole| blackhole.value).map(|_| Target::Blackhole);
         let port = self.port.as_ref().map(Target::Port);
         let peering = self.peering.as_ref().map(Target::Peering);
-        [local, port, blackhole, peering].into_iter().flatten()
+        let internet_gateway = self.internet_gateway.as_ref().map(Target::InternetGateway);
+        let nat_gateway = self.nat_gateway.as_ref().map(Target::NatGateway);
+        [local, port, blackhole, peering, internet_gateway, nat_gateway].into_iter().flatten()
     }
 }

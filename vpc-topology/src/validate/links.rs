@@ -1,13 +1,17 @@
 //! References, resolved.
 
 use super::{
+    gateways::{self, Outside},
     groups::{self, ResolvedGroup},
     names::Names,
 };
 use crate::{
     compile::{endpoint_count, subnet_ids},
     diagnostics::Problem,
-    model::{File, NetworkAcl, Node, Peering, PolicyGroup, Port, RouteTable, SecurityGroup, Subnet, Target, Vpc},
+    model::{
+        File, InternetGateway, NatGateway, NetworkAcl, Node, Peering, PolicyGroup, Port, RouteTable, SecurityGroup,
+        Subnet, Target, Vpc,
+    },
     topology::{At, Group, Hop, Links, NodeLinks, PortLinks, SubnetLinks, TableLinks, VpcLinks},
 };
 
@@ -17,6 +21,7 @@ pub(super) struct Resolved {
     pub(super) tables: Vec<ResolvedTable>,
     pub(super) peerings: Vec<Ends>,
     pub(super) ports: Vec<ResolvedPort>,
+    pub(super) outside: Outside,
     pub(super) security_groups: Vec<ResolvedGroup>,
     pub(super) policy_groups: Vec<ResolvedGroup>,
     /// VPCs of the network ACLs.
@@ -43,6 +48,8 @@ pub(super) enum ResolvedHop {
     Port(At<Port>),
     Blackhole,
     Peering(At<Peering>),
+    Internet(At<InternetGateway>),
+    Nat(At<NatGateway>),
 }
 
 /// The VPCs of a peering.
@@ -83,6 +90,10 @@ pub(super) fn resolve<'f>(file: &'f File, mut names: Names<'f>, problems: &mut V
                 Target::Blackhole => Some(ResolvedHop::Blackhole),
                 Target::Port(name) => names.ports.resolve(name, problems).map(ResolvedHop::Port),
                 Target::Peering(name) => names.peerings.resolve(name, problems).map(ResolvedHop::Peering),
+                Target::InternetGateway(name) => {
+                    names.internet_gateways.resolve(name, problems).map(ResolvedHop::Internet)
+                }
+                Target::NatGateway(name) => names.nat_gateways.resolve(name, problems).map(ResolvedHop::Nat),
             })
             .collect(),
     });
@@ -109,7 +120,8 @@ pub(super) fn resolve<'f>(file: &'f File, mut names: Names<'f>, problems: &mut V
     let definitions = file.policy_groups.iter().map(PolicyGroup::definition);
     let policy_groups = groups::resolve_all(definitions, &mut names, problems);
     let network_acls = file.network_acls.iter().map(|acl| names.vpcs.resolve(&acl.vpc, problems)).collect();
-    Resolved { subnets, tables, peerings, ports, security_groups, policy_groups, network_acls }
+    let outside = gateways::resolve(file, &mut names, problems);
+    Resolved { outside, subnets, tables, peerings, ports, security_groups, policy_groups, network_acls }
 }
 
 impl Resolved {
@@ -140,6 +152,7 @@ impl Resolved {
                 on_plain_vtep: false,
             });
         }
+        self.outside.link(file, &mut links)?;
         groups::link(file, self, &mut links)?;
         let identities = groups::identities(file, self, &mut links)?;
         for ((index, port), identity) in self.ports.iter().enumerate().zip(identities) {
@@ -172,6 +185,8 @@ impl Resolved {
             ResolvedHop::Blackhole => Hop::Blackhole,
             ResolvedHop::Port(port) => Hop::Port(port),
             ResolvedHop::Peering(peering) => Hop::Peer(self.peer(peering, vpc)?),
+            ResolvedHop::Internet(_) => Hop::Internet,
+            ResolvedHop::Nat(gateway) => Hop::Nat(gateway),
         })
     }
 

@@ -2,6 +2,7 @@
 
 mod acls;
 mod blocks;
+mod gateways;
 mod groups;
 mod links;
 mod names;
@@ -33,6 +34,7 @@ pub(crate) fn validate(file: &File, broken: &Broken, limits: &Limits, problems: 
     ports::check(file, &resolved, problems);
     routes::check(file, &resolved, problems);
     groups::check(file, &resolved, problems);
+    gateways::check(file, &resolved, problems);
     acls::check(file, &resolved, problems);
     // What has gaps would be counted wrong.
     if has_gaps(file) {

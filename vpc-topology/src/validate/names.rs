@@ -4,7 +4,8 @@ use crate::{
     diagnostics::{Problem, Span, Spanned, nearest},
     document::{Broken, Record, article},
     model::{
-        DEFAULT_GROUP, File, Name, NetworkAcl, Node, Peering, PolicyGroup, Port, RouteTable, SecurityGroup, Subnet, Vpc,
+        DEFAULT_GROUP, ElasticIp, File, InternetGateway, Name, NatGateway, NetworkAcl, Node, Peering, PolicyGroup,
+        Port, RouteTable, SecurityGroup, Subnet, Vpc,
     },
     topology::At,
 };
@@ -18,6 +19,9 @@ pub(super) struct Names<'f> {
     pub(super) subnets: Kind<'f, Subnet>,
     pub(super) route_tables: Kind<'f, RouteTable>,
     pub(super) peerings: Kind<'f, Peering>,
+    pub(super) internet_gateways: Kind<'f, InternetGateway>,
+    pub(super) nat_gateways: Kind<'f, NatGateway>,
+    pub(super) elastic_ips: Kind<'f, ElasticIp>,
     pub(super) ports: Kind<'f, Port>,
     /// Without default groups, whose name is not theirs alone.
     pub(super) security_groups: Kind<'f, SecurityGroup>,
@@ -32,6 +36,9 @@ impl<'f> Names<'f> {
             vpcs: Kind::new(file.vpcs.iter().map(|vpc| &vpc.name), broken, problems),
             subnets: Kind::new(file.subnets.iter().map(|subnet| &subnet.name), broken, problems),
             route_tables: Kind::new(file.route_tables.iter().map(|table| &table.name), broken, problems),
+            internet_gateways: Kind::new(file.internet_gateways.iter().map(|gateway| &gateway.name), broken, problems),
+            nat_gateways: Kind::new(file.nat_gateways.iter().map(|gateway| &gateway.name), broken, problems),
+            elastic_ips: Kind::new(file.elastic_ips.iter().map(|elastic| &elastic.name), broken, problems),
             peerings: Kind::new(file.peerings.iter().map(|peering| &peering.name), broken, problems),
             ports: Kind::new(file.ports.iter().map(|port| &port.name), broken, problems),
             policy_groups: Kind::new(file.policy_groups.iter().map(|group| &group.name), broken, problems),

@@ -45,7 +45,10 @@ fn check_targets(route: &Route, problems: &mut Vec<Problem>) -> bool {
         return false;
     }
     let count = route.targets().count();
-    let unread = route.partial || ["local", "port", "blackhole", "peering"].iter().any(|target| route.lacks(target));
+    let unread = route.partial
+        || ["local", "port", "blackhole", "peering", "internet_gateway", "nat_gateway"]
+            .iter()
+            .any(|target| route.lacks(target));
     if count == 1 || (count == 0 && unread) {
         return count == 1;
     }
@@ -54,7 +57,7 @@ fn check_targets(route: &Route, problems: &mut Vec<Problem>) -> bool {
         0 => format!("{of} has no target"),
         _ => format!("{of} has {count} targets"),
     };
-    let help = "exactly one of `local: true`, `port`, `blackhole: true`, `peering`";
+    let help = "exactly one of `local: true`, `port`, `blackhole: true`, `peering`, `internet_gateway`, `nat_gateway`";
     problems.push(Problem::new(route.destination.span, message).label("one target is needed").help(help));
     false
 }
@@ -107,7 +110,34 @@ fn check_hop(file: &File, resolved: &Resolved, at: At<RouteTable>, number: usize
                 check_next_hop(file, links, at, number, port, problems);
             }
         }
+        (ResolvedHop::Internet(gateway), Some(Target::InternetGateway(name))) => {
+            let of = resolved.outside.internet_gateways[gateway.index()];
+            check_gateway(file, table, route, name, (of, vpc), problems);
+        }
+        (ResolvedHop::Nat(gateway), Some(Target::NatGateway(name))) => {
+            check_gateway(file, table, route, name, (resolved.outside.vpc_of(gateway), vpc), problems);
+        }
         _ => {}
+    }
+}
+
+/// A gateway is of the table's VPC, and translates IPv4 only.
+fn check_gateway(
+    file: &File,
+    table: &RouteTable,
+    route: &Route,
+    name: &crate::diagnostics::Spanned<crate::model::Name>,
+    (of, own): (Option<At<crate::model::Vpc>>, At<crate::model::Vpc>),
+    problems: &mut Vec<Problem>,
+) {
+    if let Some(of) = of.filter(|of| *of != own) {
+        let message = format!("the gateway `{}` is of VPC `{}`", name.value, of.of(file).name.value);
+        let problem = Problem::new(name.span, message).label("not of the table's VPC");
+        problems.push(problem.also(table.vpc.span, "the table's VPC"));
+    }
+    if route.destination.given().is_some_and(|destination| !destination.is_v4()) {
+        let message = format!("the gateway `{}` takes IPv4 only", name.value);
+        problems.push(Problem::new(route.destination.span, message).label("an IPv6 destination"));
     }
 }
 

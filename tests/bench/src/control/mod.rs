@@ -138,7 +138,12 @@ impl Node {
     fn apply(&mut self, desired: &Desired, clock: &mut Laps) -> Result<usize> {
         clock.start();
         let shared = self.share(desired);
-        let rendered = render(desired, &shared, &BTreeMap::new(), &Machine::default());
+        let rendered = render(
+            desired,
+            (&shared, &vpc_agent::maps::outside::Shared::default()),
+            &BTreeMap::new(),
+            &Machine::default(),
+        );
         let (plan, image) = maps::plan(&self.actual, &rendered.wanted, || self.epochs.next(since_boot()))?;
         clock.lap();
         maps::apply(&self.tables, &plan)?;

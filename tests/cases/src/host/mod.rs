@@ -16,7 +16,7 @@ use crate::{
 use anyhow::{Context, Result};
 use counting::Direction;
 use vpc_common::{Ip, Vni, locate::LocateKey, port::UNDERLAY_SLOT};
-use vpc_datapath::{Scratch, Tables, Verdict, deliver, egress, ingress, scratch::Outer, verdict::End};
+use vpc_datapath::{Scratch, Tables, Verdict, deliver, egress, external, ingress, scratch::Outer, verdict::End};
 
 /// What scratch memory holds before each packet: nothing may be read that was not written for it.
 const POISON: u8 = 0xaa;
@@ -58,6 +58,12 @@ impl Host {
         self.counts.at_tc(end, Direction::Ingress, UNDERLAY_SLOT, length)
     }
 
+    fn external(&mut self, frame: &mut Frame, scratch: &mut Scratch) -> End {
+        let length = frame.bytes().len() as u32;
+        let end = external::external(frame, &self.tables, scratch);
+        self.counts.at_tc(end, Direction::Ingress, scratch.flow.slot, length)
+    }
+
     fn tunnel(&mut self, frame: &mut Frame, scratch: &mut Scratch) -> Result<End> {
         let told = told(frame.bytes()).context("the packet of a tunnel hook starts with outer headers")?;
         frame.cut_front(told.length);
@@ -92,6 +98,7 @@ impl Runner for Host {
             }
             Hook::UplinkXdp => self.uplink_xdp(&mut frame, &mut scratch),
             Hook::UplinkTc => self.uplink_tc(&mut frame, &mut scratch),
+            Hook::External => self.external(&mut frame, &mut scratch),
             Hook::Tunnel => match self.uplink_tc(&mut frame, &mut scratch) {
                 End::Punt => {
                     bytemuck::bytes_of_mut(&mut scratch).fill(POISON);

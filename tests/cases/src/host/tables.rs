@@ -13,18 +13,20 @@ use vpc_common::{
     Ip,
     datagram::Datagram,
     endpoint::{Endpoint, EndpointKey, MacEntry, MacKey},
+    gateway::{Gateways, Outlet},
     locate::LocateBucket,
+    nat::{ElasticKey, External, ExternalPort, Forward, NatIn, NatOut, NatOutKey, NatSlice},
     node::Node,
     policy::{IdentityKey, RuleKey, RuleVerdict, Subject, SubjectKey},
     port::{FloodKey, FloodMember, Port, PortBuckets, SourceKey},
     route::{Route, RouteKey},
-    session::{Session, SessionKey},
+    session::{Session, SessionKey, V4},
     vtep::Vtep,
 };
 use vpc_datapath::{
     Tables,
     family::{Address, Family},
-    tables::{Count, Inserted},
+    tables::{Count, Inserted, Taken},
 };
 
 /// When the clock starts, ns: late enough for every bucket to be full.
@@ -37,6 +39,8 @@ pub struct HostTables {
     sessions: RefCell<Sessions>,
     buckets: RefCell<BTreeMap<u16, PortBuckets>>,
     counts: RefCell<BTreeMap<(u8, u32), u32>>,
+    nat_in: RefCell<BTreeMap<ExternalPort, NatIn>>,
+    nat_out: RefCell<BTreeMap<NatOutKey, &'static NatOut>>,
     datagrams: RefCell<BTreeMap<u32, Datagram>>,
     now: u64,
 }
@@ -160,6 +164,52 @@ impl Tables for HostTables {
     }
     fn vtep_id(&self, address: &Ip) -> Option<u16> {
         self.state.as_ref()?.vtep_ids.get(address).map(|id| id.node as u16)
+    }
+    fn external(&self, address: &V4) -> Option<&External> {
+        self.state.as_ref()?.externals.get(address)
+    }
+    fn elastic_ip(&self, key: &ElasticKey) -> Option<&V4> {
+        self.state.as_ref()?.elastic_ips.get(key)
+    }
+    fn nat_gateway(&self, id: &u32) -> Option<&NatSlice> {
+        self.state.as_ref()?.slices.get(id)
+    }
+    fn forward(&self, key: &ExternalPort) -> Option<&Forward> {
+        self.state.as_ref()?.forwards.get(key)
+    }
+    fn nat_in<R>(&self, key: &ExternalPort, with: impl FnOnce(&mut NatIn) -> R) -> Option<R> {
+        self.nat_in.borrow_mut().get_mut(key).map(with)
+    }
+    fn nat_out(&self, key: &NatOutKey) -> Option<&NatOut> {
+        self.nat_out.borrow().get(key).copied()
+    }
+    fn insert_nat_in(&self, key: &ExternalPort, mapping: &NatIn) -> Result<(), Taken> {
+        match self.nat_in.borrow_mut().entry(*key) {
+            Entry::Occupied(_) => Err(Taken),
+            Entry::Vacant(vacant) => {
+                vacant.insert(*mapping);
+                Ok(())
+            }
+        }
+    }
+    fn insert_nat_out(&self, key: &NatOutKey, mapping: &NatOut) -> Result<(), Taken> {
+        match self.nat_out.borrow_mut().entry(*key) {
+            Entry::Occupied(_) => Err(Taken),
+            Entry::Vacant(vacant) => {
+                // A value is lent for as long as the tables live; a test makes few.
+                vacant.insert(Box::leak(Box::new(*mapping)));
+                Ok(())
+            }
+        }
+    }
+    fn remove_nat_in(&self, key: &ExternalPort) {
+        self.nat_in.borrow_mut().remove(key);
+    }
+    fn gateways(&self) -> Option<&Gateways> {
+        Some(&self.state.as_ref()?.gateways)
+    }
+    fn outlet(&self) -> Option<&Outlet> {
+        Some(&self.state.as_ref()?.outlet)
     }
     fn flood(&self, key: &FloodKey) -> Option<&FloodMember> {
         self.state.as_ref()?.flood.get(key)

@@ -23,8 +23,10 @@ use vpc_common::{
     counters::{Counters, Drops},
     datagram::Datagram,
     endpoint::{Endpoint, EndpointKey, MacEntry, MacKey},
+    gateway::{Gateways, Outlet},
     locate::LocateBucket,
     maps::{self, programs},
+    nat::{ElasticKey, External, ExternalPort, Forward, NatIn, NatOut, NatOutKey, NatSlice},
     node::Node,
     policy::{IdentityKey, RuleKey, RuleVerdict, Subject, SubjectKey},
     port::{FloodKey, FloodMember, Port, PortBuckets, SourceKey, Usage},
@@ -283,6 +285,8 @@ impl Runner for Kernel {
         self.change(state)?;
         self.forget::<V4>(maps::SESSIONS_V4)?;
         self.forget::<V6>(maps::SESSIONS_V6)?;
+        self.replace::<ExternalPort, NatIn>(maps::NAT_IN, std::iter::empty())?;
+        self.replace::<NatOutKey, NatOut>(maps::NAT_OUT, std::iter::empty())?;
         self.each_bucket(|_, buckets| *buckets = PortBuckets::default())?;
         self.forget_datagrams()?;
         let (ports, vpcs) = (self.loaded.table(maps::PORT_USAGE)?, self.loaded.table(maps::VPC_USAGE)?);
@@ -319,6 +323,12 @@ impl Runner for Kernel {
         self.replace::<MacKey, MacEntry>(maps::MACS, state.macs.iter().map(|(k, v)| (*k, *v)))?;
         self.replace::<Ip, VtepId>(maps::VTEP_IDS, state.vtep_ids.iter().map(|(k, v)| (*k, *v)))?;
         self.replace::<FloodKey, FloodMember>(maps::FLOOD, state.flood.iter().map(|(k, v)| (*k, *v)))?;
+        self.replace::<V4, External>(maps::EXTERNALS, state.externals.iter().map(|(k, v)| (*k, *v)))?;
+        self.replace::<ElasticKey, V4>(maps::ELASTIC_IPS, state.elastic_ips.iter().map(|(k, v)| (*k, *v)))?;
+        self.replace::<u32, NatSlice>(maps::NAT_GATEWAYS, state.slices.iter().map(|(k, v)| (*k, *v)))?;
+        self.replace::<ExternalPort, Forward>(maps::FORWARDS, state.forwards.iter().map(|(k, v)| (*k, *v)))?;
+        self.fill::<Gateways>(maps::GATEWAYS, [(0, state.gateways)].into_iter())?;
+        self.fill::<Outlet>(maps::OUTLET, [(0, state.outlet)].into_iter())?;
         let vteps: Table<u32, Vtep> = self.loaded.table(maps::VTEPS)?;
         for index in 0..64_u16 {
             let vtep = state.vteps.get(&index).copied().unwrap_or_else(bytemuck::Zeroable::zeroed);
@@ -334,6 +344,7 @@ impl Runner for Kernel {
             Hook::Port => self.test_run(programs::PORT, arrival),
             Hook::UplinkXdp => self.test_run(programs::UPLINK_XDP, arrival),
             Hook::UplinkTc => self.test_run(programs::UPLINK_TC, arrival),
+            Hook::External => self.test_run(programs::EXTERNAL, arrival),
             Hook::Tunnel => self.real(self.uplink, arrival),
             Hook::Wire => self.real(arrival.ifindex, arrival),
         }

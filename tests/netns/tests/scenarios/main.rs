@@ -9,6 +9,7 @@ mod interop;
 mod isolation;
 mod live;
 mod mtu;
+mod north_south;
 mod quota;
 mod stateful;
 mod traffic;
@@ -27,6 +28,7 @@ fn the_topologies_of_the_scenarios_are_valid() {
         quota::TOPOLOGY,
         stateful::TOPOLOGY,
         &stateful::with_acl(),
+        north_south::TOPOLOGY,
     ] {
         if let Err(problems) = vpc_topology::load(text, "topology.yaml") {
             panic!("{problems}");

@@ -1,0 +1,178 @@
+//! To the outside and from there: NAT gateways, elastic IPs, port forwards.
+
+use anyhow::{Context, Result, ensure};
+use std::{
+    io::{ErrorKind, Read, Write},
+    net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket},
+    time::Duration,
+};
+use vpc_lab::{Fabric, Netns, iperf::Load, iperf::iperf, outside::SERVER};
+use vpc_netns_tests::{all_answered, drops, fabric};
+
+/// hv1 has guests, hv2 is the gateway and has one too.
+///
+/// ```text
+///   web-1 (.20), app-1, app-2, db-1   hv1 ──── hv2 [eth2] ──── outside: next hop .1, server 198.51.100.9
+///                                              app-3
+/// ```
+pub const TOPOLOGY: &str = "\
+version: 1
+nodes:
+  - {name: hv1, id: 1, vtep: 192.0.2.11, uplink: eth1, zone: az-a}
+  - {name: hv2, id: 2, vtep: 192.0.2.12, uplink: eth1, zone: az-b, gateway: {external: eth2, addresses: [203.0.113.2/24], next_hop: 203.0.113.1}}
+vpcs:
+  - {name: red, vni: 5001, cidr_blocks: [10.0.0.0/16]}
+subnets:
+  - {name: public, vpc: red, cidr_blocks: [10.0.1.0/24], route_table: rt-public}
+  - {name: private, vpc: red, cidr_blocks: [10.0.2.0/24], route_table: rt-private}
+route_tables:
+  - {name: rt-public, vpc: red, routes: [{destination: 0.0.0.0/0, internet_gateway: igw}]}
+  - {name: rt-private, vpc: red, routes: [{destination: 0.0.0.0/0, nat_gateway: ngw}]}
+internet_gateways: [{name: igw, vpc: red}]
+elastic_ips:
+  - {name: eip-nat, address: 203.0.113.10}
+  - {name: eip-web, address: 203.0.113.20, port: web-1}
+nat_gateways:
+  - {name: ngw, vpc: red, elastic_ips: [eip-nat], port_forwards: [{protocol: tcp, external: '203.0.113.10:2222', port: db-1, to: 22}]}
+security_groups:
+  - {name: web, vpc: red, ingress: [{protocol: tcp, ports: [80], cidr_blocks: [0.0.0.0/0]}]}
+  - {name: ssh, vpc: red, ingress: [{protocol: tcp, ports: [22], cidr_blocks: [198.51.100.0/24]}]}
+ports:
+  - {name: web-1, subnet: public, node: hv1, device: tap-web1, mac: '02:00:00:00:01:10', private_ips: [10.0.1.10], security_groups: [web]}
+  - {name: app-1, subnet: private, node: hv1, device: tap-app1, mac: '02:00:00:00:02:10', private_ips: [10.0.2.10]}
+  - {name: app-2, subnet: private, node: hv1, device: tap-app2, mac: '02:00:00:00:02:11', private_ips: [10.0.2.11]}
+  - {name: db-1, subnet: private, node: hv1, device: tap-db1, mac: '02:00:00:00:02:05', private_ips: [10.0.2.5], security_groups: [ssh]}
+  - {name: app-3, subnet: private, node: hv2, device: tap-app3, mac: '02:00:00:00:02:12', private_ips: [10.0.2.12]}
+";
+
+const NAT: &str = "203.0.113.10";
+const WEB: &str = "203.0.113.20";
+const PATIENCE: Duration = Duration::from_secs(3);
+
+fn outside(fabric: &Fabric) -> &Netns {
+    fabric.outside().expect("an outside").netns()
+}
+
+fn guest<'f>(fabric: &'f Fabric, name: &str) -> &'f Netns {
+    fabric.guest(name).expect("a guest").netns()
+}
+
+fn ip(text: &str) -> IpAddr {
+    text.parse().expect("an address")
+}
+
+/// Who a TCP server sees, when a client connects to an address and both say something.
+fn seen_by_server(client: &Netns, server: &Netns, bind: SocketAddr, to: SocketAddr) -> Result<IpAddr> {
+    let listener = server.enter(|| TcpListener::bind(bind))?.context("listen")?;
+    listener.set_nonblocking(true)?;
+    let stream =
+        client.enter(|| TcpStream::connect_timeout(&to, PATIENCE))?.with_context(|| format!("connect to {to}"))?;
+    let accepted = (0..100).find_map(|_| match listener.accept() {
+        Err(error) if error.kind() == ErrorKind::WouldBlock => {
+            std::thread::sleep(Duration::from_millis(10));
+            None
+        }
+        other => Some(other),
+    });
+    let (served, peer) = accepted.context("nobody came")??;
+    served.set_nonblocking(false)?;
+    for (mut from, mut to) in [(&stream, &served), (&served, &stream)] {
+        from.write_all(b"hello")?;
+        to.set_read_timeout(Some(PATIENCE))?;
+        let mut heard = [0; 5];
+        to.read_exact(&mut heard)?;
+        ensure!(&heard == b"hello", "heard {heard:?}");
+    }
+    Ok(peer.ip())
+}
+
+#[test]
+fn guests_without_public_address_reach_the_outside_through_nat() {
+    let fabric = fabric(TOPOLOGY).unwrap();
+    let (out, logs) = (outside(&fabric), fabric.directory());
+    // From another node than the gateway, and from the gateway node itself.
+    for name in ["app-1", "app-3"] {
+        let client = guest(&fabric, name);
+        let pings = fabric.guest(name).unwrap().ping(SERVER, vpc_lab::ping::PingOptions::default()).unwrap();
+        all_answered(pings).with_context(|| format!("{name}{}", drops(&fabric))).unwrap();
+        let to = SocketAddr::new(SERVER, 8_080);
+        let seen = seen_by_server(client, out, to, to).with_context(|| format!("{name}{}", drops(&fabric))).unwrap();
+        assert_eq!(seen, ip(NAT), "{name}");
+        let tcp = iperf(client, out, SERVER, Load::Tcp { streams: 2 }, 1, logs).unwrap();
+        assert!(tcp.gigabits() > 0.1, "{name}: {tcp:?}");
+        let udp = iperf(client, out, SERVER, Load::Udp { rate: 20_000_000, payload: 1_200 }, 1, logs).unwrap();
+        assert!(udp.packets > 1_000 && udp.lost * 100 < udp.packets, "{name}: {udp:?}");
+    }
+}
+
+#[test]
+fn two_guests_with_equal_ports_and_equal_icmp_identifiers_are_told_apart() {
+    let fabric = fabric(TOPOLOGY).unwrap();
+    let server = outside(&fabric).enter(|| UdpSocket::bind(SocketAddr::new(SERVER, 7_000))).unwrap().unwrap();
+    server.set_read_timeout(Some(PATIENCE)).unwrap();
+    let clients = ["app-1", "app-2"].map(|name| {
+        let socket = guest(&fabric, name).enter(|| UdpSocket::bind("0.0.0.0:4000")).unwrap().unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        socket.send_to(name.as_bytes(), SocketAddr::new(SERVER, 7_000)).unwrap();
+        (name, socket)
+    });
+    let mut peers = Vec::new();
+    for _client in &clients {
+        let mut buffer = [0; 16];
+        let (length, peer) = server.recv_from(&mut buffer).unwrap();
+        assert_eq!(peer.ip(), ip(NAT));
+        server.send_to(&buffer[..length], peer).unwrap();
+        peers.push(peer);
+    }
+    assert_ne!(peers[0].port(), peers[1].port(), "one external port is one guest's");
+    for (name, socket) in &clients {
+        let mut buffer = [0; 16];
+        let (length, from) = socket.recv_from(&mut buffer).unwrap();
+        assert_eq!((&buffer[..length], from), (name.as_bytes(), SocketAddr::new(SERVER, 7_000)));
+    }
+    // At once, with one identifier: each gets its own replies.
+    std::thread::scope(|scope| {
+        let pings = ["app-1", "app-2"].map(|name| {
+            let netns = guest(&fabric, name);
+            scope.spawn(move || netns.run(&format!("ping -n -e 77 -c 20 -i 0.05 -W 1 {SERVER}")))
+        });
+        for ping in pings {
+            let text = ping.join().unwrap().unwrap();
+            assert!(text.contains("20 received") && !text.contains("DUP"), "{text}");
+        }
+    });
+}
+
+#[test]
+fn an_elastic_ip_is_reached_from_outside_where_its_group_allows_it() {
+    let fabric = fabric(TOPOLOGY).unwrap();
+    let (out, web) = (outside(&fabric), guest(&fabric, "web-1"));
+    let at = |port| SocketAddr::new(ip(WEB), port);
+    let bind = |port| SocketAddr::new(ip("10.0.1.10"), port);
+    let seen = seen_by_server(out, web, bind(80), at(80)).with_context(|| drops(&fabric)).unwrap();
+    assert_eq!(seen, SERVER);
+    assert!(seen_by_server(out, web, bind(81), at(81)).is_err(), "no group allows port 81");
+    // The port itself leaves with its elastic IP.
+    let to = SocketAddr::new(SERVER, 8_080);
+    assert_eq!(seen_by_server(web, out, to, to).unwrap(), ip(WEB));
+}
+
+#[test]
+fn a_forwarded_port_keeps_the_address_of_the_client() {
+    let fabric = fabric(TOPOLOGY).unwrap();
+    let (out, db) = (outside(&fabric), guest(&fabric, "db-1"));
+    let seen = seen_by_server(out, db, "10.0.2.5:22".parse().unwrap(), SocketAddr::new(ip(NAT), 2_222));
+    assert_eq!(seen.with_context(|| drops(&fabric)).unwrap(), SERVER);
+}
+
+#[test]
+fn external_addresses_are_reached_from_inside_by_themselves() {
+    let fabric = fabric(TOPOLOGY).unwrap();
+    let web = guest(&fabric, "web-1");
+    let (bind, to) = ("10.0.1.10:80".parse().unwrap(), SocketAddr::new(ip(WEB), 80));
+    // On the same node, from another node, and from the port itself.
+    for (name, expected) in [("app-1", NAT), ("app-3", NAT), ("web-1", WEB)] {
+        let seen = seen_by_server(guest(&fabric, name), web, bind, to);
+        assert_eq!(seen.with_context(|| format!("{name}{}", drops(&fabric))).unwrap(), ip(expected), "{name}");
+    }
+}

@@ -1,0 +1,345 @@
+//! To the outside and from there: the pipelines of gateways, and of the nodes whose ports talk to the outside.
+
+use crate::{
+    Packet, Scratch, Stage, Tables, Verdict,
+    conntrack::Side,
+    datagram, deliver, encap,
+    encap::Envelope,
+    family::{Family, FamilyV4, L3},
+    ingress,
+    nat::{self, End},
+    parse,
+    respond::{Trouble, arp, icmp},
+    rewrite, route,
+    scratch::flow_flags,
+    session::{self, Known, Origin},
+};
+use vpc_common::{
+    Be16, Be32, DropReason, Ip, Mac,
+    gateway::Outlet,
+    limits::VXLAN_PORT,
+    nat::External,
+    node::Node,
+    port::{Port, UNDERLAY_SLOT},
+    session::{Hop, Way},
+    wire::{Ethernet, Ipv4, Udp, ether_type, protocol},
+};
+
+/// What becomes of a frame that arrives at a gateway's external interface.
+#[inline(always)]
+pub fn external<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut Scratch) -> Verdict {
+    scratch.flow.slot = UNDERLAY_SLOT;
+    let end = match arrived(packet, tables, scratch) {
+        Ok(end) | Err(end) => end,
+    };
+    if end == Verdict::answer() { in_own_name(packet, tables).unwrap_or_else(|end| end) } else { end }
+}
+
+#[inline(always)]
+fn arrived<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut Scratch) -> Stage<Verdict> {
+    if packet.has_vlan_tag() {
+        return Ok(Verdict::punt());
+    }
+    parse::ethernet(packet, scratch)?;
+    let node = tables.node().ok_or(DropReason::NoUnderlay)?;
+    let outlet = tables.outlet().ok_or(DropReason::NoGateway)?;
+    match scratch.flow.ethernet.ether_type {
+        ether_type::ARP => Ok(arp::asked_from_outside(packet, tables, scratch, outlet.own)),
+        ether_type::IPV4 if is_for_us(packet, tables) => from_outside(packet, tables, scratch, node, outlet),
+        _ => guard(packet),
+    }
+}
+
+/// Whether the destination is an external address of the fabric.
+#[inline(always)]
+fn is_for_us<P: Packet, T: Tables>(packet: &P, tables: &T) -> bool {
+    packet.get::<Ipv4>(L3).is_some_and(|ip| tables.external(&[ip.destination.raw()]).is_some())
+}
+
+/// The rest is the host's, except for what its tunnel socket would decapsulate: no tunnel begins outside.
+#[inline(always)]
+fn guard<P: Packet>(packet: &P) -> Stage<Verdict> {
+    let Some(ethernet) = packet.get::<Ethernet>(0) else { return Ok(Verdict::punt()) };
+    let udp = match ethernet.ether_type {
+        ether_type::IPV4 => {
+            let Some(ip) = packet.get::<Ipv4>(L3) else { return Ok(Verdict::punt()) };
+            if ip.protocol != protocol::UDP || ip.fragment.get() & Ipv4::OFFSET != 0 {
+                return Ok(Verdict::punt());
+            }
+            if ip.version_ihl != 0x45 {
+                return Err(DropReason::OuterHeader.into());
+            }
+            packet.get::<Udp>(L3 + size_of::<Ipv4>())
+        }
+        ether_type::IPV6 => match packet.get::<vpc_common::wire::Ipv6>(L3).map(|ip| ip.next_header) {
+            Some(protocol::UDP) => packet.get::<Udp>(L3 + size_of::<vpc_common::wire::Ipv6>()),
+            Some(protocol::FRAGMENT | protocol::DESTINATION_OPTIONS | protocol::ROUTING) => {
+                return Err(DropReason::OuterHeader.into());
+            }
+            _ => return Ok(Verdict::punt()),
+        },
+        _ => return Ok(Verdict::punt()),
+    };
+    match udp {
+        Some(udp) if udp.destination == Be16::new(VXLAN_PORT) => Err(DropReason::UnknownVtep.into()),
+        _ => Ok(Verdict::punt()),
+    }
+}
+
+/// A packet to an external address of the fabric: to its owner, here or on another node.
+#[inline(always)]
+fn from_outside<P: Packet, T: Tables>(
+    packet: &mut P,
+    tables: &T,
+    scratch: &mut Scratch,
+    node: &Node,
+    outlet: &Outlet,
+) -> Stage<Verdict> {
+    understand(packet, tables, scratch)?;
+    if FamilyV4::is_martian_source(scratch.flow.source) || scratch.flow.ethernet.destination.is_group() {
+        return Err(DropReason::Martian.into());
+    }
+    if tables.external(&[scratch.flow.source.0[3]]).is_some() {
+        // What the fabric sends to itself does not leave it.
+        return Err(DropReason::ExternalSource.into());
+    }
+    nat::outside(packet, scratch, End::Destination)?;
+    nat::resolve(tables, scratch)?;
+    let (target, vpc) = (scratch.inward.node, scratch.inward.vpc);
+    // The owner counts the TTL down.
+    let way = Way::TUNNEL.with(Way::ROUTED).with(Way::HAIRPIN).in_network(vpc);
+    scratch.hop = Hop { destination: Mac::ROUTER, target, way };
+    route::time_to_live::<FamilyV4, P, T>(packet, tables, scratch, &outlet.router)?;
+    if target as u32 == node.id {
+        settle(packet, tables, scratch)?;
+        return take(packet, tables, scratch, Origin::OutsideHere);
+    }
+    let vtep = tables.vtep(target).ok_or(DropReason::NoUnderlay)?;
+    scratch.flow.outer_port = session::outer_port(scratch);
+    route::size::<FamilyV4, P, T>(packet, tables, scratch, &outlet.router, vtep.mtu as u32)?;
+    rewrite::forward::<FamilyV4, P>(packet, scratch)?;
+    encap::tunnel(packet, vtep, Envelope::of(scratch), &scratch.leaving)
+}
+
+/// An answer to the outside comes from the external interface, not from the VPC router.
+#[inline(always)]
+fn in_own_name<P: Packet, T: Tables>(packet: &mut P, tables: &T) -> Stage<Verdict> {
+    let own = tables.outlet().ok_or(DropReason::NoGateway)?.own;
+    packet.get_mut::<Ethernet>(0).ok_or(DropReason::NoRoom)?.source = own;
+    Ok(Verdict::answer())
+}
+
+/// An inner frame from router to router: from outside to a port of this node, or to the outside by this gateway.
+#[inline(always)]
+pub fn tunnel<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut Scratch) -> Stage<Verdict> {
+    from_router(packet, tables, scratch)?;
+    settle(packet, tables, scratch)?;
+    take(packet, tables, scratch, Origin::Outside)
+}
+
+/// Finds out to whom such a frame goes: `scratch.inward`, or the end of its way where that is the outside.
+#[inline(never)]
+fn from_router<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut Scratch) -> Stage {
+    if scratch.flow.ethernet.ether_type != ether_type::IPV4 {
+        return Err(DropReason::EtherType.into());
+    }
+    understand(packet, tables, scratch)?;
+    if tables.external(&[scratch.flow.destination.0[3]]).is_none() {
+        return Err(outbound(packet, tables, scratch).unwrap_or_else(|end| end));
+    }
+    nat::outside(packet, scratch, End::Destination)?;
+    nat::resolve(tables, scratch)?;
+    let own = tables.node().ok_or(DropReason::NoUnderlay)?.id;
+    if scratch.inward.node as u32 != own || scratch.inward.vpc != scratch.outer.vni {
+        return Err(DropReason::NoMapping.into());
+    }
+    Ok(())
+}
+
+/// The packet up to its ports, those of a fragment too.
+#[inline(always)]
+fn understand<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut Scratch) -> Stage {
+    parse::datagram::<FamilyV4, P>(packet, scratch)?;
+    if scratch.flow.flags & flow_flags::FRAGMENT != 0 {
+        datagram::follow(tables, scratch, UNDERLAY_SLOT, Side::Peer)?;
+    }
+    Ok(())
+}
+
+/// To the outside by this gateway, as it is: its owner has translated it and counted its TTL down.
+#[inline(never)]
+fn outbound<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut Scratch) -> Stage<Verdict> {
+    let sender = tables.vtep_id(&scratch.outer.source).ok_or(DropReason::UnknownVtep)?;
+    let outlet = tables.outlet().ok_or(DropReason::NoGateway)?;
+    if outlet.ifindex == 0 {
+        return Err(DropReason::UnknownVni.into());
+    }
+    nat::outside(packet, scratch, End::Source)?;
+    match tables.external(&scratch.outside.address) {
+        Some(external)
+            if external.vpc == scratch.outer.vni && nat::owner(tables, &scratch.outside, external) == sender => {}
+        _ => return Err(DropReason::ExternalSource.into()),
+    }
+    if FamilyV4::is_martian_destination(scratch.flow.destination) {
+        return Err(DropReason::Martian.into());
+    }
+    if packet.length() > outlet.mtu + size_of::<Ethernet>() as u32 && route::too_big(packet, scratch, outlet.mtu) {
+        return Err(DropReason::TooBig.into());
+    }
+    out(packet, outlet)
+}
+
+/// Out of the external interface.
+#[inline(always)]
+fn out<P: Packet>(packet: &mut P, outlet: &Outlet) -> Stage<Verdict> {
+    if outlet.next_hop == Mac::default() {
+        return Err(DropReason::NoGateway.into());
+    }
+    let ethernet = packet.get_mut::<Ethernet>(0).ok_or(DropReason::NoRoom)?;
+    (ethernet.destination, ethernet.source) = (outlet.next_hop, outlet.own);
+    Ok(Verdict::transmit(outlet.ifindex))
+}
+
+/// Finds the port of this node that `scratch.inward` leads to, and translates the packet for it.
+#[inline(never)]
+fn settle<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut Scratch) -> Stage {
+    nat::locate(tables, scratch)?;
+    if deliver::port(tables, scratch.inward.slot)?.vpc != scratch.inward.vpc {
+        return Err(DropReason::NoMapping.into());
+    }
+    if scratch.flow.ttl <= 1 {
+        return Err(DropReason::TtlExpired.into());
+    }
+    let (private, port) = (scratch.inward.private, scratch.inward.port);
+    nat::replace(packet, scratch, End::Destination, private, port)?;
+    FamilyV4::decrement_ttl(packet.get_mut(L3).ok_or(DropReason::Truncated)?);
+    let flow = &mut scratch.flow;
+    flow.destination = Ip::v4(Be32::from_raw(private[0]));
+    if flow.destination_port != Be16::default() {
+        flow.destination_port = port;
+    }
+    Ok(())
+}
+
+/// Asks whether the port takes the packet, by its own view of the flow, and hands it over.
+#[inline(never)]
+pub fn take<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut Scratch, origin: Origin) -> Stage<Verdict> {
+    let slot = scratch.inward.slot;
+    let port = deliver::port(tables, slot)?;
+    session::begin(scratch, slot, port);
+    scratch.flow.external = scratch.outside.address;
+    scratch.flow.external_port = scratch.outside.port;
+    ingress::admit::<FamilyV4, P, T>(packet, tables, scratch, port, origin)?;
+    scratch.leaving = scratch.flow.ethernet;
+    scratch.leaving.destination = port.mac;
+    scratch.leaving.source = Mac::ROUTER;
+    deliver::local(packet, slot, &scratch.leaving)
+}
+
+/// Decides how a packet of a guest gets to the outside: `scratch.hop` and `flow.external`.
+#[inline(always)]
+pub fn outwards<P: Packet, T: Tables>(
+    packet: &mut P,
+    tables: &T,
+    scratch: &mut Scratch,
+    port: &Port,
+    gateway: u32,
+    known: Known,
+) -> Stage {
+    if nat::is_error(&scratch.flow) {
+        nat::key_of_quoted(packet, scratch)?;
+    }
+    match nat::choose(tables, scratch, port, gateway, known) {
+        Err(end) if end == Verdict::drop(DropReason::NatExhausted) => {
+            let answered = icmp::error::<FamilyV4, P, T>(packet, tables, scratch, port, Trouble::NatExhausted);
+            // Of many packets a few are answered: that is not what was wrong with the others.
+            let limited = answered == Err(Verdict::drop(DropReason::IcmpRate));
+            return if limited { Err(end) } else { answered };
+        }
+        chosen => chosen,
+    }?;
+    let own = tables.node().ok_or(DropReason::NoUnderlay)?.id;
+    let mut how = Way::ROUTED.with(Way::TRANSLATED);
+    let target = if tables.external(&[scratch.flow.destination.0[3]]).is_some() {
+        nat::outside(packet, scratch, End::Destination)?;
+        nat::resolve(tables, scratch)?;
+        how = how.with(Way::HAIRPIN).in_network(scratch.inward.vpc);
+        scratch.inward.node
+    } else {
+        how = how.in_network(port.vpc);
+        gateway_of(tables, scratch)?
+    };
+    let action = if target as u32 == own { Way::EXTERNAL } else { Way::TUNNEL };
+    scratch.hop = Hop { destination: Mac::ROUTER, target, way: action.with(how) };
+    Ok(())
+}
+
+/// The gateway of a flow.
+#[inline(always)]
+fn gateway_of<T: Tables>(tables: &T, scratch: &Scratch) -> Stage<u16> {
+    let gateways = tables.gateways().ok_or(DropReason::NoGateway)?;
+    let count = gateways.count;
+    if count == 0 {
+        return Err(DropReason::NoGateway.into());
+    }
+    let number = session::outer_port(scratch).get() as u32 % count;
+    Ok(gateways.nodes[number as usize & (gateways.nodes.len() - 1)])
+}
+
+/// Sends a packet of a guest out of this node's external interface.
+#[inline(never)]
+pub fn leave<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut Scratch, port: &Port) -> Stage<Verdict> {
+    let outlet = tables.outlet().ok_or(DropReason::NoGateway)?;
+    if outlet.ifindex == 0 {
+        return Err(DropReason::NoGateway.into());
+    }
+    fits(packet, tables, scratch, port, outlet.mtu)?;
+    rewrite::forward::<FamilyV4, P>(packet, scratch)?;
+    out(packet, outlet)
+}
+
+/// Translates a packet from a port of this node to one of this node, both by their external addresses. [`take`] is next.
+#[inline(never)]
+pub fn hairpin<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut Scratch, port: &Port) -> Stage {
+    nat::outside(packet, scratch, End::Destination)?;
+    nat::resolve(tables, scratch)?;
+    nat::locate(tables, scratch)?;
+    let mtu = deliver::port(tables, scratch.inward.slot)?.mtu;
+    fits(packet, tables, scratch, port, mtu)?;
+    let flow = &scratch.flow;
+    let (address, external_port) = (flow.external, flow.external_port);
+    nat::replace(packet, scratch, End::Source, address, external_port)?;
+    let flow = &mut scratch.flow;
+    flow.source = Ip::v4(Be32::from_raw(address[0]));
+    if flow.source_port != Be16::default() {
+        flow.source_port = external_port;
+    }
+    settle(packet, tables, scratch)
+}
+
+/// Whether the packet is small enough; its sender is told if not. What goes to the outside from here is not cut.
+#[inline(always)]
+fn fits<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut Scratch, port: &Port, mtu: u32) -> Stage {
+    if packet.length() > mtu + size_of::<Ethernet>() as u32 && route::too_big(packet, scratch, mtu) {
+        scratch.path_mtu = mtu;
+        return icmp::error::<FamilyV4, P, T>(packet, tables, scratch, port, Trouble::TooBig);
+    }
+    Ok(())
+}
+
+/// Whether a node may send what comes from outside: a gateway, or for its own external addresses their owner.
+#[inline(never)]
+pub fn may_send<T: Tables>(tables: &T, scratch: &mut Scratch, node: u16) -> bool {
+    if tables.gateways().is_some_and(|gateways| gateways.contains(node)) {
+        return true;
+    }
+    let flow = &scratch.flow;
+    scratch.peer = vpc_common::nat::ExternalPort {
+        address: [flow.source.0[3]],
+        protocol: flow.protocol,
+        reserved: 0,
+        port: flow.source_port,
+    };
+    let owner = |external: &External| nat::owner(tables, &scratch.peer, external);
+    tables.external(&scratch.peer.address).map(owner) == Some(node)
+}
