@@ -249,7 +249,7 @@ pub fn outwards<P: Packet, T: Tables>(
     if nat::is_error(&scratch.flow) {
         nat::key_of_quoted(packet, scratch)?;
     }
-    match nat::choose(tables, scratch, port, gateway, known) {
+    match nat::choose::<P, T>(tables, scratch, port, gateway, known) {
         Err(end) if end == Verdict::drop(DropReason::NatExhausted) => {
             let answered = icmp::error::<FamilyV4, P, T>(packet, tables, scratch, port, Trouble::NatExhausted);
             // Of many packets a few are answered: that is not what was wrong with the others.

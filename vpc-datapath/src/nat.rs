@@ -5,7 +5,7 @@ use crate::{
     conntrack::{self, Side},
     deliver,
     family::{Family, FamilyV4, quoted_ports},
-    packet::{Part, SumChange, Zero},
+    packet::{Part, Repeat, Step, SumChange, Zero},
     route,
     scratch::{Flow, Inward, flow_flags},
     session::{self, Known},
@@ -132,7 +132,13 @@ pub fn locate<T: Tables>(tables: &T, scratch: &mut Scratch) -> Stage {
 
 /// Chooses the external address and port with which a packet of a guest leaves: `flow.external`.
 #[inline(never)]
-pub fn choose<T: Tables>(tables: &T, scratch: &mut Scratch, port: &Port, gateway: u32, known: Known) -> Stage {
+pub fn choose<P: Packet, T: Tables>(
+    tables: &T,
+    scratch: &mut Scratch,
+    port: &Port,
+    gateway: u32,
+    known: Known,
+) -> Stage {
     if is_error(&scratch.flow) {
         // The key at hand is that of the flow which the error is about.
         return if of_session(tables, scratch) { Ok(()) } else { Err(DropReason::NoSession.into()) };
@@ -163,7 +169,7 @@ pub fn choose<T: Tables>(tables: &T, scratch: &mut Scratch, port: &Port, gateway
         protocol: flow.protocol,
         reserved: [0; 3],
     };
-    if mapped(tables, scratch) { Ok(()) } else { map(tables, scratch) }
+    if mapped(tables, scratch) { Ok(()) } else { map::<P, T>(tables, scratch) }
 }
 
 /// Takes the external address and port of the session at hand.
@@ -216,12 +222,12 @@ fn mapped<T: Tables>(tables: &T, scratch: &mut Scratch) -> bool {
 
 /// Makes a mapping, from this node's slice of the gateway's ports.
 #[inline(never)]
-fn map<T: Tables>(tables: &T, scratch: &mut Scratch) -> Stage {
+fn map<P: Packet, T: Tables>(tables: &T, scratch: &mut Scratch) -> Stage {
     let NatOutKey { gateway, private, slot, port, protocol, .. } = scratch.nat_out;
     let slice = *tables.nat_gateway(&gateway).ok_or(DropReason::NatExhausted)?;
     scratch.nat_in = NatIn { gateway, private, slot, port, last_used: session::tick(tables), reserved: 0 };
     scratch.outside = ExternalPort { address: slice.external, protocol, reserved: 0, port: Be16::default() };
-    if !probe(tables, scratch, slice) {
+    if !probe::<P, T>(tables, scratch, slice) {
         return Err(DropReason::NatExhausted.into());
     }
     let out = NatOut { address: scratch.outside.address, port: scratch.outside.port, reserved: 0 };
@@ -237,28 +243,43 @@ fn map<T: Tables>(tables: &T, scratch: &mut Scratch) -> Stage {
 
 /// Takes the first free port from a place on that depends on the guest's address and port.
 #[inline(always)]
-fn probe<T: Tables>(tables: &T, scratch: &mut Scratch, slice: NatSlice) -> bool {
-    let ports = slice.ports as u32;
-    if ports == 0 {
-        return false;
-    }
+fn probe<P: Packet, T: Tables>(tables: &T, scratch: &mut Scratch, slice: NatSlice) -> bool {
     let key = &scratch.nat_out;
     let seed = (key.private[0] as u64) << 32 | (key.port.raw() as u64) << 16 | (key.protocol as u64) << 8;
-    let hash = ((seed ^ key.slot as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as u32;
-    let mut round = 0;
-    while round < NAT_PROBES {
-        let offset = hash.wrapping_add(round) % ports;
-        scratch.outside.port = Be16::new(slice.first_port.wrapping_add(offset as u16));
-        round += 1;
-        if round > ports {
-            return false;
+    let hash = (seed ^ key.slot as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+    let mut probing =
+        Probing { tables, scratch, hash, ports: slice.ports as u64, first: slice.first_port as u64, found: 0 };
+    P::repeat(NAT_PROBES, &mut probing);
+    probing.found != 0
+}
+
+/// The look for a free port.
+struct Probing<'a, T> {
+    tables: &'a T,
+    scratch: &'a mut Scratch,
+    hash: u64,
+    /// How many ports there are to choose from, and the first one.
+    ports: u64,
+    first: u64,
+    /// 1: the one in `scratch.outside` has been taken.
+    found: u64,
+}
+
+impl<T: Tables> Step for Probing<'_, T> {
+    #[inline(always)]
+    fn step(&mut self, index: u32) -> Repeat {
+        if index as u64 >= self.ports {
+            return Repeat::Stop;
         }
-        if tables.forward(&scratch.outside).is_none() && tables.insert_nat_in(&scratch.outside, &scratch.nat_in).is_ok()
-        {
-            return true;
+        let offset = (self.hash + index as u64) % self.ports;
+        self.scratch.outside.port = Be16::new((self.first + offset) as u16);
+        let Scratch { outside, nat_in, .. } = &*self.scratch;
+        if self.tables.forward(outside).is_none() && self.tables.insert_nat_in(outside, nat_in).is_ok() {
+            self.found = 1;
+            return Repeat::Stop;
         }
+        Repeat::Next
     }
-    false
 }
 
 /// Puts an external address and port in the place of the guest's in what it sends, or the guest's in the place of the
