@@ -62,7 +62,7 @@ pub enum TableError {
 /// ```no_run
 /// use vpc_bpf::Table;
 /// use vpc_common::{maps, port::Port};
-/// let ports: Table<u32, Port> = Table::open(std::path::Path::new("/sys/fs/bpf/vpc/v1/PORTS"))?;
+/// let ports: Table<u32, Port> = Table::open(std::path::Path::new("/sys/fs/bpf/vpc/v2/PORTS"))?;
 /// assert!(ports.get(&1)?.is_some());
 /// # Ok::<(), vpc_bpf::TableError>(())
 /// ```
