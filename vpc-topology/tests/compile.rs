@@ -61,6 +61,21 @@ fn two_nodes() {
 }
 
 #[test]
+fn a_node_has_its_slice_of_a_nat_gateway() {
+    let topology = load(include_str!("../../examples/gateway.yaml"));
+    let address = |text: &str| Ip::v4(ip(text).low()).0[3];
+    let outside = |node: &str| compile(&topology, node).outside;
+    let (hv1, hv2, gw1) = (outside("hv1"), outside("hv2"), outside("gw1"));
+    assert_eq!((hv1.externals.len(), &hv1.externals), (2, &hv2.externals), "the same on every node");
+    assert_eq!(hv1.elastic_ips[0].1, [address("203.0.113.20")]);
+    let slice = |of: &vpc_topology::compile::Outside| (of.slices[0].1.first_port, of.slices[0].1.ports);
+    assert_eq!([slice(&hv1), slice(&hv2), slice(&gw1)], [(1024, 2048), (3072, 2048), (5120, 2048)]);
+    assert_eq!(hv1.forwards[0].1.private, [address("10.0.2.5")]);
+    assert_eq!(hv1.gateways, [3]);
+    assert!(hv1.outlet.is_none() && gw1.outlet.is_some_and(|outlet| outlet.device == "eth2"));
+}
+
+#[test]
 fn peers_are_known_as_far_as_routes_lead() {
     let topology = load(include_str!("../../examples/peering.yaml"));
     let (hv1, hv2) = (compile(&topology, "hv1"), compile(&topology, "hv2"));
