@@ -2,7 +2,7 @@
 //! packets ([`skb`], [`xdp`]) and tables ([`tables`]), and carry out and count its verdicts ([`verdict`]).
 #![no_std]
 #![no_main]
-#![feature(asm_experimental_arch)]
+#![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 
 mod atomic;
 mod buffer;
