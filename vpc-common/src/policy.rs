@@ -2,7 +2,8 @@
 //! has a subject in a rule set, and a subject's service has a verdict.
 //!
 //! A rule set is immutable: its id is made from its content. Order and union are resolved when it is compiled, so that
-//! the longest match of a [`RuleKey`] is the verdict, and what one costs does not depend on how many rules there are.
+//! the longest match of a [`RuleKey`] is the verdict: the same few look-ups, however many rules there are. What they cost
+//! grows with the depth of the tries.
 
 use crate::{Be32, Ip};
 use bytemuck::{Pod, Zeroable};
