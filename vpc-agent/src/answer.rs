@@ -3,6 +3,8 @@
 mod counters;
 mod drops;
 mod listing;
+mod nat;
+mod owners;
 mod policies;
 mod sessions;
 mod slots;
@@ -44,7 +46,7 @@ impl Answers<'_> {
             Request::Get(kind) => to_answer(listing::list(*kind, self.reconciler, self.outcome)),
             Request::Drops => to_answer(drops::drops(self.reconciler)),
             Request::Stop => to_answer(Ok(())),
-            Request::Plan { .. } | Request::Sessions { .. } | Request::FlushSessions(_) => {
+            Request::Plan { .. } | Request::Sessions { .. } | Request::FlushSessions(_) | Request::Nat { .. } => {
                 Answer::Error("asked the wrong way".to_owned())
             }
         }
@@ -60,6 +62,10 @@ impl Answers<'_> {
             Request::FlushSessions(filter) => {
                 let found = sessions::Chosen::new(self.reconciler, filter);
                 Some(Box::new(move || to_answer(found.and_then(|found| found.flush()))))
+            }
+            Request::Nat { filter, limit } => {
+                let (found, limit) = (nat::Translations::new(self.reconciler, filter), *limit);
+                Some(Box::new(move || to_answer(found.and_then(|found| found.read(limit)))))
             }
             Request::Plan { name, text } => {
                 let (name, text, node, limits) = (name.clone(), text.clone(), self.node.to_owned(), self.limits);

@@ -201,13 +201,19 @@ pub fn idle_seconds(now: u16, last_seen: u16) -> u64 {
     (u64::from(idle_ticks(now, last_seen)) << TICK_SHIFT) / 1_000_000_000
 }
 
+/// Seconds until the port of a mapping that no session uses may be given to another.
+pub fn mapping_expires_in(now: u16, last_used: u16) -> u64 {
+    (u64::from(MAPPING_TICKS.saturating_sub(idle_ticks(now, last_used))) << TICK_SHIFT) / 1_000_000_000
+}
+
 fn idle_ticks(now: u16, last_seen: u16) -> u16 {
     let idle = now.wrapping_sub(last_seen);
     // A packet that came after `now` was read is not idle.
     if idle >= conntrack::BEHIND { 0 } else { idle }
 }
 
-fn has_expired(session: &Session, protocol: u8, port: &Port, now: u16) -> bool {
+/// Whether the datapath would not take a session for a packet's any more.
+pub fn has_expired(session: &Session, protocol: u8, port: &Port, now: u16) -> bool {
     idle_ticks(now, session.last_seen) > conntrack::timeout(&port.timeouts, protocol, session.state)
 }
 

@@ -1,5 +1,6 @@
 //! Sessions in words.
 
+use super::owners::{Owner, Owners};
 use crate::{
     control::{
         SessionFilter,
@@ -12,8 +13,7 @@ use crate::{
 use std::{collections::BTreeMap, net::SocketAddr};
 use vpc_bpf::{Table, TableError};
 use vpc_common::{
-    Be32, Ip, Vni,
-    port::Port,
+    Be32, Ip,
     session::{Session, SessionKey, V4, V6, decided, state},
 };
 
@@ -21,17 +21,9 @@ use vpc_common::{
 pub(super) struct Chosen {
     v4: Sessions<V4>,
     v6: Sessions<V6>,
-    ports: BTreeMap<u16, Owner>,
+    owners: Owners,
     nodes: BTreeMap<u16, String>,
     rules: BTreeMap<u32, String>,
-    filter: SessionFilter,
-}
-
-/// The port of a slot.
-struct Owner {
-    name: String,
-    vpc: String,
-    epoch: u32,
 }
 
 impl Chosen {
@@ -39,27 +31,7 @@ impl Chosen {
         let tables = &reconciler.datapath.tables;
         let clone = |error: TableError| error.to_string();
         let desired = reconciler.desired();
-        let name = |slot: &u16| desired.and_then(|desired| desired.ports.get(slot)).map(|port| port.name.clone());
-        let vpc = |vni: &Vni| desired.and_then(|desired| desired.names.vpcs.get(vni)).cloned();
-        let owner = |(slot, port): (&u16, &Port)| {
-            let owner = Owner {
-                name: name(slot).unwrap_or_else(|| format!("slot {slot}")),
-                vpc: vpc(&port.vpc).unwrap_or_else(|| format!("VNI {}", port.vpc.0)),
-                epoch: port.epoch,
-            };
-            (*slot, owner)
-        };
-        let ports: BTreeMap<u16, Owner> = reconciler.actual().ports.iter().map(owner).collect();
-        if let Some(name) = &filter.port
-            && !ports.values().any(|port| port.name == *name)
-        {
-            return Err(format!("no port {name} on this node"));
-        }
-        if let Some(name) = &filter.vpc
-            && !ports.values().any(|port| port.vpc == *name)
-        {
-            return Err(format!("no port of a VPC {name} on this node"));
-        }
+        let owners = Owners::new(reconciler, filter)?;
         let mut nodes = BTreeMap::new();
         if let Some(desired) = desired {
             nodes.insert(desired.node.id, desired.node.name.clone());
@@ -68,10 +40,9 @@ impl Chosen {
         Ok(Self {
             v4: tables.sessions_v4.try_clone().map_err(clone)?,
             v6: tables.sessions_v6.try_clone().map_err(clone)?,
-            ports,
+            owners,
             nodes,
             rules: desired.map(|desired| desired.names.rules.clone()).unwrap_or_default(),
-            filter: filter.clone(),
         })
     }
 
@@ -120,20 +91,12 @@ impl Chosen {
         A: Copy + 'static,
         SessionKey<A>: bytemuck::Pod,
     {
-        let filter = &self.filter;
         let batch = |keys: &[SessionKey<A>], values: &[Session]| {
             for (key, session) in keys.iter().zip(values) {
-                let Some(owner) = self.ports.get(&key.slot) else { continue };
                 let local = SocketAddr::new(ip(key.local).into(), key.local_port.get());
                 let remote = SocketAddr::new(ip(key.remote).into(), key.remote_port.get());
-                let wanted = filter.port.as_ref().is_none_or(|wanted| *wanted == owner.name)
-                    && filter.vpc.as_ref().is_none_or(|wanted| *wanted == owner.vpc)
-                    && filter.address.is_none_or(|wanted| {
-                        wanted == local.ip()
-                            || wanted == remote.ip()
-                            || external(session).is_some_and(|external| wanted == external.ip())
-                    });
-                if wanted {
+                let addresses = [Some(local.ip()), Some(remote.ip()), external(session).map(|external| external.ip())];
+                if let Some(owner) = self.owners.chosen(key.slot, &addresses) {
                     visit(owner, key, Flow { protocol: key.protocol, local, remote }, session);
                 }
             }
@@ -178,7 +141,7 @@ impl Chosen {
         if hop.way.is_tunnel() {
             format!("{routed}to node {} in VNI {}", self.node(hop.target), hop.way.vni().0)
         } else {
-            let port = self.ports.get(&hop.target).map_or("?", |port| port.name.as_str());
+            let port = self.owners.of(hop.target).map_or("?", |port| port.name.as_str());
             format!("{routed}to port {port}")
         }
     }
@@ -233,7 +196,8 @@ fn state_name(number: u8) -> &'static str {
     }
 }
 
-fn protocol(number: u8) -> String {
+/// The name of a protocol; the number where it has none.
+pub(super) fn protocol(number: u8) -> String {
     match number {
         1 => "icmp".to_owned(),
         6 => "tcp".to_owned(),

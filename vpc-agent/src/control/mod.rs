@@ -41,6 +41,13 @@ pub enum Request {
     },
     /// Removes sessions: [`report::Flushed`].
     FlushSessions(SessionFilter),
+    /// [`report::NatReport`].
+    Nat {
+        /// Which mappings.
+        filter: SessionFilter,
+        /// At most so many; 0 for all.
+        limit: usize,
+    },
     /// [`report::PlanReport`] of a topology's text.
     Plan {
         /// Name of the file, for messages.
@@ -74,14 +81,14 @@ pub enum Kind {
     Counters,
 }
 
-/// Which sessions are meant: those of which all that is given is true.
+/// Which sessions or mappings are meant: those of which all that is given is true.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SessionFilter {
     /// Of that port only.
     pub port: Option<String>,
     /// Of ports of that VPC only.
     pub vpc: Option<String>,
-    /// With that local or remote address only.
+    /// With that local, remote or external address only.
     pub address: Option<std::net::IpAddr>,
 }
 

@@ -184,6 +184,59 @@ pub struct Flushed {
     pub sessions: usize,
 }
 
+/// `vpcctl nat`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NatReport {
+    /// The mappings of this node.
+    pub mappings: Vec<NatRow>,
+    /// What is used of this node's slice of each NAT gateway, by protocol.
+    pub slices: Vec<NatSliceRow>,
+}
+
+/// A mapping: an external address and port that stand for a guest's.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NatRow {
+    /// Name of the port.
+    pub port: String,
+    /// Name of its VPC.
+    pub vpc: String,
+    /// Name of the NAT gateway.
+    pub nat_gateway: String,
+    /// `tcp`, `udp` or `icmp`, whose ports are the identifiers of queries.
+    pub protocol: String,
+    /// The guest's address and port.
+    pub internal: String,
+    /// The address and port that peers see.
+    pub external: String,
+    /// Sessions that use it.
+    pub sessions: usize,
+    /// Seconds until its external port may be another's; none while a session uses it.
+    pub expires_in_seconds: Option<u64>,
+}
+
+/// A slice: the ports of a NAT gateway's address that this node gives out, for one protocol.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NatSliceRow {
+    /// Name of the NAT gateway.
+    pub nat_gateway: String,
+    /// Name of its VPC.
+    pub vpc: String,
+    /// The external address.
+    pub address: String,
+    /// `tcp`, `udp` or `icmp`.
+    pub protocol: String,
+    /// First port of the slice.
+    pub first_port: u16,
+    /// Last port of the slice.
+    pub last_port: u16,
+    /// Ports with a mapping.
+    pub used: usize,
+    /// Ports that are port forwards, and so never given out.
+    pub forwarded: usize,
+    /// Ports that new mappings can have.
+    pub available: usize,
+}
+
 /// `vpcctl plan -f`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct PlanReport {

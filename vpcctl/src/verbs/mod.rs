@@ -2,6 +2,7 @@
 
 mod drops;
 mod get;
+mod nat;
 mod plan;
 mod schema;
 mod sessions;
@@ -30,6 +31,8 @@ pub enum Verb {
     Drops(drops::Arguments),
     /// List flows, or forget them
     Sessions(sessions::Arguments),
+    /// List NAT mappings, and what is used of this node's ports of NAT gateways
+    Nat(nat::Arguments),
     /// List the rules of groups in force for each local port
     SecurityGroups(get::OfPort),
     /// List the rules of network ACLs in force for each local port
@@ -56,6 +59,7 @@ impl Verb {
             Self::Get(arguments) => arguments.run(output),
             Self::Drops(arguments) => arguments.run(output),
             Self::Sessions(arguments) => arguments.run(output),
+            Self::Nat(arguments) => arguments.run(output),
             Self::SecurityGroups(arguments) => arguments.run(Kind::SecurityGroups, output),
             Self::Acl(arguments) => arguments.run(Kind::NetworkAcls, output),
             Self::Uninstall(arguments) => arguments.run(output),

@@ -47,22 +47,22 @@ enum Verb {
     Flush(Which),
 }
 
-/// Which sessions.
+/// Which sessions or mappings.
 #[derive(Debug, Args)]
-struct Which {
+pub(super) struct Which {
     /// Of that port only
     #[arg(long, value_name = "NAME")]
     port: Option<String>,
     /// Of ports of that VPC only
     #[arg(long, value_name = "NAME")]
     vpc: Option<String>,
-    /// With that local or remote address only
+    /// With that local, remote or external address only
     #[arg(long, value_name = "ADDRESS")]
     address: Option<IpAddr>,
 }
 
 impl Which {
-    fn filter(&self) -> SessionFilter {
+    pub(super) fn filter(&self) -> SessionFilter {
         SessionFilter { port: self.port.clone(), vpc: self.vpc.clone(), address: self.address }
     }
 }

@@ -6,7 +6,13 @@ use std::{
     net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket},
     time::Duration,
 };
-use vpc_lab::{Fabric, Netns, iperf::Load, iperf::iperf, outside::SERVER};
+use vpc_lab::{
+    Fabric, Netns,
+    agent::{vpcctl, vpcctl_json, vpcctl_output},
+    iperf::Load,
+    iperf::iperf,
+    outside::SERVER,
+};
 use vpc_netns_tests::{all_answered, drops, fabric};
 
 /// hv1 has guests, hv2 is the gateway and has one too.
@@ -33,7 +39,7 @@ elastic_ips:
   - {name: eip-nat, address: 203.0.113.10}
   - {name: eip-web, address: 203.0.113.20, port: web-1}
 nat_gateways:
-  - {name: ngw, vpc: red, elastic_ips: [eip-nat], port_forwards: [{protocol: tcp, external: '203.0.113.10:2222', port: db-1, to: 22}]}
+  - {name: ngw, vpc: red, elastic_ips: [eip-nat], ports_per_node: 2048, port_forwards: [{protocol: tcp, external: '203.0.113.10:2222', port: db-1, to: 22}]}
 security_groups:
   - {name: web, vpc: red, ingress: [{protocol: tcp, ports: [80], cidr_blocks: [0.0.0.0/0]}]}
   - {name: ssh, vpc: red, ingress: [{protocol: tcp, ports: [22], cidr_blocks: [198.51.100.0/24]}]}
@@ -141,6 +147,61 @@ fn two_guests_with_equal_ports_and_equal_icmp_identifiers_are_told_apart() {
             assert!(text.contains("20 received") && !text.contains("DUP"), "{text}");
         }
     });
+}
+
+#[test]
+fn mappings_and_what_is_used_of_a_slice_are_listed() {
+    let fabric = fabric(TOPOLOGY).unwrap();
+    let (server, to) = (outside(&fabric), SocketAddr::new(SERVER, 7_000));
+    let server = server.enter(|| UdpSocket::bind(to)).unwrap().unwrap();
+    server.set_read_timeout(Some(PATIENCE)).unwrap();
+    let seen = ["app-1", "app-2"].map(|name| {
+        let client = guest(&fabric, name).enter(|| UdpSocket::bind("0.0.0.0:4000")).unwrap().unwrap();
+        client.send_to(b"hello", to).unwrap();
+        server.recv_from(&mut [0; 16]).unwrap().1
+    });
+    let to = SocketAddr::new(SERVER, 8_080);
+    seen_by_server(guest(&fabric, "app-1"), outside(&fabric), to, to).unwrap();
+    let node = fabric.node("hv1").unwrap();
+    let nat = |arguments: &str| vpcctl_json(node, &format!("nat {arguments}")).unwrap();
+
+    let all = nat("");
+    let mappings = all["mappings"].as_array().unwrap();
+    assert_eq!(mappings.len(), 3, "{all:#}");
+    for (name, private, seen) in [("app-1", "10.0.2.10:4000", seen[0]), ("app-2", "10.0.2.11:4000", seen[1])] {
+        let of_one = nat(&format!("--port {name}"));
+        let row = of_one["mappings"].as_array().unwrap().iter().find(|row| row["protocol"] == "udp").unwrap();
+        assert_eq!((&row["internal"], &row["external"]), (&private.into(), &seen.to_string().into()), "{of_one:#}");
+        assert_eq!((&row["nat_gateway"], &row["vpc"]), (&"ngw".into(), &"red".into()));
+        assert_eq!((&row["sessions"], row["expires_in_seconds"].is_null()), (&1.into(), true), "{of_one:#}");
+        let by_address = nat(&format!("--vpc red --address {}", &private[..private.len() - 5]));
+        assert_eq!(by_address["mappings"], of_one["mappings"]);
+    }
+    assert_eq!(nat(&format!("--address {NAT}"))["mappings"], all["mappings"]);
+    assert_eq!(nat("--address 198.51.100.77")["mappings"], serde_json::json!([]));
+    assert_eq!(nat("--limit 1")["mappings"].as_array().unwrap().len(), 1);
+
+    let slice = |protocol: &str| {
+        let rows = all["slices"].as_array().unwrap();
+        let row = rows.iter().find(|row| row["protocol"] == protocol).unwrap().clone();
+        let number = |field: &str| row[field].as_u64().unwrap();
+        assert_eq!((&row["address"], number("last_port") - number("first_port")), (&NAT.into(), 2_047), "{row:#}");
+        (number("used"), number("forwarded"), number("available"))
+    };
+    assert_eq!(slice("udp"), (2, 0, 2_046));
+    assert_eq!(slice("tcp"), (1, 1, 2_046), "the port forward's port is never given out");
+    assert_eq!(slice("icmp"), (0, 0, 2_048));
+
+    let flushed = vpcctl(node, "sessions flush --port app-2").unwrap();
+    assert_eq!(flushed.trim(), "1 sessions removed");
+    let row = &nat("--port app-2")["mappings"][0];
+    assert_eq!(row["sessions"], 0);
+    assert!((100..=121).contains(&row["expires_in_seconds"].as_u64().unwrap()), "{row:#}");
+    let text = vpcctl(node, "nat").unwrap();
+    assert!(text.contains("app-1") && text.contains("in use") && text.contains("AVAILABLE"), "{text}");
+    let refused = vpcctl_output(node, "nat --port nobody").unwrap();
+    assert!(!refused.status.success());
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("no port nobody on this node"));
 }
 
 #[test]
