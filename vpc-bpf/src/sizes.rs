@@ -1,6 +1,6 @@
 //! How many entries each map has room for.
 
-use vpc_common::{limits, maps};
+use vpc_common::{datagram, limits, maps};
 
 /// Sizes of the maps that an operator may set. The defaults are those of [`vpc_common::limits`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,7 +50,7 @@ impl Sizes {
             (maps::PORT_DEVICES, slots),
             (maps::PORT_BUCKETS, slots),
             (maps::PORT_USAGE, slots),
-            (maps::DATAGRAMS, slots * limits::DATAGRAMS),
+            (maps::DATAGRAMS, datagram::elements(slots)),
             (maps::COUNTERS, slots),
             (maps::DROPS, slots),
             (maps::SOURCES, self.sources),

@@ -1,10 +1,14 @@
 //! Datagrams that come in fragments: what the first fragment says is valid for all of them.
 
-use crate::{Be16, Ip, limits::DATAGRAMS};
+use crate::{
+    Be16, Ip,
+    limits::{DATAGRAMS, VPC_DATAGRAMS, VPCS},
+};
 use bytemuck::{Pod, Zeroable};
 
-/// One element of the `DATAGRAMS` array: [`DATAGRAMS`] elements for each slot, found by a hash of what identifies the
-/// datagram. Another datagram of the same hash takes its place.
+/// One element of the `DATAGRAMS` array: [`VPC_DATAGRAMS`] elements for the external addresses of each VPC, then
+/// [`DATAGRAMS`] for each slot, found by a hash of what identifies the datagram. Another datagram of the same hash takes
+/// its place, so nobody is given elements of two tenants.
 #[repr(C, align(8))]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Pod, Zeroable, Default)]
 pub struct Datagram {
@@ -32,10 +36,34 @@ pub struct Datagram {
     pub reserved2: u64,
 }
 
-/// The element of a datagram.
-#[inline(always)]
-pub const fn index(slot: u16, hash: u32) -> u32 {
-    slot as u32 * DATAGRAMS + hash % DATAGRAMS
+/// Whose elements a datagram is followed in.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Share {
+    first: u32,
+    count: u32,
 }
 
-const _: () = assert!(size_of::<Datagram>() == 64 && DATAGRAMS.is_power_of_two());
+impl Share {
+    /// Those of a port.
+    #[inline(always)]
+    pub const fn of_port(slot: u16) -> Self {
+        Self { first: VPCS * VPC_DATAGRAMS + slot as u32 * DATAGRAMS, count: DATAGRAMS }
+    }
+    /// Those of the external addresses of a VPC: see [`crate::nat::External::vpc_number`].
+    #[inline(always)]
+    pub const fn of_vpc(number: u32) -> Self {
+        Self { first: number % VPCS * VPC_DATAGRAMS, count: VPC_DATAGRAMS }
+    }
+    /// The element of a datagram.
+    #[inline(always)]
+    pub const fn index(self, hash: u32) -> u32 {
+        self.first + hash % self.count
+    }
+}
+
+/// Elements of the array on a node with so many slots.
+pub const fn elements(slots: u32) -> u32 {
+    VPCS * VPC_DATAGRAMS + slots * DATAGRAMS
+}
+
+const _: () = assert!(size_of::<Datagram>() == 64 && DATAGRAMS.is_power_of_two() && VPC_DATAGRAMS.is_power_of_two());

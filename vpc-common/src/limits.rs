@@ -42,6 +42,8 @@ pub const NAT_PROBES: u32 = 64;
 
 /// Datagrams in fragments that are followed at a time, for each port.
 pub const DATAGRAMS: u32 = 256;
+/// The same for the external addresses of each VPC.
+pub const VPC_DATAGRAMS: u32 = 64;
 /// How long the rest of a datagram may take after its first fragment, ns.
 pub const DATAGRAM_NS: u64 = 2_000_000_000;
 /// Of a port's sessions, one in so many may be half-open.

@@ -34,7 +34,7 @@ pub const SUBJECTS: &str = "SUBJECTS";
 pub const IDENTITIES: &str = "IDENTITIES";
 /// [`crate::policy::RuleKey`] to [`crate::policy::RuleVerdict`], trie.
 pub const RULES: &str = "RULES";
-/// [`crate::datagram::Datagram`], array of [`crate::limits::DATAGRAMS`] for each slot.
+/// [`crate::datagram::Datagram`], array: see there.
 pub const DATAGRAMS: &str = "DATAGRAMS";
 /// [`crate::port::Usage`], array by slot.
 pub const PORT_USAGE: &str = "PORT_USAGE";

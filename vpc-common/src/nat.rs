@@ -34,6 +34,8 @@ pub struct External {
     pub slice_ports: u16,
     /// How many slices there are.
     pub slices: u32,
+    /// Number of the VPC in the fabric: its fragments have room of their own, see [`crate::datagram::Share`].
+    pub vpc_number: u32,
 }
 
 impl External {
@@ -149,7 +151,7 @@ pub struct NatOut {
 }
 
 const _: () = {
-    assert!(size_of::<External>() == 24 && size_of::<ElasticKey>() == 8 && size_of::<NatSlice>() == 8);
+    assert!(size_of::<External>() == 28 && size_of::<ElasticKey>() == 8 && size_of::<NatSlice>() == 8);
     assert!(size_of::<ExternalPort>() == 8 && size_of::<Forward>() == 8 && size_of::<NatIn>() == 16);
     assert!(size_of::<NatOutKey>() == 16 && size_of::<NatOut>() == 8);
 };

@@ -3,14 +3,14 @@
 use crate::{Scratch, Stage, Tables, conntrack::Side, scratch::flow_flags};
 use vpc_common::{
     DropReason,
-    datagram::{Datagram, index},
+    datagram::{Datagram, Share},
     limits::DATAGRAM_NS,
 };
 
 /// Notes what a first fragment says, or fills it in for a later one. Fragments that come before the first one are
 /// dropped; so are those that overlap with it (RFC 1858, RFC 5722), and those of another datagram of the same hash.
 #[inline(never)]
-pub fn follow<T: Tables>(tables: &T, scratch: &mut Scratch, slot: u16, side: Side) -> Stage {
+pub fn follow<T: Tables>(tables: &T, scratch: &mut Scratch, share: Share, side: Side) -> Stage {
     let now = tables.now_coarse();
     let Scratch { flow, datagram, .. } = scratch;
     *datagram = Datagram {
@@ -29,7 +29,7 @@ pub fn follow<T: Tables>(tables: &T, scratch: &mut Scratch, slot: u16, side: Sid
         seen_ns: now,
         reserved2: 0,
     };
-    let place = index(slot, hash(datagram));
+    let place = share.index(hash(datagram));
     if flow.flags & flow_flags::LATER_FRAGMENT == 0 {
         return tables.datagram(place, |known| *known = *datagram).ok_or(DropReason::EarlyFragment.into());
     }

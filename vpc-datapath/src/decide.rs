@@ -7,7 +7,7 @@ use crate::{
     encap::Envelope,
     external,
     family::Family,
-    flood, parse, policy,
+    flood, nat, parse, policy,
     respond::{Trouble, icmp, nd},
     route::{self, NoRoute},
     scratch::flow_flags,
@@ -76,7 +76,10 @@ pub fn ingress<F: Family, P: Packet, T: Tables>(
         return Err(DropReason::DestinationAddress.into());
     }
     let known = session::known::<F, T>(tables, scratch, port)?;
-    if known.is_confirmed() && !session::same_external::<F, T>(tables, scratch) {
+    if known.stands()
+        && !session::same_external::<F, T>(tables, scratch)
+        && (known.is_confirmed() || nat::is_bound::<F, T>(tables, scratch, port))
+    {
         return Err(DropReason::NoMapping.into());
     }
     policy::admit::<F, P, T>(packet, tables, scratch, port, Side::Peer, known)?;

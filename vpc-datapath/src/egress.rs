@@ -13,6 +13,7 @@ use crate::{
 };
 use vpc_common::{
     DropReason,
+    datagram::Share,
     port::{Port, flags},
     wire::ether_type,
 };
@@ -60,7 +61,7 @@ fn ip<F: Family, P: Packet, T: Tables>(
         decide::plain_vtep_speaks_for(tables, scratch, port)?;
     }
     if scratch.flow.flags & flow_flags::FRAGMENT != 0 {
-        datagram::follow(tables, scratch, scratch.flow.slot, Side::Guest)?;
+        datagram::follow(tables, scratch, Share::of_port(scratch.flow.slot), Side::Guest)?;
     }
     session::key_of_sender::<F>(scratch, scratch.flow.slot);
     if !session::established::<F, P, T>(packet, tables, scratch, port) {
@@ -74,14 +75,11 @@ fn ip<F: Family, P: Packet, T: Tables>(
         rewrite::forward::<F, P>(packet, scratch)?;
         encap::tunnel(packet, vtep, Envelope::of(scratch), &scratch.leaving)
     } else if scratch.hop.way.is_external() {
-        if !scratch.hop.way.is_hairpin() {
-            return external::leave(packet, tables, scratch, port);
+        if scratch.hop.way.is_hairpin() {
+            external::hairpin(packet, tables, scratch, port)
+        } else {
+            external::leave(packet, tables, scratch, port)
         }
-        external::hairpin(packet, tables, scratch, port)?;
-        let (sender, epoch) = (scratch.flow.slot, scratch.flow.epoch);
-        let end = external::take(packet, tables, scratch, session::Origin::OutsideHere);
-        (scratch.flow.slot, scratch.flow.epoch) = (sender, epoch);
-        end
     } else {
         let neighbour = deliver::port(tables, target)?;
         ingress::neighbour::<F, P, T>(packet, tables, scratch, target, neighbour)?;

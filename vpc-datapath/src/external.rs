@@ -16,6 +16,7 @@ use crate::{
 };
 use vpc_common::{
     Be16, Be32, DropReason, Ip, Mac,
+    datagram::Share,
     gateway::Outlet,
     limits::VXLAN_PORT,
     nat::External,
@@ -156,12 +157,16 @@ fn from_router<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut S
     Ok(())
 }
 
-/// The packet up to its ports, those of a fragment too.
+/// The packet up to its ports, those of a fragment too: it is followed in the share of the VPC whose external address it
+/// comes from or goes to.
 #[inline(always)]
 fn understand<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut Scratch) -> Stage {
     parse::datagram::<FamilyV4, P>(packet, scratch)?;
     if scratch.flow.flags & flow_flags::FRAGMENT != 0 {
-        datagram::follow(tables, scratch, UNDERLAY_SLOT, Side::Peer)?;
+        let flow = &scratch.flow;
+        let of = |address: Ip| tables.external(&[address.0[3]]);
+        let external = of(flow.destination).or_else(|| of(flow.source)).ok_or(DropReason::ExternalSource)?;
+        datagram::follow(tables, scratch, Share::of_vpc(external.vpc_number), Side::Peer)?;
     }
     Ok(())
 }
@@ -223,7 +228,7 @@ fn settle<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut Scratc
 
 /// Asks whether the port takes the packet, by its own view of the flow, and hands it over.
 #[inline(never)]
-pub fn take<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut Scratch, origin: Origin) -> Stage<Verdict> {
+fn take<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut Scratch, origin: Origin) -> Stage<Verdict> {
     let slot = scratch.inward.slot;
     let port = deliver::port(tables, slot)?;
     session::begin(scratch, slot, port);
@@ -298,9 +303,20 @@ pub fn leave<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut Scr
     out(packet, outlet)
 }
 
-/// Translates a packet from a port of this node to one of this node, both by their external addresses. [`take`] is next.
+/// Hands a packet of a port of this node to one of this node, both by their external addresses. It stays the sender's: a
+/// drop is counted there.
+#[inline(always)]
+pub fn hairpin<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut Scratch, port: &Port) -> Stage<Verdict> {
+    turn(packet, tables, scratch, port)?;
+    let (sender, epoch) = (scratch.flow.slot, scratch.flow.epoch);
+    let end = take(packet, tables, scratch, Origin::OutsideHere);
+    (scratch.flow.slot, scratch.flow.epoch) = (sender, epoch);
+    end
+}
+
+/// Translates both ends of such a packet.
 #[inline(never)]
-pub fn hairpin<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut Scratch, port: &Port) -> Stage {
+fn turn<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut Scratch, port: &Port) -> Stage {
     nat::outside(packet, scratch, End::Destination)?;
     nat::resolve(tables, scratch)?;
     nat::locate(tables, scratch)?;

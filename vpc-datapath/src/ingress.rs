@@ -16,10 +16,11 @@ use crate::{
 };
 use vpc_common::{
     DropReason, Mac,
+    datagram::Share,
     endpoint::MacKey,
     locate::LocateKey,
     node::Node,
-    port::{Port, flags},
+    port::{FloodKey, Port, flags},
     wire::{ether_type, protocol},
 };
 
@@ -123,7 +124,7 @@ fn ip<F: Family, P: Packet, T: Tables>(
 ) -> Stage<Verdict> {
     parse::datagram::<F, P>(packet, scratch)?;
     if scratch.flow.flags & flow_flags::FRAGMENT != 0 {
-        datagram::follow(tables, scratch, scratch.flow.slot, Side::Peer)?;
+        datagram::follow(tables, scratch, Share::of_port(scratch.flow.slot), Side::Peer)?;
     }
     admit::<F, P, T>(packet, tables, scratch, port, Origin::Tunnel)?;
     let tos = decapsulated_tos(scratch.flow.tos, scratch.outer.tos, uplink::model(node)).ok_or(DropReason::EcnMark)?;
@@ -207,7 +208,13 @@ fn flooded<F: Family, P: Packet, T: Tables>(
 ) -> Stage<Verdict> {
     parse::datagram::<F, P>(packet, scratch)?;
     if scratch.flow.flags & flow_flags::FRAGMENT != 0 {
-        datagram::follow(tables, scratch, vpc_common::port::UNDERLAY_SLOT, Side::Peer)?;
+        // In the share of one of the subnet's own ports; without one nobody hears it.
+        match tables.flood(&FloodKey { subnet, index: 0 }) {
+            Some(member) if member.local != 0 => {
+                datagram::follow(tables, scratch, Share::of_port(member.target), Side::Peer)?;
+            }
+            _ => return Ok(Verdict::replicated()),
+        }
     }
     Ok(flood::from_tunnel::<F, P, T>(packet, tables, scratch, subnet))
 }

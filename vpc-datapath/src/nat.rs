@@ -187,9 +187,36 @@ fn of_session<T: Tables>(tables: &T, scratch: &mut Scratch) -> bool {
 #[inline(always)]
 fn still_stands<T: Tables>(tables: &T, scratch: &mut Scratch, port: &Port) -> bool {
     let flow = &scratch.flow;
-    let (private, own_port, slot) = ([flow.source.0[3]], flow.source_port, flow.slot);
     scratch.outside =
         ExternalPort { address: flow.external, protocol: flow.protocol, reserved: 0, port: flow.external_port };
+    stands_for(tables, scratch, port, End::Source)
+}
+
+/// Whether the session at hand, of the guest that a packet goes to, is bound to its external address and port: by no other
+/// ones may the flow be reached.
+#[inline(never)]
+pub fn is_bound<F: Family, T: Tables>(tables: &T, scratch: &mut Scratch, port: &Port) -> bool {
+    let Scratch { keys, flow, outside, .. } = scratch;
+    let found = tables.session(F::key(keys), |session| {
+        *outside = ExternalPort {
+            address: [session.external.raw()],
+            protocol: flow.protocol,
+            reserved: 0,
+            port: session.external_port,
+        };
+    });
+    found.is_some() && (scratch.outside.address == [0] || stands_for(tables, scratch, port, End::Destination))
+}
+
+/// Whether `scratch.outside` stands for the guest at that end of the packet.
+#[inline(always)]
+fn stands_for<T: Tables>(tables: &T, scratch: &Scratch, port: &Port, guest: End) -> bool {
+    let flow = &scratch.flow;
+    let slot = flow.slot;
+    let (private, own_port) = match guest {
+        End::Source => ([flow.source.0[3]], flow.source_port),
+        End::Destination => ([flow.destination.0[3]], flow.destination_port),
+    };
     let Some(external) = tables.external(&scratch.outside.address) else { return false };
     if external.vpc != port.vpc {
         return false;

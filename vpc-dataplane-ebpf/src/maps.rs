@@ -8,7 +8,7 @@ use aya_ebpf::{
 use vpc_common::{
     Ip,
     counters::{Counters, Drops},
-    datagram::Datagram,
+    datagram::{self, Datagram},
     endpoint::{Endpoint, EndpointKey, MacEntry, MacKey},
     gateway::{Gateways, Outlet},
     limits,
@@ -83,7 +83,7 @@ pub static GATEWAYS: Array<Gateways, 1> = Array::new();
 #[btf_map]
 pub static OUTLET: Array<Outlet, 1> = Array::new();
 #[btf_map]
-pub static DATAGRAMS: Array<Datagram, { PORT_SLOTS * limits::DATAGRAMS as usize }> = Array::new();
+pub static DATAGRAMS: Array<Datagram, { datagram::elements(PORT_SLOTS as u32) as usize }> = Array::new();
 #[btf_map]
 pub static PORT_USAGE: Array<Usage, PORT_SLOTS> = Array::new();
 #[btf_map]

@@ -17,11 +17,11 @@ use vpc_datapath::{checksum, verdict::End};
 /// Outer Ethernet, IPv4, UDP and VXLAN.
 const OVERHEAD: usize = 50;
 
-fn file() -> CaseFile {
-    case::read(&case::directory().join("vxlan.yaml")).unwrap()
+fn file(name: &str) -> CaseFile {
+    case::read(&case::directory().join(name)).unwrap()
 }
 
-/// The fabric of `vxlan.yaml` with a fresh host.
+/// The fabric of a file of cases with a fresh host.
 struct Bench {
     fabric: Fabric,
     devices: Devices,
@@ -30,7 +30,11 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
-        let fabric = Fabric::new(&file()).unwrap();
+        Self::of("vxlan.yaml")
+    }
+
+    fn of(name: &str) -> Self {
+        let fabric = Fabric::new(&file(name)).unwrap();
         let devices = fabric.made_up_devices();
         let mut host = Host::default();
         host.start(&fabric.state(&devices).unwrap()).unwrap();
@@ -167,6 +171,53 @@ fn source_ports_are_spread_and_stable() {
         println!("{ip} to {destination}: {} ports", ports.len());
         assert!(ports.len() >= 64, "{} ports over 1,000 flows", ports.len());
         assert!(ports.iter().all(|port| *port >= 49_152));
+    }
+}
+
+/// F3: whose fragments have come first, another tenant's do not push them out: not on a port, not among what is flooded,
+/// not by external addresses.
+#[test]
+fn a_tenants_fragments_are_followed_whatever_others_send() {
+    let fragment = |tunnel: &str, ethernet: &str, ip: &str, which: &str| {
+        let cut = "cut: {of: [{udp: {src: 1000, dst: 2000}}, {payload: 1000}]";
+        let (mark, cut) = match which {
+            "first" => ("mf: true", format!("{cut}, from: 0, length: 512}}")),
+            _ => ("offset: 512", format!("{cut}, from: 512}}")),
+        };
+        format!("[{{tunnel: {{from: hv2, {tunnel}}}}}, {{eth: {{{ethernet}}}}}, {{ipv4: {{{ip}, {mark}}}}}, {{{cut}}}]")
+    };
+    let ours_and_theirs = [
+        // Flooded.
+        (
+            ("vni: 5001", "src: web-2, dst: broadcast", "src: web-2, dst: 255.255.255.255"),
+            ("vni: 5002", "src: their-2, dst: broadcast", "src: their-2, dst: 255.255.255.255"),
+        ),
+        // From outside.
+        (
+            ("vni: 5001", "src: router, dst: router", "src: 198.51.100.9, dst: 203.0.113.20"),
+            ("vni: 5002", "src: router, dst: router", "src: 198.51.100.9, dst: 203.0.113.21"),
+        ),
+        // Unicast.
+        (
+            ("vni: 5001", "src: web-2, dst: web-1", "src: web-2, dst: web-1"),
+            ("vni: 5002", "src: their-2, dst: their-1", "src: their-2, dst: their-1"),
+        ),
+    ];
+    for (ours, theirs) in ours_and_theirs {
+        let mut bench = Bench::of("fragments.yaml");
+        let mut send = |(tunnel, ethernet, ip): (&str, &str, &str), id: u16, which: &str| {
+            let ip = format!("{ip}, id: {id}");
+            let bytes =
+                packet::serialise(&layers(&fragment(tunnel, ethernet, &ip, which)), &bench.fabric).unwrap().bytes;
+            let outcome = bench.run(Hook::Tunnel, &bytes, 0);
+            outcome.packet.is_some() || !outcome.copies.is_empty()
+        };
+        assert!(send(ours, 1, "first"), "{ours:?}");
+        for id in 0..3_000 {
+            assert!(send(theirs, id, "first"), "{theirs:?} {id}");
+        }
+        assert!(send(ours, 1, "later"), "pushed out: {ours:?}");
+        assert!(!send(ours, 2, "later"), "came before its first one: {ours:?}");
     }
 }
 

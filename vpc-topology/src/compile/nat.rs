@@ -22,9 +22,10 @@ pub(super) fn outside(scope: &Scope<'_>) -> Outside {
     for (elastic, elastic_links) in file.elastic_ips.iter().zip(&links.elastic_ips) {
         let Some(port) = elastic_links.port else { continue };
         let (address, private) = (v4(elastic.address.value.0), private(file, port));
-        let vpc = scope.vni(port.links(links).subnet.links(links).vpc);
+        let owner = port.links(links).subnet.links(links).vpc;
+        let (vpc, vpc_number) = (scope.vni(owner), owner.index() as u32);
         let node = port.links(links).node.of(file).id.value.0;
-        let external = External { kind: kind::ELASTIC, node, vpc, private, ..External::default() };
+        let external = External { kind: kind::ELASTIC, node, vpc, vpc_number, private, ..External::default() };
         outside.externals.push((address, external));
         outside.elastic_ips.push((ElasticKey { vpc, private }, address));
         outside.names.insert(address, elastic.name.to_string());
@@ -44,6 +45,7 @@ pub(super) fn outside(scope: &Scope<'_>) -> Outside {
                 first_port: NAT_FIRST_PORT,
                 slice_ports,
                 slices,
+                vpc_number: gateway_links.vpc.index() as u32,
             };
             outside.externals.push((address, external));
             outside.names.insert(address, elastic.of(file).name.to_string());
