@@ -122,6 +122,8 @@ drop_reasons! {
     NoGateway = 46, "no_gateway";
     /// A NAT gateway does not translate the protocol.
     NatProtocol = 47, "nat_protocol";
+    /// A liveness probe (S-BFD) that breaks RFC 5880 or RFC 7880, or asks for another node.
+    LivenessProbe = 48, "liveness_probe";
 }
 
 /// Room for counters of drop reasons: every number is below it.

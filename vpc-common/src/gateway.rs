@@ -46,4 +46,12 @@ pub struct Outlet {
     pub reserved: u32,
 }
 
+impl Outlet {
+    /// Whether something can be sent to the outside now.
+    #[inline(always)]
+    pub fn is_usable(&self) -> bool {
+        self.ifindex != 0 && self.next_hop != Mac::default()
+    }
+}
+
 const _: () = assert!(size_of::<Gateways>() == 68 && size_of::<Outlet>() == 152);

@@ -5,6 +5,7 @@
 #![no_std]
 
 pub mod addr;
+pub mod bfd;
 pub mod counters;
 pub mod datagram;
 pub mod drop;

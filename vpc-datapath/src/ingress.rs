@@ -7,7 +7,7 @@ use crate::{
     deliver::{self, locate},
     egress, encap, external,
     family::{Family, FamilyV4, FamilyV6},
-    flood, parse,
+    flood, parse, reflector,
     respond::{arp, nd},
     rewrite::{decapsulated_tos, set_tos},
     scratch::flow_flags,
@@ -34,8 +34,10 @@ pub fn uplink<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut Sc
 fn early<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut Scratch) -> Stage<Verdict> {
     scratch.flow.slot = vpc_common::port::UNDERLAY_SLOT;
     let node = tables.node().ok_or(DropReason::NoUnderlay)?;
-    if uplink::outer(packet, node, &mut scratch.outer)? == Kind::Host {
-        return Ok(Verdict::punt());
+    match uplink::outer(packet, node, &mut scratch.outer)? {
+        Kind::Tunnel => {}
+        Kind::Host => return Ok(Verdict::punt()),
+        Kind::Probe => return reflector::reflect(packet, tables, &scratch.outer, node),
     }
     match uplink::way(packet, tables, node, &scratch.outer)? {
         Way::TunnelDevice => uplink::normalise(packet, &scratch.outer),
@@ -58,8 +60,10 @@ pub fn guard<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut Scr
 #[inline(always)]
 fn checked<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut Scratch) -> Stage<Verdict> {
     let node = tables.node().ok_or(DropReason::NoUnderlay)?;
-    if uplink::outer(packet, node, &mut scratch.outer)? == Kind::Host {
-        return Ok(Verdict::punt());
+    match uplink::outer(packet, node, &mut scratch.outer)? {
+        Kind::Tunnel => {}
+        Kind::Host => return Ok(Verdict::punt()),
+        Kind::Probe => return reflector::reflect(packet, tables, &scratch.outer, node),
     }
     uplink::way(packet, tables, node, &scratch.outer)?;
     uplink::normalise(packet, &scratch.outer)

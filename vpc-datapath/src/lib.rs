@@ -24,6 +24,7 @@ pub mod nat;
 pub mod packet;
 pub mod parse;
 pub mod policy;
+pub mod reflector;
 pub mod respond;
 pub mod rewrite;
 pub mod route;

@@ -7,7 +7,7 @@ use crate::{
     scratch::Outer,
 };
 use vpc_common::{
-    Be16, DropReason, Ip, Mac, Vni,
+    Be16, DropReason, Ip, Mac, Vni, bfd,
     limits::{OVERHEAD_V4, OVERHEAD_V6, VXLAN_PORT},
     locate::LocateKey,
     node::{Node, flags as node_flags},
@@ -26,13 +26,15 @@ pub enum Way {
     TunnelDevice,
 }
 
-/// Whether a frame is tunnel traffic.
+/// What a frame is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Kind {
-    /// It is, and its outer headers are sound.
+    /// Tunnel traffic whose outer headers are sound.
     Tunnel,
     /// It is the host's.
     Host,
+    /// It asks whether this node is alive: for [`crate::reflector`].
+    Probe,
 }
 
 /// Checks the outer headers and takes them into `outer`.
@@ -64,7 +66,7 @@ fn outer_v4<P: Packet>(packet: &P, node: &Node, outer: &mut Outer) -> Stage<Kind
     outer.tos = ip.tos;
     outer.overhead = OVERHEAD_V4;
     let kind = vxlan::<P>(packet, ETHERNET + size_of::<Ipv4>(), outer)?;
-    if kind == Kind::Tunnel && fragment & Ipv4::MF != 0 {
+    if kind != Kind::Host && fragment & Ipv4::MF != 0 {
         return Err(DropReason::OuterFragment.into());
     }
     Ok(kind)
@@ -90,12 +92,12 @@ fn outer_v6<P: Packet>(packet: &P, node: &Node, outer: &mut Outer) -> Stage<Kind
     vxlan::<P>(packet, ETHERNET + size_of::<Ipv6>(), outer)
 }
 
-/// The VXLAN header behind a UDP header to its port.
+/// The VXLAN header behind a UDP header to its port. A probe is told by its port, which only other packets are asked for.
 #[inline(always)]
 fn vxlan<P: Packet>(packet: &P, udp_at: usize, outer: &mut Outer) -> Stage<Kind> {
     let udp = packet.get::<Udp>(udp_at).ok_or(DropReason::OuterHeader)?;
     if udp.destination != Be16::new(VXLAN_PORT) {
-        return Ok(Kind::Host);
+        return Ok(if udp.destination == Be16::new(bfd::PORT) { Kind::Probe } else { Kind::Host });
     }
     let vxlan = packet.get::<Vxlan>(udp_at + size_of::<Udp>()).ok_or(DropReason::OuterHeader)?;
     if vxlan.flags & Vxlan::I == 0 {

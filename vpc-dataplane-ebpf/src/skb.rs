@@ -242,9 +242,11 @@ pub fn from_uplink(skb: *mut __sk_buff) -> i32 {
     let mut packet = Skb::new(skb);
     packet.pull(REACH as u32);
     let length = packet.length();
+    // SAFETY: the context pointer is the kernel's.
+    let ifindex = unsafe { (*skb).ifindex };
     let Some(scratch) = tables::scratch() else { return verdict::NO_SCRATCH };
     let end = ingress::guard(&mut packet, &Maps, scratch);
-    verdict::tc(end, verdict::Direction::Ingress, 0, length, 0)
+    verdict::tc(end, verdict::Direction::Ingress, 0, length, ifindex)
 }
 
 /// A gateway's external interface.

@@ -5,7 +5,12 @@ use aya_ebpf::{
     bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC, xdp_action},
     helpers,
 };
-use vpc_common::{DropReason, counters::DirectionCounters, drop::DROP_REASONS, port::flags};
+use vpc_common::{
+    DropReason,
+    counters::DirectionCounters,
+    drop::DROP_REASONS,
+    port::{UNDERLAY_SLOT, flags},
+};
 use vpc_datapath::{Tables, Verdict, verdict::End};
 
 /// Which way a frame went, seen from the workload.
@@ -97,6 +102,13 @@ pub fn xdp(verdict: Verdict, slot: u16, length: u32) -> u32 {
         End::Drop(reason) => {
             drop(counters, slot, reason);
             xdp_action::XDP_DROP
+        }
+        // Once a port is known the outer headers are gone: only what belongs to none can go back as it is.
+        End::Answer if slot == UNDERLAY_SLOT => {
+            if let Some(c) = counters {
+                c.answered += 1;
+            }
+            xdp_action::XDP_TX
         }
         End::Transmit(_) | End::Answer | End::Replicated => {
             drop(counters, slot, DropReason::NoRoom);

@@ -19,6 +19,8 @@ pub struct Machine {
     pub tc_delivery: BTreeSet<String>,
     /// MTU of the external interface.
     pub external_mtu: u32,
+    /// Whether the external interface has lost its next hop.
+    pub outside_lost: bool,
     /// Gateways that cannot be reached now.
     pub dead_gateways: BTreeSet<String>,
     /// Interfaces that belong to no port at first.
@@ -39,6 +41,7 @@ impl Default for Machine {
             down: BTreeSet::new(),
             tc_delivery: BTreeSet::new(),
             external_mtu: 1_500,
+            outside_lost: false,
             dead_gateways: BTreeSet::new(),
             spare_devices: Vec::new(),
         }

@@ -107,7 +107,7 @@ impl State {
                 router: Port { gateway_v4: outlet.address, ..Port::default() },
                 ifindex: devices.index(&outlet.device)?,
                 mtu: machine.external_mtu,
-                next_hop: names.mac("outside")?,
+                next_hop: if machine.outside_lost { Mac::default() } else { names.mac("outside")? },
                 own: names.mac(&outlet.device)?,
                 reserved: 0,
             };

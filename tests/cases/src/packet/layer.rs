@@ -36,6 +36,8 @@ pub enum Layer {
     Vxlan(Vxlan),
     /// Outer Ethernet, IP, UDP and VXLAN between two nodes of the topology.
     Tunnel(Tunnel),
+    /// A BFD control packet.
+    Bfd(Bfd),
     /// So many bytes: 0, 1, 2, …
     Payload(usize),
     /// Bytes in hexadecimal; spaces do not count.
@@ -343,6 +345,50 @@ pub struct Vxlan {
 impl Vxlan {
     fn i_flag() -> u8 {
         8
+    }
+}
+
+/// A BFD control packet (RFC 5880 §4.1).
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Bfd {
+    /// Version.
+    #[serde(default = "Bfd::one")]
+    pub version: u8,
+    /// Diagnostic.
+    #[serde(default)]
+    pub diagnostic: u8,
+    /// State: 0 admin down, 1 down, 2 init, 3 up.
+    pub state: u8,
+    /// The six bits behind it: 0x20 poll, 0x10 final, 0x04 authentication, 0x02 demand, 0x01 multipoint.
+    #[serde(default)]
+    pub flags: u8,
+    /// Detection multiplier.
+    #[serde(default = "Bfd::three")]
+    pub multiplier: u8,
+    /// Length, if it is not right.
+    pub length: Option<u8>,
+    /// The sender's discriminator.
+    pub mine: u32,
+    /// The receiver's.
+    pub yours: u32,
+    /// Desired minimal interval of sending, µs.
+    #[serde(default)]
+    pub tx: u32,
+    /// Required minimal interval of receiving, µs.
+    #[serde(default)]
+    pub rx: u32,
+    /// The same of echo packets, µs.
+    #[serde(default)]
+    pub echo: u32,
+}
+
+impl Bfd {
+    fn one() -> u8 {
+        1
+    }
+    fn three() -> u8 {
+        3
     }
 }
 

@@ -1,6 +1,8 @@
 //! From descriptions to bytes.
 
-use super::{AddressFamily, Arp, Cut, Extension, Fragment, Icmp, Ipv4, Ipv6, Layer, Names, Nd, Port, Tcp, Udp, Vxlan};
+use super::{
+    AddressFamily, Arp, Bfd, Cut, Extension, Fragment, Icmp, Ipv4, Ipv6, Layer, Names, Nd, Port, Tcp, Udp, Vxlan,
+};
 use anyhow::{Context, Result, bail, ensure};
 use std::net::IpAddr;
 
@@ -81,6 +83,7 @@ fn emit(layers: &[Layer], names: &dyn Names, enclosing: Option<Enclosing>, out: 
         Layer::Icmpv6(icmp) => self::icmp(icmp, Some(inside.context("ICMPv6 outside IPv6")?), &out.bytes),
         Layer::Nd(nd) => self::nd(nd, inside.context("neighbour discovery outside IPv6")?, names)?,
         Layer::Vxlan(vxlan) => self::vxlan(vxlan),
+        Layer::Bfd(bfd) => self::bfd(bfd),
         Layer::Payload(bytes) => (0..*bytes).map(|index| index as u8).collect(),
         Layer::Hex(text) => hex(text)?,
         Layer::Cut(cut) => self::cut(cut, names, enclosing)?,
@@ -305,6 +308,13 @@ fn nd(nd: &Nd, enclosing: Enclosing, names: &dyn Names) -> Result<Vec<u8>> {
 fn vxlan(vxlan: &Vxlan) -> Vec<u8> {
     let first = u32::from(vxlan.flags) << 24 | vxlan.reserved;
     [first.to_be_bytes(), (vxlan.vni << 8 | u32::from(vxlan.reserved2)).to_be_bytes()].concat()
+}
+
+fn bfd(bfd: &Bfd) -> Vec<u8> {
+    let length = bfd.length.unwrap_or(24);
+    let mut h = vec![bfd.version << 5 | bfd.diagnostic, bfd.state << 6 | bfd.flags, bfd.multiplier, length];
+    h.extend([bfd.mine, bfd.yours, bfd.tx, bfd.rx, bfd.echo].iter().flat_map(|word| word.to_be_bytes()));
+    h
 }
 
 fn cut(cut: &Cut, names: &dyn Names, enclosing: Option<Enclosing>) -> Result<Vec<u8>> {
