@@ -30,6 +30,8 @@ pub struct Arguments {
 enum Part {
     /// The whole path between two nodes, beside the kernel's and bare veth
     EastWest,
+    /// The same with connection tracking, rules and NAT, beside the kernel's nftables
+    Stateful,
     /// Reading, compiling and applying large topologies
     Control,
     /// ns per packet of the kernel programs
@@ -44,6 +46,7 @@ pub fn run_verb(arguments: &Arguments) -> Result<()> {
     let mut command = Command::new(target().join("release/vpc-bench"));
     match arguments.part {
         Some(Part::EastWest) => _ = command.arg("east-west"),
+        Some(Part::Stateful) => _ = command.arg("stateful"),
         Some(Part::Control) => _ = command.arg("control"),
         Some(Part::Pipelines) => _ = command.arg("pipelines"),
         None => {}

@@ -108,3 +108,13 @@ pub fn is_to_port(data: usize, end: usize, port: u16) -> bool {
         _ => false,
     }
 }
+
+/// Gives an IPv4 packet back to its sender. Its checksums stay right.
+#[inline(always)]
+pub fn turn(data: usize, end: usize) {
+    let Some(h) = header::<V4>(data, end) else { return };
+    let [a, b, c] = h.ethernet.macs;
+    h.ethernet.macs = [b >> 16 | c << 16, c >> 16 | a << 16, a >> 16 | b << 16];
+    (h.source, h.destination) = (h.destination, h.source);
+    h.ports = [h.ports[1], h.ports[0]];
+}

@@ -124,6 +124,21 @@ pub fn sink(context: TcContext) -> i32 {
     TC_ACT_SHOT as i32
 }
 
+/// The same, but sends it back to where it came from.
+#[classifier]
+pub fn reflect(context: TcContext) -> i32 {
+    if !forward::is_to_port(context.data(), context.data_end(), SINK_PORT) {
+        return TC_ACT_OK as i32;
+    }
+    if let Some(count) = COUNT.get_ptr_mut(0) {
+        // SAFETY: as above.
+        unsafe { *count += 1 };
+    }
+    forward::turn(context.data(), context.data_end());
+    // SAFETY: the context is the kernel's.
+    redirect(unsafe { (*context.skb.skb).ifindex })
+}
+
 #[inline(always)]
 fn redirect(ifindex: u32) -> i32 {
     // SAFETY: a helper without memory arguments.

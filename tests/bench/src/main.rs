@@ -14,7 +14,9 @@ mod noise;
 mod pipelines;
 mod programs;
 mod report;
+mod rig;
 mod samples;
+mod stateful;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -41,6 +43,8 @@ struct Arguments {
 enum What {
     /// The whole path between two nodes, beside the kernel's and bare veth
     EastWest,
+    /// The same with connection tracking, rules and NAT, beside the kernel's nftables
+    Stateful,
     /// Reading, compiling and applying large topologies
     Control,
     /// ns per packet of the kernel programs
@@ -76,10 +80,12 @@ fn run(arguments: &Arguments) -> Result<()> {
     match &arguments.what {
         Some(What::Load(load)) => return load::run(load),
         Some(What::EastWest) => east_west::run(effort, &mut report)?,
+        Some(What::Stateful) => stateful::run(effort, &mut report)?,
         Some(What::Control) => control::run(effort, &mut report)?,
         Some(What::Pipelines) => pipelines::run(effort, &mut report)?,
         None => {
             east_west::run(effort, &mut report)?;
+            stateful::run(effort, &mut report)?;
             control::run(effort, &mut report)?;
             pipelines::run(effort, &mut report)?;
         }

@@ -137,6 +137,24 @@ impl Report {
         self.figures.push(figure);
     }
 
+    /// The ratio of two figures that were measured one after the other: (group, name) each.
+    ///
+    /// # Errors
+    /// There is no such figure.
+    pub fn ratio(&mut self, group: &str, name: &str, of: [(&str, &str); 2], target: Option<f64>) -> Result<()> {
+        let find = |(group, name): (&str, &str)| {
+            let found = self.figures.iter().find(|figure| figure.group == group && figure.name == name);
+            found.with_context(|| format!("no figure {name} in {group}"))
+        };
+        let (above, below) = (find(of[0])?, find(of[1])?);
+        let mut samples = Samples::default();
+        above.samples.iter().zip(&below.samples).for_each(|(above, below)| samples.push(above / below));
+        let foreign = above.foreign.max(below.foreign);
+        let figure = Figure::new(group, name, "x", &samples).foreign(foreign);
+        self.add(figure.target(target.map(Target::AtMost)));
+        Ok(())
+    }
+
     /// Prints the table.
     pub fn print(&self, earlier: Option<&Self>) {
         println!("\n{}", self.machine);

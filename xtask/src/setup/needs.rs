@@ -177,6 +177,7 @@ pub const NEEDS: &[Need] = &[
     Need::package("iperf3", Program("iperf3"), Demo, "a guest's client and server"),
     Need::package("traceroute", Program("traceroute"), Demo, "a guest's client"),
     Need::package("ethtool", Program("ethtool"), Demo, "offloads of the lab's links"),
+    Need::package("nftables", Program("nft"), Demo, "the kernel's firewall and NAT, to compare with"),
     Need::package("tcpdump", Program("tcpdump"), Demo, "seeing what a guest hears"),
     component("rustfmt", Program("cargo-fmt"), "cargo fmt --check"),
     component("clippy", Program("cargo-clippy"), "cargo clippy"),

@@ -1,5 +1,6 @@
 //! Traffic tools that the benchmark runs inside of guests: `vpc-bench load …`. Each prints one line of JSON.
 
+mod connections;
 mod datagrams;
 mod requests;
 
@@ -40,6 +41,18 @@ pub enum Load {
         /// Whether to sleep.
         #[arg(value_enum)]
         wait: Wait,
+    },
+    /// Answer one request on each of many TCP connections, until nobody comes any more
+    Answer {
+        /// Port to listen at.
+        port: u16,
+    },
+    /// Connect to a server again and again
+    Connect {
+        /// Whom.
+        to: SocketAddrV4,
+        /// For how long.
+        milliseconds: u64,
     },
 }
 
@@ -82,6 +95,19 @@ pub struct Latencies {
     pub p99: f64,
 }
 
+/// What one who connects again and again found.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct Connections {
+    /// How many connections.
+    pub count: usize,
+    /// A second.
+    pub rate: f64,
+    /// Median of a connection with its request and answer, µs.
+    pub p50: f64,
+    /// 99th percentile, µs.
+    pub p99: f64,
+}
+
 /// Does it.
 ///
 /// # Errors
@@ -94,6 +120,11 @@ pub fn run(load: &Load) -> Result<()> {
             requests::serve(port, wait)?;
             String::new()
         }
+        Load::Answer { port } => {
+            connections::serve(port)?;
+            String::new()
+        }
+        Load::Connect { to, milliseconds } => serde_json::to_string(&connections::connect_again(to, milliseconds)?)?,
         Load::Ask { to, milliseconds, wait } => serde_json::to_string(&requests::ask(to, milliseconds, wait)?)?,
     };
     println!("{line}");

@@ -1,9 +1,9 @@
 //! Real sockets: the client on the first CPU, the server on the last.
 
-use super::{Path, SERVER, Wire, cache_line};
+use super::{Path, cache_line};
 use crate::{
     Effort,
-    load::{Datagrams, Latencies, Wait},
+    load::{Connections, Datagrams, Latencies, Wait},
     machine,
     noise::Noise,
     report::{Figure, Report, Target},
@@ -24,20 +24,47 @@ const START: Duration = Duration::from_secs(5);
 enum Better {
     /// Rates.
     More,
+    /// Rates, by so much.
+    Times(f64),
     /// Latencies.
     Less,
+    /// Shown only: the tail is the scheduler's.
+    Unbound,
+}
+
+impl Better {
+    /// What the ratio to a rival should be.
+    const fn target(self) -> Option<Target> {
+        match self {
+            Self::More => Some(Target::AtLeast(1.0)),
+            Self::Times(bound) => Some(Target::AtLeast(bound)),
+            Self::Less => Some(Target::AtMost(1.0)),
+            Self::Unbound => None,
+        }
+    }
 }
 
 /// Which two paths are compared, by their number, and whether ours must not be worse.
-#[derive(Clone, Copy)]
-struct Contest {
+#[derive(Clone, Copy, Debug)]
+pub struct Contest {
     ours: usize,
     rival: usize,
     goal: Goal,
 }
 
+impl Contest {
+    /// Like is compared with like.
+    pub const fn reach(ours: usize, rival: usize) -> Self {
+        Self { ours, rival, goal: Goal::Reach }
+    }
+    /// To know.
+    pub const fn show(ours: usize, rival: usize) -> Self {
+        Self { ours, rival, goal: Goal::Show }
+    }
+}
+
 /// What a comparison is for.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Goal {
     /// Like is compared with like.
     Reach,
@@ -46,23 +73,13 @@ enum Goal {
 }
 
 /// Ours and the kernel with the same offloads.
-const FIRST_TWO: Contest = Contest { ours: 0, rival: 1, goal: Goal::Reach };
+const FIRST_TWO: Contest = Contest::reach(0, 1);
 
-/// Bulk TCP. The paths are ours, the kernel's and bare veth; of MTU frames on the wire also ours by TC receipt and the
-/// kernel's behind XDP.
-pub(super) fn tcp(paths: &[&dyn Path], wire: Wire, effort: Effort, report: &mut Report) -> Result<()> {
-    let what = match wire {
-        Wire::Frames => "MTU frames on the wire, GRO on",
-        Wire::Gso => "GSO frames across",
-    };
-    let contests: &[Contest] = match wire {
-        Wire::Frames => &[
-            Contest { ours: 0, rival: 4, goal: Goal::Reach },
-            Contest { ours: 3, rival: 1, goal: Goal::Reach },
-            Contest { ours: 0, rival: 1, goal: Goal::Show },
-        ],
-        Wire::Gso => &[FIRST_TWO],
-    };
+/// Bulk TCP.
+///
+/// # Errors
+/// A tool fails.
+pub fn tcp(paths: &[&dyn Path], contests: &[Contest], what: &str, effort: Effort, report: &mut Report) -> Result<()> {
     for streams in [1, 4] {
         let group = format!("TCP, {streams} streams, {what}");
         let run = |path: &dyn Path| Ok(vec![iperf(path, streams, effort)?]);
@@ -72,7 +89,10 @@ pub(super) fn tcp(paths: &[&dyn Path], wire: Wire, effort: Effort, report: &mut 
 }
 
 /// Small datagrams through one socket.
-pub(super) fn udp(paths: &[&dyn Path], effort: Effort, report: &mut Report) -> Result<()> {
+///
+/// # Errors
+/// A tool fails.
+pub fn udp(paths: &[&dyn Path], effort: Effort, report: &mut Report) -> Result<()> {
     let milliseconds = milliseconds(effort);
     compare(
         paths,
@@ -83,7 +103,7 @@ pub(super) fn udp(paths: &[&dyn Path], effort: Effort, report: &mut Report) -> R
         report,
         |path| {
             let mut sink = start(path.server(), &["sink", &PORT.to_string()])?;
-            let blast = ["blast", &format!("{SERVER}:{PORT}"), &milliseconds.to_string()];
+            let blast = ["blast", &format!("{}:{PORT}", path.server_address()), &milliseconds.to_string()];
             result::<Datagrams>(&output(&mut client(path.client(), &blast)?)?)?;
             sink.process.wait(Duration::from_secs(20))?;
             Ok(vec![result::<Datagrams>(&sink.process.output())?.rate / 1e3])
@@ -92,21 +112,41 @@ pub(super) fn udp(paths: &[&dyn Path], effort: Effort, report: &mut Report) -> R
 }
 
 /// One question at a time.
-pub(super) fn request_response(paths: &[&dyn Path], effort: Effort, report: &mut Report) -> Result<()> {
+///
+/// # Errors
+/// A tool fails.
+pub fn request_response(paths: &[&dyn Path], effort: Effort, report: &mut Report) -> Result<()> {
     let milliseconds = milliseconds(effort);
     for wait in [Wait::Busy, Wait::Blocking] {
         let word = wait.word();
         let group = format!("TCP request and response, 64 bytes, {word}");
-        let what = [("p50", "us", Better::Less), ("p99", "us", Better::Less)];
+        let what = [("p50", "us", Better::Less), ("p99", "us", Better::Unbound)];
         compare(paths, &[FIRST_TWO], &group, &what, effort, report, |path| {
             let mut server = start(path.server(), &["serve", &PORT.to_string(), word])?;
-            let ask = ["ask", &format!("{SERVER}:{PORT}"), &milliseconds.to_string(), word];
+            let ask = ["ask", &format!("{}:{PORT}", path.server_address()), &milliseconds.to_string(), word];
             let got: Latencies = result(&output(&mut client(path.client(), &ask)?)?)?;
             server.process.wait(Duration::from_secs(5))?;
             Ok(vec![got.p50, got.p99])
         })?;
     }
     Ok(())
+}
+
+/// One connection after the other, with one request on each.
+///
+/// # Errors
+/// A tool fails.
+pub fn connections(paths: &[&dyn Path], target: f64, effort: Effort, report: &mut Report) -> Result<()> {
+    let milliseconds = milliseconds(effort);
+    let what = [("", "1/s", Better::Times(target)), ("p50", "us", Better::Unbound), ("p99", "us", Better::Unbound)];
+    let group = "TCP connections one after the other, each with a request and its answer";
+    compare(paths, &[FIRST_TWO], group, &what, effort, report, |path| {
+        let mut server = start(path.server(), &["answer", &PORT.to_string()])?;
+        let connect = ["connect", &format!("{}:{PORT}", path.server_address()), &milliseconds.to_string()];
+        let got: Connections = result(&output(&mut client(path.client(), &connect)?)?)?;
+        server.process.wait(Duration::from_secs(5))?;
+        Ok(vec![got.rate, got.p50, got.p99])
+    })
 }
 
 /// Runs a measurement on every path in turn, and reports each of its figures and the ratios of the contests.
@@ -137,17 +177,12 @@ fn compare(
         for (path, samples) in paths.iter().zip(&samples) {
             report.add(Figure::new(group, named(path.name()), unit, &samples[index]).foreign(foreign).note(&note));
         }
-        let target = match better {
-            Better::More => Some(Target::AtLeast(1.0)),
-            // The tail is the scheduler's, and shown only.
-            Better::Less => (*name == "p50").then_some(Target::AtMost(1.0)),
-        };
         for contest in contests {
             let ratio =
                 samples[contest.ours][index].pairwise(&samples[contest.rival][index], |ours, rival| ours / rival);
             let name = format!("{} / {}", paths[contest.ours].name(), paths[contest.rival].name());
             let figure = Figure::new(group, named(&name), "x", &ratio).foreign(foreign);
-            report.add(figure.target(target.filter(|_| contest.goal == Goal::Reach)));
+            report.add(figure.target(better.target().filter(|_| contest.goal == Goal::Reach)));
         }
     }
     Ok(())
@@ -165,7 +200,7 @@ fn iperf(path: &dyn Path, streams: u32, effort: Effort) -> Result<f64> {
     command.args(["-s", "-1", "--forceflush", "-p", &port]);
     let mut server = Server::start(&command, "listening")?;
     let mut command = on_cpu(path.client(), 0, "iperf3".into());
-    command.args(["-J", "-c", &SERVER.to_string(), "-p", &port, "-t", seconds, "-O", "1"]);
+    command.args(["-J", "-c", &path.server_address().to_string(), "-p", &port, "-t", seconds, "-O", "1"]);
     command.args(["-P", &streams.to_string(), "--connect-timeout", "3000"]);
     let throughput = Throughput::parse(&output(&mut command)?)?;
     server.process.wait(Duration::from_secs(10))?;

@@ -1,27 +1,35 @@
 //! Two nodes with a real agent each, the uplinks wired to each other.
 
-use super::{CLIENT, GUEST_MTU, Generator, Path, SERVER, UNDERLAY_MTU, Wire};
+use super::{
+    CLIENT, GUEST_MTU, Generator, Path, SERVER, UNDERLAY_MTU, Wire,
+    rules::{Rules, of_group},
+};
 use crate::flows::Macs;
-use anyhow::{Context, Result};
-use std::fs;
+use anyhow::{Context, Result, ensure};
+use std::{fs, path::PathBuf, time::Duration};
 use vpc_common::Mac;
-use vpc_lab::{Agent, Blueprint, Guest, Lab, Netns, Node};
+use vpc_lab::{
+    Agent, Blueprint, Guest, Lab, Netns, Node,
+    agent::{vpcctl, vpcctl_output},
+    wait::eventually,
+};
 
 const MAC: Mac = Mac::new([0x02, 0, 0, 0, 0x01, 0x10]);
 
 /// The fields are dropped in their order: agents first.
-pub(super) struct Ours {
+pub struct Ours {
     _agents: [Agent; 2],
     client: Guest,
     server: Guest,
     nodes: [Node; 2],
     mode: ReceiveMode,
+    topology: PathBuf,
     _lab: Lab,
 }
 
 /// How the nodes receive: `receive_mode` of the topology.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum ReceiveMode {
+pub enum ReceiveMode {
     /// By XDP, as on real hardware.
     Xdp,
     /// By TC: XDP on a veth uplink copies every frame that has fragments and takes the peer's segmentation offload away,
@@ -31,9 +39,12 @@ pub(super) enum ReceiveMode {
 
 impl Ours {
     /// Agents converged, guests wired.
-    pub(super) fn new(wire: Wire, mode: ReceiveMode) -> Result<Self> {
+    ///
+    /// # Errors
+    /// The agents do not come up, or no ping arrives.
+    pub fn new(wire: Wire, mode: ReceiveMode, rules: Rules) -> Result<Self> {
         let lab = Lab::new()?;
-        let text = topology(mode);
+        let text = topology(mode, rules);
         let path = lab.directory().join("east-west.yaml");
         fs::write(&path, &text)?;
         let blueprint = Blueprint::parse(&text)?;
@@ -49,7 +60,18 @@ impl Ours {
             agent.wait_ready()?;
         }
         client.netns().run(&format!("ping -c 2 -i 0.2 -W 2 {SERVER}")).context("our path carries no ping")?;
-        Ok(Self { _agents: agents, client, server, nodes, mode, _lab: lab })
+        Ok(Self { _agents: agents, client, server, nodes, mode, topology: path, _lab: lab })
+    }
+
+    /// Puts other rules in force, as a user does: by editing the file.
+    ///
+    /// # Errors
+    /// The agents do not follow within some seconds.
+    pub fn judge_by(&self, count: usize) -> Result<()> {
+        let edited = self.topology.with_extension("new");
+        fs::write(&edited, topology(self.mode, Rules::Some(count)))?;
+        fs::rename(&edited, &self.topology)?;
+        self.nodes.iter().try_for_each(|node| in_force(node, &self.topology))
     }
 }
 
@@ -72,6 +94,19 @@ impl Path for Ours {
     fn generator(&self, state: Generator) -> Result<()> {
         self.nodes[0].netns().run(&format!("ethtool -K tap-client gro {}", state.gro())).map(drop)
     }
+    fn forget(&self) -> Result<()> {
+        self.nodes.iter().try_for_each(|node| vpcctl(node, "sessions flush").map(drop))
+    }
+}
+
+/// Waits until there is nothing to do for a node's agent.
+fn in_force(node: &Node, topology: &std::path::Path) -> Result<()> {
+    eventually(Duration::from_secs(10), || {
+        let plan = vpcctl_output(node, &format!("plan -f {}", topology.display()))?;
+        ensure!(plan.status.success(), "{}", String::from_utf8_lossy(&plan.stdout));
+        Ok(())
+    })
+    .map(drop)
 }
 
 fn wire_nodes(nodes: &[Node; 2], wire: Wire) -> Result<()> {
@@ -91,7 +126,15 @@ fn wire_nodes(nodes: &[Node; 2], wire: Wire) -> Result<()> {
     Ok(())
 }
 
-fn topology(mode: ReceiveMode) -> String {
+fn topology(mode: ReceiveMode, rules: Rules) -> String {
+    let (groups, member) = match rules {
+        Rules::None => (String::new(), ""),
+        Rules::Some(count) => {
+            let rules = of_group(count);
+            let group = format!("{{name: all, vpc: prod, ingress: {rules}, egress: {rules}}}");
+            (format!("security_groups:\n\x20 - {group}\n"), ", security_groups: [all]")
+        }
+    };
     let receive_mode = match mode {
         ReceiveMode::Xdp => "xdp",
         ReceiveMode::Tc => "tc",
@@ -106,9 +149,10 @@ fn topology(mode: ReceiveMode) -> String {
          subnets:\n\
          \x20 - {{name: left, vpc: prod, cidr_blocks: [10.0.1.0/24]}}\n\
          \x20 - {{name: right, vpc: prod, cidr_blocks: [10.0.2.0/24]}}\n\
+         {groups}\
          ports:\n\
-         \x20 - {{name: client, subnet: left, node: hv1, device: tap-client, mac: \"{MAC}\", private_ips: [{CLIENT}]}}\n\
+         \x20 - {{name: client, subnet: left, node: hv1, device: tap-client, mac: \"{MAC}\", private_ips: [{CLIENT}]{member}}}\n\
          \x20 - {{name: server, subnet: right, node: hv2, device: tap-server, mac: \"02:00:00:00:02:10\", \
-         private_ips: [{SERVER}]}}\n"
+         private_ips: [{SERVER}]{member}}}\n"
     )
 }

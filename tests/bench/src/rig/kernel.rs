@@ -1,10 +1,14 @@
 //! The same job by the Linux kernel: a bridge per subnet, a VXLAN device for routed traffic, IP forwarding on both nodes
-//! (symmetric IRB), no firewall.
+//! (symmetric IRB); without a firewall, or with connection tracking and rules by nftables on both.
 
-use super::{CLIENT, GUEST_MTU, Generator, Path, SERVER, UNDERLAY_MTU, Wire};
+use super::{
+    CLIENT, GUEST_MTU, Generator, Path, SERVER, UNDERLAY_MTU, Wire, conntrack,
+    rules::{Form, of_nftables},
+};
 use crate::{flows::Macs, programs::Programs};
 use anyhow::{Context, Result};
 use nix::net::if_::if_nametoindex;
+use std::{fs, path::PathBuf};
 use vpc_bpf::{Hook, Link};
 use vpc_common::Mac;
 use vpc_lab::{Lab, Netns};
@@ -14,17 +18,19 @@ const SERVER_MAC: Mac = Mac::new([0x02, 0, 0, 0, 0x02, 0x10]);
 const VNI: u32 = 1_000;
 
 /// The fields are dropped in their order.
-pub(super) struct Kernel {
+/// Two nodes.
+pub struct Kernel {
     client: Netns,
     server: Netns,
     nodes: [Netns; 2],
     name: &'static str,
     links: Vec<Link>,
+    directory: PathBuf,
 }
 
 /// How the nodes receive.
 #[derive(Clone, Copy)]
-pub(super) enum Receive<'p> {
+pub enum Receive<'p> {
     /// As the kernel does by itself.
     Plain,
     /// Behind an XDP program that lets everything pass: on a veth, having one costs a copy of every frame that has
@@ -43,7 +49,10 @@ struct Side<'a> {
 
 impl Kernel {
     /// Everything wired, neighbours permanent.
-    pub(super) fn new(lab: &Lab, wire: Wire, receive: Receive<'_>) -> Result<Self> {
+    ///
+    /// # Errors
+    /// The kernel refuses something, or no ping arrives.
+    pub fn new(lab: &Lab, wire: Wire, receive: Receive<'_>) -> Result<Self> {
         let netns = |name: &str| Netns::new(lab, name);
         let mut rig = Self {
             client: netns("kernel-client")?,
@@ -51,6 +60,7 @@ impl Kernel {
             nodes: [netns("kernel-hv1")?, netns("kernel-hv2")?],
             name: "kernel",
             links: Vec::new(),
+            directory: lab.directory().to_owned(),
         };
         let [left, right] = &rig.nodes;
         let mtu = UNDERLAY_MTU;
@@ -74,6 +84,25 @@ impl Kernel {
         rig.client.run(&format!("ping -c 2 -i 0.2 -W 2 {SERVER}")).context("the kernel's path carries no ping")?;
         Ok(rig)
     }
+
+    /// Tracks connections from now on, and judges new ones by that many rules, on both nodes.
+    ///
+    /// # Errors
+    /// nftables refuses.
+    pub fn judge_by(&mut self, count: usize, form: Form) -> Result<()> {
+        self.name = match form {
+            Form::List => "kernel with nftables",
+            Form::Set => "kernel with an nftables set",
+        };
+        self.nodes.iter().try_for_each(|node| nft(node, &self.directory, &of_nftables(count, form, "")))
+    }
+}
+
+/// Loads a ruleset.
+pub(super) fn nft(netns: &Netns, directory: &std::path::Path, ruleset: &str) -> Result<()> {
+    let file = directory.join(format!("{}.nft", netns.name()));
+    fs::write(&file, ruleset).with_context(|| format!("write {}", file.display()))?;
+    netns.run(&format!("nft -f {}", file.display())).map(drop)
 }
 
 impl Path for Kernel {
@@ -91,6 +120,9 @@ impl Path for Kernel {
     }
     fn generator(&self, state: Generator) -> Result<()> {
         self.nodes[0].run(&format!("ethtool -K tap gro {}", state.gro())).map(drop)
+    }
+    fn forget(&self) -> Result<()> {
+        self.nodes.iter().try_for_each(conntrack::flush)
     }
 }
 

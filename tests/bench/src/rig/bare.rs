@@ -9,14 +9,18 @@ use vpc_lab::{Lab, Netns};
 const CLIENT_MAC: Mac = Mac::new([0x02, 0, 0, 0, 0x01, 0x10]);
 const SERVER_MAC: Mac = Mac::new([0x02, 0, 0, 0, 0x02, 0x10]);
 
-pub(super) struct Bare {
+/// Two guests.
+pub struct Bare {
     client: Netns,
     server: Netns,
 }
 
 impl Bare {
     /// The veth is the wire here.
-    pub(super) fn new(lab: &Lab, wire: Wire) -> Result<Self> {
+    ///
+    /// # Errors
+    /// The kernel refuses something, or no ping arrives.
+    pub fn new(lab: &Lab, wire: Wire) -> Result<Self> {
         let rig = Self { client: Netns::new(lab, "bare-client")?, server: Netns::new(lab, "bare-server")? };
         rig.client.ip(&format!(
             "link add eth0 address {CLIENT_MAC} mtu {GUEST_MTU} type veth peer name eth0 address {SERVER_MAC} mtu \
@@ -54,6 +58,10 @@ impl Path for Bare {
     }
     fn generator(&self, _state: Generator) -> Result<()> {
         // GRO is on at both ends already.
+        Ok(())
+    }
+    fn forget(&self) -> Result<()> {
+        // There is none.
         Ok(())
     }
 }

@@ -1,0 +1,57 @@
+//! The whole path between two guests on two nodes: ours, the Linux kernel doing the same job without a firewall, and bare
+//! veth as the limit. All three are up at once and are measured in turn.
+
+use crate::{
+    Effort,
+    programs::Programs,
+    report::Report,
+    rig::{
+        Bare, Kernel, Ours, Path, Receive, ReceiveMode, Wire,
+        generator::{Generators, Rival},
+        rules::Rules,
+        sockets::{self, Contest},
+    },
+};
+use anyhow::Result;
+use vpc_lab::Lab;
+
+/// How much faster than the kernel.
+const TARGET: f64 = 2.0;
+
+/// Measures everything into `report`.
+///
+/// # Errors
+/// The agents do not come up, the kernel refuses something, or packets do not arrive.
+pub fn run(effort: Effort, report: &mut Report) -> Result<()> {
+    {
+        let programs = Programs::load()?;
+        let ours = Ours::new(Wire::Frames, ReceiveMode::Xdp, Rules::None)?;
+        let by_tc = Ours::new(Wire::Frames, ReceiveMode::Tc, Rules::None)?;
+        let (lab, other) = (Lab::new()?, Lab::new()?);
+        let kernel = Kernel::new(&lab, Wire::Frames, Receive::Plain)?;
+        let behind_xdp = Kernel::new(&other, Wire::Frames, Receive::BehindXdp(&programs))?;
+        let bare = Bare::new(&lab, Wire::Frames)?;
+        let paths: [&dyn Path; 5] = [&ours, &kernel, &bare, &by_tc, &behind_xdp];
+        let generator = Generators::start(&paths[..4], &programs, effort)?;
+        for flows in [1, 10_000] {
+            let group = format!("64-byte frames, whole path on one core, {flows} flows");
+            let rivals = [Rival { number: 1, target: Some(TARGET) }, Rival { number: 2, target: None }];
+            generator.established(&group, flows, &rivals, report)?;
+        }
+        generator.stop()?;
+        sockets::tcp(
+            &paths,
+            &[Contest::reach(0, 4), Contest::reach(3, 1), Contest::show(0, 1)],
+            "MTU frames on the wire, GRO on",
+            effort,
+            report,
+        )?;
+        sockets::udp(&paths[..3], effort, report)?;
+        sockets::request_response(&paths[..3], effort, report)?;
+    }
+    let ours = Ours::new(Wire::Gso, ReceiveMode::Tc, Rules::None)?;
+    let lab = Lab::new()?;
+    let kernel = Kernel::new(&lab, Wire::Gso, Receive::Plain)?;
+    let paths: [&dyn Path; 3] = [&ours, &kernel, &Bare::new(&lab, Wire::Gso)?];
+    sockets::tcp(&paths, &[Contest::reach(0, 1)], "GSO frames across", effort, report)
+}

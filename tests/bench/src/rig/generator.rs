@@ -1,0 +1,210 @@
+//! 64-byte frames through the whole path on one core: live frames are redirected out of the client's interface, and
+//! everything up to TC ingress of the server's runs in that core's softirq. 1 / rate is the cost of the whole path.
+
+use super::{CLIENT, Generator, Path};
+use crate::{
+    Effort,
+    abi::{Flow, SINK_PORT},
+    flows::{self, Conversation, Family},
+    machine,
+    noise::Noise,
+    programs::Programs,
+    report::{Figure, Report, Target},
+    samples::Samples,
+};
+use anyhow::{Context, Result, ensure};
+use nix::net::if_::if_nametoindex;
+use std::{
+    net::IpAddr,
+    thread::sleep,
+    time::{Duration, Instant},
+};
+use vpc_bpf::{Frames, Hook, Link, TestRun, test_run};
+
+/// The most that may be lost for a figure to count.
+const LOSS: f64 = 0.001;
+/// The client's first port.
+const FIRST_PORT: usize = 2_000;
+/// Flows that are opened in one sample.
+const NEW_FLOWS: usize = 4_000;
+
+/// A path that ours, the first, is compared with.
+#[derive(Clone, Copy, Debug)]
+pub struct Rival {
+    /// Its number.
+    pub number: usize,
+    /// How much faster ours should be.
+    pub target: Option<f64>,
+}
+
+/// Paths that are fit for generated frames.
+pub struct Generators<'a> {
+    paths: &'a [&'a dyn Path],
+    programs: &'a Programs,
+    frames: u32,
+    rounds: usize,
+}
+
+/// What stands at the far end.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum End {
+    /// What counts, and drops.
+    Sink,
+    /// What counts, and sends back.
+    Reflector,
+}
+
+impl End {
+    const fn program(self) -> &'static str {
+        match self {
+            Self::Sink => "sink",
+            Self::Reflector => "reflect",
+        }
+    }
+}
+
+/// What became of some frames.
+struct Outcome {
+    ns: f64,
+    loss: f64,
+}
+
+impl<'a> Generators<'a> {
+    /// Makes the paths fit.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn start(paths: &'a [&'a dyn Path], programs: &'a Programs, effort: Effort) -> Result<Self> {
+        let (frames, rounds) = match effort {
+            Effort::Quick => (200_000, 3),
+            Effort::Full => (1_000_000, 9),
+        };
+        paths.iter().try_for_each(|path| path.generator(Generator::On))?;
+        Ok(Self { paths, programs, frames, rounds })
+    }
+
+    /// Makes them what they were.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn stop(self) -> Result<()> {
+        self.paths.iter().try_for_each(|path| path.generator(Generator::Off))
+    }
+
+    /// Flows that both sides have spoken in.
+    ///
+    /// # Errors
+    /// Frames do not arrive, or the kernel refuses something.
+    pub fn established(&self, group: &str, flows: usize, rivals: &[Rival], report: &mut Report) -> Result<()> {
+        let list = |path: &dyn Path| flow_list(path, FIRST_PORT, flows);
+        for path in self.paths {
+            let list = list(*path);
+            self.run(*path, &list, list.len() as u32, End::Reflector)?;
+        }
+        self.measure(group, rivals, report, |path, _| (list(path), self.frames))
+    }
+
+    /// Every packet opens a flow.
+    ///
+    /// # Errors
+    /// As for [`Self::established`].
+    pub fn fresh(&self, group: &str, rivals: &[Rival], report: &mut Report) -> Result<()> {
+        for path in self.paths {
+            path.forget()?;
+        }
+        let list = |path: &dyn Path, round| flow_list(path, FIRST_PORT + round * NEW_FLOWS, NEW_FLOWS);
+        self.measure(group, rivals, report, |path, round| (list(path, round), NEW_FLOWS as u32))?;
+        self.paths.iter().try_for_each(|path| path.forget())
+    }
+
+    fn measure(
+        &self,
+        group: &str,
+        rivals: &[Rival],
+        report: &mut Report,
+        load: impl Fn(&dyn Path, usize) -> (Vec<Flow>, u32),
+    ) -> Result<()> {
+        let mut samples = vec![Samples::default(); self.paths.len()];
+        let mut losses = vec![0.0_f64; self.paths.len()];
+        let mut foreign: f64 = 0.0;
+        // The first round warms up.
+        for round in 0..=self.rounds {
+            for (index, path) in self.paths.iter().enumerate() {
+                let (list, frames) = load(*path, round);
+                let noise = Noise::start();
+                let outcome = self.run(*path, &list, frames, End::Sink)?;
+                if round > 0 {
+                    samples[index].push(outcome.ns);
+                    losses[index] = losses[index].max(outcome.loss);
+                    foreign = foreign.max(noise.cores());
+                }
+            }
+        }
+        for ((path, samples), loss) in self.paths.iter().zip(&samples).zip(&losses) {
+            let mut note = format!("{:.2} Mpps, loss {:.2} %", 1e3 / samples.median(), loss * 100.0);
+            if *loss > LOSS {
+                note.push_str(" (too much)");
+            }
+            report.add(Figure::new(group, path.name(), "ns", samples).foreign(foreign).note(note));
+        }
+        for rival in rivals {
+            let ratio = samples[rival.number].pairwise(&samples[0], |rival, ours| rival / ours);
+            let name = format!("ours against {}", self.paths[rival.number].name());
+            let target = rival.target.filter(|_| losses[0] <= LOSS).map(Target::AtLeast);
+            report.add(Figure::new(group, name, "x", &ratio).foreign(foreign).target(target));
+        }
+        Ok(())
+    }
+
+    fn run(&self, path: &dyn Path, flows: &[Flow], frames: u32, end: End) -> Result<Outcome> {
+        let programs = self.programs;
+        let _at_the_end = attach(path, programs, end)?;
+        let frame = flows::plain(Family::V4, path.macs(), flows.len());
+        programs.set_frames(&frame, flows)?;
+        let before = programs.counted()?;
+        let generate = programs.fd("generate")?;
+        let elapsed = path.client().enter(|| {
+            // Device maps and the frames' own device are looked for in this thread's namespace.
+            programs.set_device(if_nametoindex("eth0")?)?;
+            machine::pin_to_last_cpu()?;
+            machine::hurry()?;
+            let data = flows::bytes(&frame);
+            let run = TestRun { data: &data, repeat: frames, frames: Frames::Live { batch: 0 }, ..TestRun::default() };
+            let start = Instant::now();
+            test_run(generate, &run)?;
+            Ok::<_, anyhow::Error>(start.elapsed())
+        })??;
+        let got = settled(programs)? - before;
+        ensure!(got > 0, "{}: no frame arrived", path.name());
+        Ok(Outcome { ns: elapsed.as_nanos() as f64 / got as f64, loss: 1.0 - got as f64 / f64::from(frames) })
+    }
+}
+
+fn attach(path: &dyn Path, programs: &Programs, end: End) -> Result<Link> {
+    let program = programs.fd(end.program())?;
+    path.server()
+        .enter(|| Ok::<_, anyhow::Error>(Link::attach(program, if_nametoindex("eth0")?, Hook::TcxIngress)?))?
+        .with_context(|| format!("attach the end of {}", path.name()))
+}
+
+fn flow_list(path: &dyn Path, first_port: usize, count: usize) -> Vec<Flow> {
+    let remote = IpAddr::from(path.server_address()).into();
+    let flows: Vec<_> = (first_port..first_port + count)
+        .map(|port| Conversation { remote, local_port: port as u16, remote_port: SINK_PORT })
+        .collect();
+    flows::from_guest(Family::V4, IpAddr::from(CLIENT).into(), &flows)
+}
+
+/// What the far end has counted once nothing more arrives.
+fn settled(programs: &Programs) -> Result<u64> {
+    let mut last = programs.counted()?;
+    for _ in 0..50 {
+        sleep(Duration::from_millis(20));
+        let now = programs.counted()?;
+        if now == last {
+            break;
+        }
+        last = now;
+    }
+    Ok(last)
+}

@@ -1,0 +1,110 @@
+//! The same job with connection tracking and security groups: ours, and the Linux kernel with nftables and the same rules;
+//! then from a guest to the outside by NAT, on one node.
+
+use crate::{
+    Effort,
+    programs::Programs,
+    report::Report,
+    rig::{
+        Kernel, KernelNat, Ours, OursNat, Path, Receive, ReceiveMode, Wire,
+        generator::{Generators, Rival},
+        rules::{Form, Rules},
+        sockets::{self, Contest},
+    },
+};
+use anyhow::Result;
+use vpc_lab::Lab;
+
+/// Rules in force, but for the sweep.
+const RULES: usize = 20;
+const SWEEP: [usize; 4] = [10, 100, 1_000, 10_000];
+/// How much faster than the kernel: flows that stand, every packet a new flow, the same by NAT, and connections a second.
+const ESTABLISHED: f64 = 2.5;
+const FRESH: f64 = 3.0;
+const NAT: f64 = 1.5;
+const CONNECTIONS: f64 = 1.2;
+/// How much more a new flow may cost under the most rules than under the fewest.
+const SWEEP_RATIO: f64 = 1.2;
+
+/// Measures everything into `report`.
+///
+/// # Errors
+/// The agents do not come up, the kernel refuses something, or packets do not arrive.
+pub fn run(effort: Effort, report: &mut Report) -> Result<()> {
+    let programs = Programs::load()?;
+    between_nodes(&programs, effort, report)?;
+    to_the_outside(&programs, effort, report)?;
+    by_rules(&programs, effort, report)?;
+    let ours = Ours::new(Wire::Gso, ReceiveMode::Tc, Rules::Some(RULES))?;
+    let lab = Lab::new()?;
+    let mut kernel = Kernel::new(&lab, Wire::Gso, Receive::Plain)?;
+    kernel.judge_by(RULES, Form::List)?;
+    let what = format!("GSO frames across, {RULES} rules");
+    sockets::tcp(&[&ours, &kernel], &[Contest::reach(0, 1)], &what, effort, report)
+}
+
+fn between_nodes(programs: &Programs, effort: Effort, report: &mut Report) -> Result<()> {
+    let ours = Ours::new(Wire::Frames, ReceiveMode::Xdp, Rules::Some(RULES))?;
+    let by_tc = Ours::new(Wire::Frames, ReceiveMode::Tc, Rules::Some(RULES))?;
+    let lab = Lab::new()?;
+    let mut kernel = Kernel::new(&lab, Wire::Frames, Receive::Plain)?;
+    kernel.judge_by(RULES, Form::List)?;
+    let paths: [&dyn Path; 3] = [&ours, &kernel, &by_tc];
+    frames(&paths[..2], "64-byte frames, both nodes on one core", [ESTABLISHED, FRESH], (programs, effort), report)?;
+    let what = format!("MTU frames on the wire, GRO on, {RULES} rules");
+    sockets::tcp(&paths, &[Contest::reach(2, 1), Contest::show(0, 1)], &what, effort, report)?;
+    sockets::request_response(&paths[..2], effort, report)?;
+    sockets::connections(&paths[..2], CONNECTIONS, effort, report)
+}
+
+fn to_the_outside(programs: &Programs, effort: Effort, report: &mut Report) -> Result<()> {
+    let ours = OursNat::new(RULES)?;
+    let lab = Lab::new()?;
+    let kernel = KernelNat::new(&lab, RULES)?;
+    let paths: [&dyn Path; 2] = [&ours, &kernel];
+    frames(&paths, "64-byte frames by source NAT, one node", [NAT, NAT], (programs, effort), report)
+}
+
+/// Generated frames of flows that are new, and of flows that stand.
+fn frames(
+    paths: &[&dyn Path],
+    what: &str,
+    [established, fresh]: [f64; 2],
+    (programs, effort): (&Programs, Effort),
+    report: &mut Report,
+) -> Result<()> {
+    let kernel = |target| [Rival { number: 1, target: Some(target) }];
+    let generators = Generators::start(paths, programs, effort)?;
+    generators.fresh(&format!("{what}, {RULES} rules, every packet a new flow"), &kernel(fresh), report)?;
+    for flows in [1, 10_000] {
+        let group = format!("{what}, {RULES} rules, {flows} established flows");
+        generators.established(&group, flows, &kernel(established), report)?;
+    }
+    generators.stop()
+}
+
+/// New flows by the number of rules.
+fn by_rules(programs: &Programs, effort: Effort, report: &mut Report) -> Result<()> {
+    let ours = Ours::new(Wire::Frames, ReceiveMode::Xdp, Rules::Some(SWEEP[0]))?;
+    let (lab, other) = (Lab::new()?, Lab::new()?);
+    let mut list = Kernel::new(&lab, Wire::Frames, Receive::Plain)?;
+    let mut set = Kernel::new(&other, Wire::Frames, Receive::Plain)?;
+    let heading = "64-byte frames, both nodes on one core, every packet a new flow";
+    let group = |rules| format!("{heading}, {rules} rules");
+    for rules in SWEEP {
+        ours.judge_by(rules)?;
+        list.judge_by(rules, Form::List)?;
+        set.judge_by(rules, Form::Set)?;
+        let paths: [&dyn Path; 3] = [&ours, &list, &set];
+        let generators = Generators::start(&paths, programs, effort)?;
+        let rivals = [1, 2].map(|number| Rival { number, target: None });
+        generators.fresh(&group(rules), &rivals, report)?;
+        generators.stop()?;
+    }
+    let [fewest, .., most] = SWEEP.map(group);
+    for (number, name) in [ours.name(), list.name(), set.name()].into_iter().enumerate() {
+        let target = (number == 0).then_some(SWEEP_RATIO);
+        report.ratio(heading, &format!("{name}: most rules / fewest"), [(&most, name), (&fewest, name)], target)?;
+    }
+    Ok(())
+}
