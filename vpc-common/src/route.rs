@@ -29,7 +29,14 @@ pub mod kind {
     pub const INTERNET: u32 = 5;
     /// To the outside, by the NAT gateway whose id is the last word of [`super::Route::next_hop`], host order.
     pub const NAT: u32 = 6;
+    /// The next hop is one of several instances: the route of the flow's bucket (see [`super::BUCKETS`]) in the table
+    /// whose id is the last word of [`super::Route::next_hop`], host order.
+    pub const PORTS: u32 = 7;
 }
+
+/// Routes of a table of instances: its destinations are the numbers of buckets, as IPv4 addresses. A flow's bucket is
+/// that of its hash, which both of its directions share. When an instance goes, only its own buckets go to others.
+pub const BUCKETS: u32 = 128;
 
 /// Where a destination leads.
 #[repr(C)]

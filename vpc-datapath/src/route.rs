@@ -5,13 +5,13 @@ use crate::{
     family::Family,
     fragment,
     respond::{Trouble, icmp},
-    scratch::flow_flags,
+    scratch::{SessionKeys, flow_flags},
 };
 use vpc_common::{
     Be16, Be32, DropReason, Ip, Vni,
     endpoint::{Endpoint, EndpointKey, flags as endpoint_flags},
     port::Port,
-    route::{RouteKey, kind},
+    route::{BUCKETS, RouteKey, kind},
     wire::{Ethernet, protocol},
 };
 
@@ -39,12 +39,39 @@ pub fn lookup<'t, F: Family, T: Tables>(
     let address = match route.kind {
         kind::LOCAL => destination,
         kind::PORT => route.next_hop,
+        kind::PORTS => {
+            let destination = Ip::v4(Be32::new(bucket::<F>(&scratch.keys)));
+            scratch.route = RouteKey { prefix_len: 32 + 128, table: route.next_hop.low(), destination };
+            let instance = tables.route(&scratch.route).ok_or(NoRoute::Unreachable(Trouble::HostUnreachable))?;
+            instance.next_hop
+        }
         kind::INTERNET if F::ICMP == protocol::ICMP => return Err(NoRoute::Outside(crate::nat::NO_GATEWAY)),
         kind::NAT if F::ICMP == protocol::ICMP => return Err(NoRoute::Outside(route.next_hop.low().get())),
         kind::UNREACHABLE => return Err(NoRoute::Unreachable(Trouble::NetUnreachable)),
         _ => return Err(NoRoute::Silent(DropReason::Blackhole)),
     };
     endpoint(tables, scratch, route.vpc, address).ok_or(NoRoute::Unreachable(Trouble::HostUnreachable))
+}
+
+/// The bucket of the session's flow; of an ICMP error that of the flow that it is about. Both directions have the same.
+#[inline(always)]
+fn bucket<F: Family>(keys: &SessionKeys) -> u32 {
+    let key = F::key(keys);
+    let (local, remote) = (F::ip(key.local), F::ip(key.remote));
+    let mut ends = [key.local_port.raw() as u64, key.remote_port.raw() as u64];
+    let mut i = 0;
+    while i < 4 {
+        ends[0] = mixed(ends[0] ^ (local.0[i] as u64) << 32);
+        ends[1] = mixed(ends[1] ^ (remote.0[i] as u64) << 32);
+        i += 1;
+    }
+    (mixed(ends[0].wrapping_add(ends[1]) ^ key.protocol as u64) >> 32) as u32 % BUCKETS
+}
+
+#[inline(always)]
+const fn mixed(word: u64) -> u64 {
+    let word = word.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    word ^ word >> 29
 }
 
 /// Who has an address in a VPC.

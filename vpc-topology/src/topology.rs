@@ -60,10 +60,12 @@ impl<T> fmt::Debug for At<T> {
 }
 
 /// Where a route leads, resolved.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Hop {
     Local,
     Port(At<Port>),
+    /// One of them, by the flow.
+    Ports(Vec<At<Port>>),
     Blackhole,
     Peer(At<Vpc>),
     Internet,

@@ -6,7 +6,7 @@ use vpc_common::{
     Ip, Mac, Vni,
     endpoint::{EndpointKey, flags},
     port::{FloodMember, flags as port_flags},
-    route::kind,
+    route::{BUCKETS, kind},
 };
 use vpc_topology::{
     CompileError, Limits, Slots, Topology,
@@ -23,6 +23,40 @@ fn compile(topology: &Topology, node: &str) -> Desired {
 
 fn ip(text: &str) -> Ip {
     text.parse::<std::net::IpAddr>().unwrap().into()
+}
+
+/// The next hop of each bucket of the route to 10.0.2.0/24.
+fn buckets(ports: &str) -> Vec<Ip> {
+    let text = include_str!("../../tests/packets/instances.yaml");
+    let (_, topology) = text.split_once("topology: |\n").unwrap();
+    let (topology, _) = topology.split_once("\ncases:").unwrap();
+    let topology = topology.replace("10.0.2.0/24, ports: [fw-1, fw-2]", &format!("10.0.2.0/24, ports: [{ports}]"));
+    let desired = compile(
+        &load(
+            &topology.lines().map(|line| format!("{}\n", line.strip_prefix("  ").unwrap_or(line))).collect::<String>(),
+        ),
+        "hv1",
+    );
+    let (_, several) =
+        desired.routes.iter().find(|(key, r)| r.kind == kind::PORTS && key.destination == ip("10.0.2.0")).unwrap();
+    let of = desired.routes.iter().filter(|(key, _)| key.table == several.next_hop.low());
+    let mut buckets: Vec<_> = of.map(|(key, route)| (key.destination, route.next_hop)).collect();
+    buckets.sort_unstable();
+    assert_eq!(buckets.len(), BUCKETS as usize);
+    buckets.into_iter().map(|(_, next_hop)| next_hop).collect()
+}
+
+#[test]
+fn an_instance_that_goes_leaves_the_others_where_they_are() {
+    let (all, fewer) = (buckets("fw-1, fw-2, fw-3"), buckets("fw-3, fw-1"));
+    for (before, after) in all.iter().zip(&fewer) {
+        assert!(before == after || *before == ip("10.0.9.12"), "{before} gave way to {after}");
+    }
+    for instance in ["10.0.9.11", "10.0.9.12", "10.0.9.13"] {
+        let share = all.iter().filter(|next_hop| **next_hop == ip(instance)).count();
+        assert!((30..=56).contains(&share), "{instance} has {share} of 128");
+    }
+    assert_eq!(buckets("fw-2, fw-1"), buckets("fw-1, fw-2"));
 }
 
 #[test]

@@ -126,24 +126,38 @@ fn routes(desired: &Desired, names: &Names<'_>) -> Vec<Vec<Value>> {
             subnets.push(subnet);
         }
     }
+    let instances = desired.instances();
     let row = |(key, route): &(vpc_common::route::RouteKey, vpc_common::route::Route)| {
         let kind = match route.kind {
             kind::LOCAL => "local",
             kind::PORT => "port",
+            kind::PORTS => "ports",
             kind::BLACKHOLE => "blackhole",
+            kind::INTERNET => "internet gateway",
+            kind::NAT => "NAT gateway",
             _ => "unreachable",
         };
-        let leads = matches!(route.kind, kind::LOCAL | kind::PORT);
+        let leads = matches!(route.kind, kind::LOCAL | kind::PORT | kind::PORTS);
+        let next_hop = match route.kind {
+            kind::PORT => route.next_hop.to_string(),
+            kind::PORTS => {
+                let of_flows = instances.get(&route.next_hop.low().get()).into_iter().flatten();
+                of_flows.map(ToString::to_string).collect::<Vec<_>>().join(", ")
+            }
+            kind::NAT => desired.outside.gateway_names.get(&route.next_hop.low().get()).cloned().unwrap_or_default(),
+            _ => String::new(),
+        };
         vec![
             json!(format!("{:08x}", key.table.get())),
             json!(users.get(&key.table.get()).cloned().unwrap_or_default()),
             json!(prefix(key.destination, key.prefix_len)),
             json!(kind),
             json!(if leads { names.vpc(route.vpc) } else { String::new() }),
-            json!(if route.kind == kind::PORT { route.next_hop.to_string() } else { String::new() }),
+            json!(next_hop),
         ]
     };
-    desired.routes.iter().map(row).collect()
+    // What is behind a route of several instances is shown with it.
+    desired.routes.iter().filter(|(key, _)| !instances.contains_key(&key.table.get())).map(row).collect()
 }
 
 fn vteps(desired: &Desired, outcome: &Outcome) -> Vec<Vec<Value>> {

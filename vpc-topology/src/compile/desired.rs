@@ -12,7 +12,7 @@ use vpc_common::{
     nat::{ElasticKey, External, ExternalPort, Forward, NatSlice},
     policy::{IdentityKey, RuleKey, RuleVerdict, Subject, SubjectKey},
     port::{FloodKey, FloodMember, Port, SourceKey},
-    route::{Route, RouteKey},
+    route::{Route, RouteKey, kind},
     session::V4,
 };
 
@@ -48,6 +48,23 @@ pub struct Desired {
     pub outside: Outside,
     /// Names of what the tables hold only numbers of, for people.
     pub names: Names,
+}
+
+impl Desired {
+    /// The next hops of routes that have several, by the id of their table of instances.
+    pub fn instances(&self) -> BTreeMap<u32, BTreeSet<Ip>> {
+        let several = self.routes.iter().filter(|(_, route)| route.kind == kind::PORTS);
+        let mut instances: BTreeMap<u32, BTreeSet<Ip>> =
+            several.map(|(_, route)| (route.next_hop.low().get(), BTreeSet::new())).collect();
+        if !instances.is_empty() {
+            for (key, route) in &self.routes {
+                if let Some(next_hops) = instances.get_mut(&key.table.get()) {
+                    next_hops.insert(route.next_hop);
+                }
+            }
+        }
+        instances
+    }
 }
 
 /// Names by number.

@@ -1,14 +1,19 @@
-//! Route tables. A table's id is made from its content, so that a changed table is another one.
+//! Route tables. A table's id is made from its content, so that a changed table is another one. The instances of a route
+//! that has several are a table of their own, by the bucket of the flow.
 
 use super::{Scope, ids::Ids, scope::TableOf};
 use crate::{
-    model::Cidr,
+    model::{Cidr, Port},
     topology::{At, Hop},
 };
-use std::collections::{BTreeMap, BTreeSet};
+use siphasher::sip::SipHasher24;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    hash::Hasher,
+};
 use vpc_common::{
     Be32, Ip, Vni,
-    route::{Route, RouteKey, kind},
+    route::{BUCKETS, Route, RouteKey, kind},
 };
 
 /// The tables that the node's ports use.
@@ -20,26 +25,44 @@ pub(super) struct Tables {
 /// Length and address of a prefix in its 128-bit form, with where it leads.
 type Content = BTreeMap<(u32, Ip), Route>;
 
+/// Ids of the tables of instances, by their content.
+type Groups = BTreeMap<Vec<u8>, u32>;
+
 impl Tables {
     pub(super) fn new(scope: &Scope<'_>) -> Self {
         let tables: BTreeSet<_> = scope.tables().collect();
         // Tables of one content are one table. Collisions are resolved in the order of content.
+        let mut taken = Ids::default();
+        let mut built = Self { ids: BTreeMap::new(), entries: Vec::new() };
+        let instances: BTreeMap<Vec<u8>, Content> = tables
+            .iter()
+            .flat_map(|table| instances_of(scope, *table))
+            .map(|content| (bytes(Vni(0), &content), content))
+            .collect();
+        let mut groups = Groups::new();
+        for (bytes, content) in instances {
+            let id = taken.take(&bytes);
+            built.add(id, &content);
+            groups.insert(bytes, id);
+        }
         let mut by_content: BTreeMap<Vec<u8>, (Content, Vec<TableOf>)> = BTreeMap::new();
         for table in tables {
-            let content = content(scope, table);
+            let content = content(scope, table, &groups);
             by_content.entry(bytes(scope.vni(table.0), &content)).or_insert((content, Vec::new())).1.push(table);
         }
-        let mut taken = Ids::default();
-        let mut tables = Self { ids: BTreeMap::new(), entries: Vec::new() };
         for (bytes, (content, users)) in by_content {
             let id = taken.take(&bytes);
-            tables.ids.extend(users.into_iter().map(|table| (table, id)));
-            tables.entries.extend(content.into_iter().map(|((prefix_len, destination), route)| {
-                (RouteKey { prefix_len: 32 + prefix_len, table: Be32::new(id), destination }, route)
-            }));
+            built.ids.extend(users.into_iter().map(|table| (table, id)));
+            built.add(id, &content);
         }
-        tables.entries.sort_unstable_by_key(|(key, _)| *key);
-        tables
+        built.entries.sort_unstable_by_key(|(key, _)| *key);
+        built
+    }
+
+    fn add(&mut self, id: u32, content: &Content) {
+        self.entries.extend(content.iter().map(|((prefix_len, destination), route)| {
+            (RouteKey { prefix_len: 32 + prefix_len, table: Be32::new(id), destination: *destination }, *route)
+        }));
     }
 
     /// The id of a table that a local port uses.
@@ -59,13 +82,18 @@ pub(super) fn count(scope: &Scope<'_>) -> usize {
     tables
         .into_iter()
         .map(|(vpc, table)| {
-            let routes = table.map_or(0, |table| table.of(scope.file).routes.len());
+            let routes = table.map_or(0, |table| table.of(scope.file).routes.iter().map(entries).sum());
             vpc.of(scope.file).cidr_blocks.len() + routes + usize::from(needs_guard(scope, (vpc, table)))
         })
         .sum()
 }
 
-fn content(scope: &Scope<'_>, (vpc, table): TableOf) -> Content {
+/// How many entries a route takes at most.
+pub(super) fn entries(route: &crate::model::Route) -> usize {
+    1 + route.ports.get().map_or(0, |_| BUCKETS as usize)
+}
+
+fn content(scope: &Scope<'_>, (vpc, table): TableOf, groups: &Groups) -> Content {
     let own = scope.vni(vpc);
     let route = |kind, vpc, next_hop| Route { kind, vpc, next_hop };
     let local = route(kind::LOCAL, own, Ip::UNSPECIFIED);
@@ -85,6 +113,12 @@ fn content(scope: &Scope<'_>, (vpc, table): TableOf) -> Content {
                 Hop::Nat(gateway) => {
                     let id = gateway.links(scope.links).id;
                     route(kind::NAT, own, Ip::v4(Be32::new(id)))
+                }
+                Hop::Ports(ports) => {
+                    let instances = instances(scope, own, ports, destination);
+                    // Every table of instances has an id; in that of none the datapath finds no route.
+                    let id = groups.get(&bytes(Vni(0), &instances)).copied().unwrap_or_default();
+                    route(kind::PORTS, own, Ip::v4(Be32::new(id)))
                 }
                 Hop::Port(port) => route(kind::PORT, own, next_hop(scope, *port, destination)),
             };
@@ -114,10 +148,39 @@ fn key(destination: Cidr) -> (u32, Ip) {
 }
 
 /// The first address of a port that has the destination's family.
-fn next_hop(scope: &Scope<'_>, port: At<crate::model::Port>, destination: Cidr) -> Ip {
+fn next_hop(scope: &Scope<'_>, port: At<Port>, destination: Cidr) -> Ip {
     let addresses = &port.of(scope.file).private_ips;
     let of_family = addresses.iter().find(|address| address.is_ipv4() == destination.is_v4());
     of_family.map_or(Ip::UNSPECIFIED, |address| address.value.0.into())
+}
+
+/// The tables of instances that a table refers to.
+fn instances_of(scope: &Scope<'_>, (vpc, table): TableOf) -> Vec<Content> {
+    let Some(table) = table else { return Vec::new() };
+    let routes = table.of(scope.file).routes.iter().zip(&table.links(scope.links).hops);
+    routes
+        .filter_map(|(record, hop)| match hop {
+            Hop::Ports(ports) => Some(instances(scope, scope.vni(vpc), ports, record.destination.value)),
+            _ => None,
+        })
+        .collect()
+}
+
+/// The next hop of each bucket: the instance with the highest hash of its name and the bucket (rendezvous hashing), so
+/// that an instance that goes leaves the flows of all others where they are.
+fn instances(scope: &Scope<'_>, vpc: Vni, ports: &[At<Port>], destination: Cidr) -> Content {
+    let weight = |port: &At<Port>, bucket: u32| {
+        let mut hasher = SipHasher24::new_with_keys(u64::from(bucket), 0);
+        hasher.write(port.of(scope.file).name.value.as_bytes());
+        (hasher.finish(), port.index())
+    };
+    (0..BUCKETS)
+        .filter_map(|bucket| {
+            let port = ports.iter().max_by_key(|port| weight(port, bucket))?;
+            let route = Route { kind: kind::PORT, vpc, next_hop: next_hop(scope, *port, destination) };
+            Some(((Ip::MAPPED_BITS + 32, Ip::v4(Be32::new(bucket))), route))
+        })
+        .collect()
 }
 
 /// The whole content as bytes, for its hash.

@@ -30,7 +30,10 @@ pub(crate) fn upper_bounds(file: &File, links: &Links) -> Vec<Sizes> {
     let blocks = sum(&mut file.vpcs.iter().map(|vpc| vpc.cidr_blocks.len()));
     let every_block = file.vpcs.iter().map(|vpc| vpc.cidr_blocks.len()).max().unwrap_or_default();
     // A table is used in its own VPC only; one more for the guard of each.
-    let tables = sum(&mut file.route_tables.iter().map(|table| table.routes.len() + every_block + 1));
+    let tables = sum(&mut file
+        .route_tables
+        .iter()
+        .map(|table| table.routes.iter().map(routes::entries).sum::<usize>() + every_block + 1));
     let acls = policy::acl_upper_bounds(file);
     let acls_of_routers: FxHashSet<_> = plain().filter_map(|(links, _)| links.network_acl).collect();
     let fabric = Sizes {

@@ -313,6 +313,10 @@ fn hop(of: &Desired, route: &Route) -> String {
     match route.kind {
         kind::LOCAL => format!("to {}", vpc(of, route.vpc)),
         kind::PORT => format!("via {}", route.next_hop),
+        kind::PORTS => {
+            let instances = of.instances().remove(&route.next_hop.low().get()).unwrap_or_default();
+            format!("via {} by flow", instances.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "))
+        }
         kind::BLACKHOLE => "to nowhere (blackhole)".into(),
         _ => "unreachable".into(),
     }

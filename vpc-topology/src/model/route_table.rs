@@ -1,6 +1,6 @@
 //! Route tables.
 
-use super::{Cidr, Name};
+use super::{AtLeastOne, Cidr, Name, Stated};
 use crate::{diagnostics::Spanned, document::record};
 
 record! {
@@ -25,6 +25,9 @@ record! {
         local: Option<Spanned<bool>>,
         /// The next hop is this port of the VPC.
         port: Option<Spanned<Name>>,
+        /// The next hop is one of these ports of the VPC, by the flow: both of its directions take the same one. Each is
+        /// an instance that routes for others (`source_dest_check: false`).
+        ports: Stated<AtLeastOne<Spanned<Name>>>,
         /// `true`: dropped without an answer.
         blackhole: Option<Spanned<bool>>,
         /// The destination is in the VPC at the other end of this peering.
@@ -44,6 +47,8 @@ pub enum Target<'a> {
     Local,
     /// A port.
     Port(&'a Spanned<Name>),
+    /// One of several ports.
+    Ports(&'a [Spanned<Name>]),
     /// Nowhere.
     Blackhole,
     /// A peer.
@@ -60,9 +65,10 @@ impl Route {
         let local = self.local.filter(|local| local.value).map(|_| Target::Local);
         let blackhole = self.blackhole.filter(|blackhole| blackhole.value).map(|_| Target::Blackhole);
         let port = self.port.as_ref().map(Target::Port);
+        let ports = self.ports.get().map(|ports| Target::Ports(ports));
         let peering = self.peering.as_ref().map(Target::Peering);
         let internet_gateway = self.internet_gateway.as_ref().map(Target::InternetGateway);
         let nat_gateway = self.nat_gateway.as_ref().map(Target::NatGateway);
-        [local, port, blackhole, peering, internet_gateway, nat_gateway].into_iter().flatten()
+        [local, port, ports, blackhole, peering, internet_gateway, nat_gateway].into_iter().flatten()
     }
 }

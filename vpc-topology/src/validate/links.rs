@@ -42,10 +42,11 @@ pub(super) struct ResolvedTable {
     pub(super) hops: Vec<Option<ResolvedHop>>,
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub(super) enum ResolvedHop {
     Local,
     Port(At<Port>),
+    Ports(Vec<Option<At<Port>>>),
     Blackhole,
     Peering(At<Peering>),
     Internet(At<InternetGateway>),
@@ -89,6 +90,9 @@ pub(super) fn resolve<'f>(file: &'f File, mut names: Names<'f>, problems: &mut V
                 Target::Local => Some(ResolvedHop::Local),
                 Target::Blackhole => Some(ResolvedHop::Blackhole),
                 Target::Port(name) => names.ports.resolve(name, problems).map(ResolvedHop::Port),
+                Target::Ports(ports) => {
+                    Some(ResolvedHop::Ports(ports.iter().map(|name| names.ports.resolve(name, problems)).collect()))
+                }
                 Target::Peering(name) => names.peerings.resolve(name, problems).map(ResolvedHop::Peering),
                 Target::InternetGateway(name) => {
                     names.internet_gateways.resolve(name, problems).map(ResolvedHop::Internet)
@@ -164,7 +168,7 @@ impl Resolved {
         }
         for (index, table) in self.tables.iter().enumerate() {
             let vpc = table.vpc?;
-            let hops = table.hops.iter().map(|hop| self.hop(vpc, (*hop)?));
+            let hops = table.hops.iter().map(|hop| self.hop(vpc, hop.as_ref()?));
             debug_assert_eq!(links.route_tables.len(), index);
             links.route_tables.push(TableLinks { hops: hops.collect::<Option<_>>()? });
         }
@@ -179,14 +183,15 @@ impl Resolved {
         Some(links)
     }
 
-    fn hop(&self, vpc: At<Vpc>, hop: ResolvedHop) -> Option<Hop> {
+    fn hop(&self, vpc: At<Vpc>, hop: &ResolvedHop) -> Option<Hop> {
         Some(match hop {
             ResolvedHop::Local => Hop::Local,
             ResolvedHop::Blackhole => Hop::Blackhole,
-            ResolvedHop::Port(port) => Hop::Port(port),
-            ResolvedHop::Peering(peering) => Hop::Peer(self.peer(peering, vpc)?),
+            ResolvedHop::Port(port) => Hop::Port(*port),
+            ResolvedHop::Ports(ports) => Hop::Ports(ports.iter().copied().collect::<Option<_>>()?),
+            ResolvedHop::Peering(peering) => Hop::Peer(self.peer(*peering, vpc)?),
             ResolvedHop::Internet(_) => Hop::Internet,
-            ResolvedHop::Nat(gateway) => Hop::Nat(gateway),
+            ResolvedHop::Nat(gateway) => Hop::Nat(*gateway),
         })
     }
 

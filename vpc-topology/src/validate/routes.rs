@@ -5,11 +5,14 @@ use super::{
     links::{Resolved, ResolvedHop},
 };
 use crate::{
-    diagnostics::Problem,
+    diagnostics::{Problem, Spanned},
     document::{Record, article},
     model::{File, Route, RouteTable, Target},
     topology::At,
 };
+
+/// Instances that one route can lead to.
+const INSTANCES: usize = 16;
 
 pub(super) fn check(file: &File, resolved: &Resolved, problems: &mut Vec<Problem>) {
     for (subnet, links) in file.subnets.iter().zip(&resolved.subnets) {
@@ -46,7 +49,7 @@ fn check_targets(route: &Route, problems: &mut Vec<Problem>) -> bool {
     }
     let count = route.targets().count();
     let unread = route.partial
-        || ["local", "port", "blackhole", "peering", "internet_gateway", "nat_gateway"]
+        || ["local", "port", "ports", "blackhole", "peering", "internet_gateway", "nat_gateway"]
             .iter()
             .any(|target| route.lacks(target));
     if count == 1 || (count == 0 && unread) {
@@ -57,7 +60,7 @@ fn check_targets(route: &Route, problems: &mut Vec<Problem>) -> bool {
         0 => format!("{of} has no target"),
         _ => format!("{of} has {count} targets"),
     };
-    let help = "exactly one of `local: true`, `port`, `blackhole: true`, `peering`, `internet_gateway`, `nat_gateway`";
+    let help = "exactly one of `local: true`, `port`, `ports`, `blackhole: true`, `peering`, `internet_gateway`, `nat_gateway`";
     problems.push(Problem::new(route.destination.span, message).label("one target is needed").help(help));
     false
 }
@@ -66,7 +69,7 @@ fn check_hop(file: &File, resolved: &Resolved, at: At<RouteTable>, number: usize
     let table = at.of(file);
     let route = &table.routes[number];
     let links = &resolved.tables[at.index()];
-    let (Some(vpc), Some(hop)) = (links.vpc, links.hops[number]) else { return };
+    let (Some(vpc), Some(hop)) = (links.vpc, &links.hops[number]) else { return };
     let vpc_name = &vpc.of(file).name.value;
     let destination = route.destination.given();
     let own_block = vpc.of(file).cidr_blocks.iter().find(|block| Some(&block.value) == destination);
@@ -91,6 +94,7 @@ fn check_hop(file: &File, resolved: &Resolved, at: At<RouteTable>, number: usize
     }
     match (hop, route.targets().next()) {
         (ResolvedHop::Peering(peering), Some(Target::Peering(name))) => {
+            let peering = *peering;
             let ends = resolved.peerings[peering.index()];
             if ends.requester.is_some() && ends.accepter.is_some() && resolved.peer(peering, vpc).is_none() {
                 let message = format!("peering `{}` does not join VPC `{vpc_name}`", name.value);
@@ -98,26 +102,69 @@ fn check_hop(file: &File, resolved: &Resolved, at: At<RouteTable>, number: usize
             }
         }
         (ResolvedHop::Port(port), Some(Target::Port(name))) => {
-            let noun = "port";
-            let of = resolved.vpc_of(&resolved.ports[port.index()]);
-            if of.is_some_and(|of| of != vpc) {
-                let message = format!("the next hop `{}` is {} {noun} of another VPC", name.value, article(noun));
-                let problem = Problem::new(name.span, message).label("not in the table's VPC");
-                problems.push(problem.also(table.vpc.span, "the table's VPC"));
-                return;
-            }
-            if destination.is_some() {
-                check_next_hop(file, links, at, number, port, problems);
-            }
+            check_instance(file, resolved, (at, number), *port, name, problems);
+        }
+        (ResolvedHop::Ports(ports), Some(Target::Ports(names))) => {
+            check_instances(file, resolved, (at, number), (ports, names), problems);
         }
         (ResolvedHop::Internet(gateway), Some(Target::InternetGateway(name))) => {
             let of = resolved.outside.internet_gateways[gateway.index()];
             check_gateway(file, table, route, name, (of, vpc), problems);
         }
         (ResolvedHop::Nat(gateway), Some(Target::NatGateway(name))) => {
-            check_gateway(file, table, route, name, (resolved.outside.vpc_of(gateway), vpc), problems);
+            check_gateway(file, table, route, name, (resolved.outside.vpc_of(*gateway), vpc), problems);
         }
         _ => {}
+    }
+}
+
+/// An instance that takes a route's packets is in the table's VPC. `place`: the table and the number of the route.
+fn check_instance(
+    file: &File,
+    resolved: &Resolved,
+    place: (At<RouteTable>, usize),
+    port: At<crate::model::Port>,
+    name: &Spanned<crate::model::Name>,
+    problems: &mut Vec<Problem>,
+) {
+    let (at, number) = place;
+    let links = &resolved.tables[at.index()];
+    let of = resolved.vpc_of(&resolved.ports[port.index()]);
+    if of.is_some_and(|of| links.vpc.is_some_and(|vpc| of != vpc)) {
+        let noun = "port";
+        let message = format!("the next hop `{}` is {} {noun} of another VPC", name.value, article(noun));
+        let problem = Problem::new(name.span, message).label("not in the table's VPC");
+        problems.push(problem.also(at.of(file).vpc.span, "the table's VPC"));
+        return;
+    }
+    if at.of(file).routes[number].destination.given().is_some() {
+        check_next_hop(file, links, at, number, port, problems);
+    }
+}
+
+/// Several instances: each once, and each one that routes for others.
+fn check_instances(
+    file: &File,
+    resolved: &Resolved,
+    place: (At<RouteTable>, usize),
+    (ports, names): (&[Option<At<crate::model::Port>>], &[Spanned<crate::model::Name>]),
+    problems: &mut Vec<Problem>,
+) {
+    if let Some(over) = names.get(INSTANCES) {
+        let problem = Problem::new(over.span, format!("a route has {} next hops", names.len()));
+        problems.push(problem.label("one too many").help(format!("{INSTANCES} are possible")));
+    }
+    let mut unique = Unique::with_capacity(names.len());
+    for (port, name) in ports.iter().zip(names) {
+        unique.check(name, problems, |name| format!("`{name}` is twice among the next hops"));
+        let Some(port) = *port else { continue };
+        check_instance(file, resolved, place, port, name, problems);
+        let record = port.of(file);
+        if !record.routes_for_others() && !record.lacks("source_dest_check") {
+            let message = format!("the next hop `{}` does not route for others", name.value);
+            let problem = Problem::new(name.span, message).label("would drop what is not for itself");
+            problems.push(problem.also(record.name.span, "needs `source_dest_check: false`"));
+        }
     }
 }
 
@@ -126,7 +173,7 @@ fn check_gateway(
     file: &File,
     table: &RouteTable,
     route: &Route,
-    name: &crate::diagnostics::Spanned<crate::model::Name>,
+    name: &Spanned<crate::model::Name>,
     (of, own): (Option<At<crate::model::Vpc>>, At<crate::model::Vpc>),
     problems: &mut Vec<Problem>,
 ) {

@@ -5,6 +5,7 @@ mod counting;
 mod faults;
 mod foreign;
 mod fragments;
+mod instances;
 mod interop;
 mod isolation;
 mod live;
@@ -29,6 +30,7 @@ fn the_topologies_of_the_scenarios_are_valid() {
         stateful::TOPOLOGY,
         &stateful::with_acl(),
         north_south::TOPOLOGY,
+        instances::TOPOLOGY,
     ] {
         if let Err(problems) = vpc_topology::load(text, "topology.yaml") {
             panic!("{problems}");

@@ -1,0 +1,130 @@
+//! Several instances as one next hop.
+
+use anyhow::{Context, Result, ensure};
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
+use vpc_lab::{
+    Fabric,
+    tcp::{Conversation, EchoServer, connect},
+    wait::eventually,
+};
+use vpc_netns_tests::{SOON, drops, fabric, reaches};
+
+/// Between the subnets of a1 and b1 stand two firewalls that let in what they saw open, and nothing else.
+///
+/// ```text
+///   a1, fw-1   hv1 ──── hv2   b1, fw-2
+/// ```
+pub const TOPOLOGY: &str = "\
+version: 1
+nodes:
+  - {name: hv1, id: 1, vtep: 192.0.2.11, uplink: eth1, zone: az-a}
+  - {name: hv2, id: 2, vtep: 192.0.2.12, uplink: eth1, zone: az-b}
+vpcs:
+  - {name: red, vni: 5001, cidr_blocks: [10.0.0.0/16, 'fd00:1::/56']}
+subnets:
+  - {name: a, vpc: red, cidr_blocks: [10.0.1.0/24, 'fd00:1:0:1::/64'], route_table: rt-a}
+  - {name: b, vpc: red, cidr_blocks: [10.0.2.0/24, 'fd00:1:0:2::/64'], route_table: rt-b}
+  - {name: inspection, vpc: red, cidr_blocks: [10.0.9.0/24, 'fd00:1:0:9::/64']}
+route_tables:
+  - {name: rt-a, vpc: red, routes: [{destination: 10.0.2.0/24, ports: [fw-1, fw-2]}, {destination: 'fd00:1:0:2::/64', ports: [fw-1, fw-2]}]}
+  - {name: rt-b, vpc: red, routes: [{destination: 10.0.1.0/24, ports: [fw-2, fw-1]}, {destination: 'fd00:1:0:1::/64', ports: [fw-2, fw-1]}]}
+security_groups:
+  - {name: default, vpc: red, ingress: [{protocol: all, cidr_blocks: [0.0.0.0/0, '::/0']}]}
+ports:
+  - {name: a1, subnet: a, node: hv1, device: tap-a1, mac: '02:00:00:00:01:10', private_ips: [10.0.1.10, 'fd00:1:0:1::10']}
+  - {name: b1, subnet: b, node: hv2, device: tap-b1, mac: '02:00:00:00:02:10', private_ips: [10.0.2.10, 'fd00:1:0:2::10']}
+  - {name: fw-1, subnet: inspection, node: hv1, device: tap-fw1, mac: '02:00:00:00:09:11', private_ips: [10.0.9.11, 'fd00:1:0:9::11'], source_dest_check: false}
+  - {name: fw-2, subnet: inspection, node: hv2, device: tap-fw2, mac: '02:00:00:00:09:12', private_ips: [10.0.9.12, 'fd00:1:0:9::12'], source_dest_check: false}
+";
+
+const LIMIT: Duration = Duration::from_secs(3);
+
+/// A stateful firewall that counts the connections it saw open. What it did not see open is dropped.
+const RULES: [&str; 7] = [
+    "add table inet fw",
+    "add counter inet fw opened",
+    "add chain inet fw forward { type filter hook forward priority 0; policy drop; }",
+    "add rule inet fw forward ct state established,related accept",
+    "add rule inet fw forward meta l4proto icmp accept",
+    "add rule inet fw forward meta l4proto ipv6-icmp accept",
+    "add rule inet fw forward tcp flags & (fin | syn | rst | ack) == syn ct state new counter name opened accept",
+];
+
+fn firewalls(fabric: &Fabric) -> Result<()> {
+    for name in ["fw-1", "fw-2"] {
+        let netns = fabric.guest(name)?.netns();
+        for rule in RULES {
+            netns.run(&format!("nft {rule}")).context("set the firewall up")?;
+        }
+        netns.sysctl(&[
+            ("net/ipv4/ip_forward", "1"),
+            ("net/ipv6/conf/all/forwarding", "1"),
+            // What comes in goes out of the same interface.
+            ("net/ipv4/conf/all/send_redirects", "0"),
+            ("net/ipv4/conf/eth0/send_redirects", "0"),
+            // An answer whose opening went elsewhere is no connection.
+            ("net/netfilter/nf_conntrack_tcp_loose", "0"),
+        ])?;
+    }
+    Ok(())
+}
+
+/// How many connections a firewall saw open.
+fn opened(fabric: &Fabric, name: &str) -> Result<u64> {
+    let text = fabric.guest(name)?.netns().run("nft list counter inet fw opened")?;
+    let mut words = text.split_whitespace().skip_while(|word| *word != "packets").skip(1);
+    words.next().and_then(|word| word.parse().ok()).with_context(|| format!("no count in {text}"))
+}
+
+#[test]
+fn stateful_instances_share_the_flows_and_see_both_directions() {
+    let mut fabric = fabric(TOPOLOGY).unwrap();
+    firewalls(&fabric).unwrap();
+    reaches(&fabric, "a1", "b1").unwrap();
+    let _server = EchoServer::start(fabric.guest("b1").unwrap().netns(), 80).unwrap();
+    let all = |fabric: &Fabric, count: u32| -> Result<()> {
+        let client = fabric.guest("a1")?.netns();
+        for address in ["10.0.2.10", "fd00:1:0:2::10"] {
+            let to = SocketAddr::new(address.parse::<IpAddr>()?, 80);
+            for number in 0..count {
+                connect(client, to, LIMIT).with_context(|| format!("{number} to {to}{}", drops(fabric)))?;
+            }
+        }
+        Ok(())
+    };
+    all(&fabric, 20).unwrap();
+    let counts = ["fw-1", "fw-2"].map(|name| opened(&fabric, name).unwrap());
+    assert_eq!(counts.iter().sum::<u64>(), 40, "a SYN was sent again: {counts:?}");
+    assert!(counts.iter().all(|count| *count >= 8), "unequal shares: {counts:?}");
+
+    // Ten connections that stay, over both.
+    let client = fabric.guest("a1").unwrap().netns();
+    let to = SocketAddr::new("10.0.2.10".parse().unwrap(), 80);
+    let before = opened(&fabric, "fw-1").unwrap();
+    let talks: Vec<(bool, Conversation)> = (0..10)
+        .scan(before, |seen, _| {
+            let talk = Conversation::start(client, to).unwrap();
+            let now = opened(&fabric, "fw-1").unwrap();
+            let by_first = now > std::mem::replace(seen, now);
+            Some((by_first, talk))
+        })
+        .collect();
+    // The second one leaves the set. Connections through the first go on; new ones all find it.
+    fabric.edit(&TOPOLOGY.replace("[fw-1, fw-2]", "[fw-1]").replace("[fw-2, fw-1]", "[fw-1]")).unwrap();
+    eventually(SOON, || {
+        let before = opened(&fabric, "fw-2")?;
+        all(&fabric, 3)?;
+        ensure!(opened(&fabric, "fw-2")? == before, "fw-2 still gets flows");
+        Ok(())
+    })
+    .unwrap();
+    for (by_first, talk) in &talks {
+        if *by_first {
+            talk.wait_answer(LIMIT).unwrap();
+        }
+    }
+    assert!(talks.iter().any(|(by_first, _)| *by_first), "chance let none take fw-1");
+}
