@@ -20,7 +20,8 @@ use vpc_agent::{
 };
 use vpc_bpf::Table;
 use vpc_common::{
-    maps,
+    Be16, maps,
+    nat::{ExternalPort, NatIn, NatOut, NatOutKey},
     port::Port,
     session::{Session, SessionKey, V4},
     vtep::Vtep,
@@ -96,6 +97,49 @@ fn maps_of_another_size_take_over_what_the_old_ones_hold() {
     assert_eq!((now.session_quota, now.vpc_quota), (2_048, 2_048));
     let Port { epoch, session_quota, vpc_quota, .. } = port;
     assert_eq!(Port { epoch, session_quota, vpc_quota, ..now }, port);
+}
+
+/// N5: nobody is given an external port to which another's peer may still send.
+#[test]
+fn a_nat_port_is_free_again_two_minutes_after_its_last_session() {
+    const TICKS_OF_TWO_MINUTES: u16 = 56;
+    let mut sandbox = Sandbox::new("mappings");
+    sandbox.start();
+    let pinned = |name: &str| bpffs::maps(Path::new("/run/bpf")).join(name);
+    let nat_in: Table<ExternalPort, NatIn> = Table::open(&pinned(maps::NAT_IN)).expect("the mappings");
+    let nat_out: Table<NatOutKey, NatOut> = Table::open(&pinned(maps::NAT_OUT)).expect("what leads to them");
+    let sessions: Sessions<V4> = Table::open(&pinned(maps::SESSIONS_V4)).expect("the sessions");
+    let now = vpc_agent::sweeper::tick();
+    let external = |port| ExternalPort { address: [1], protocol: 17, reserved: 0, port: Be16::new(port) };
+    let inner = |port| NatOutKey { private: [2], slot: 1, port: Be16::new(port), protocol: 17, ..NatOutKey::default() };
+    for (port, idle) in [(2_000, 0), (2_001, TICKS_OF_TWO_MINUTES - 5), (2_002, 60), (2_003, 60)] {
+        let last_used = now.wrapping_sub(idle);
+        let mapping = NatIn { private: [2], slot: 1, port: Be16::new(port), last_used, ..NatIn::default() };
+        nat_in.set(&external(port), &mapping).expect("write a mapping");
+        nat_out.set(&inner(port), &NatOut { port: Be16::new(port), ..NatOut::default() }).expect("write its key");
+    }
+    // A session uses the last one.
+    let key = SessionKey { slot: 1, protocol: 17, local_port: Be16::new(2_003), ..SessionKey::default() };
+    let (epoch, state) = (7, vpc_common::session::state::TWO_WAY);
+    let external_port = Be16::new(2_003);
+    let external_address = vpc_common::Be32::from_raw(1);
+    let session =
+        Session { epoch, state, last_seen: now, external: external_address, external_port, ..Session::default() };
+    sessions.set(&key, &session).expect("write a session");
+    let left = || {
+        let of = |port: Be16| port.get();
+        let mut mappings: Vec<_> = nat_in.entries().expect("read").into_iter().map(|(key, _)| of(key.port)).collect();
+        let mut keys: Vec<_> = nat_out.entries().expect("read").into_iter().map(|(key, _)| of(key.port)).collect();
+        mappings.sort_unstable();
+        keys.sort_unstable();
+        (mappings, keys)
+    };
+    let start = std::time::Instant::now();
+    while left().0.len() == 4 {
+        assert!(start.elapsed().as_secs() < 20, "not swept");
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    assert_eq!(left(), (vec![2_000, 2_001, 2_003], vec![2_000, 2_001, 2_003]));
 }
 
 #[test]
