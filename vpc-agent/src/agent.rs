@@ -226,9 +226,9 @@ impl Agent {
 
     fn compile(&mut self, text: String) {
         let (name, node) = (self.topology.file.clone(), self.arguments.node.clone());
-        let (slots, limits) = (self.reconciler.slots(), self.arguments.sizes.into());
+        let (present, limits) = (self.reconciler.present(), self.arguments.sizes.into());
         let loader = Arc::clone(&self.loader);
-        let task = move || topology::compile_next(&loader, &text, &name, &node, &slots, &limits);
+        let task = move || topology::compile_next(&loader, &text, &name, &node, &present, &limits);
         self.compiling.0 = Some(tokio::task::spawn_blocking(task));
     }
 
@@ -272,8 +272,8 @@ impl Agent {
     fn fall_back(&mut self) {
         let Some(text) = topology::kept(&self.arguments.run_dir) else { return };
         let name = topology::last_good_path(&self.arguments.run_dir).display().to_string();
-        let (slots, limits) = (self.reconciler.slots(), self.arguments.sizes.into());
-        match topology::compile(&text, &name, &self.arguments.node, &slots, &limits) {
+        let (present, limits) = (self.reconciler.present(), self.arguments.sizes.into());
+        match topology::compile(&text, &name, &self.arguments.node, &present, &limits) {
             Ok(compiled) => {
                 self.put_into_force(&compiled);
                 self.topology.state = "last_good".to_owned();
@@ -364,6 +364,19 @@ impl Agent {
     /// Answers a request. Says whether the agent is to end.
     fn answer(&mut self, call: Call) -> bool {
         let Call { request, answer } = call;
+        // A port's state moves between two rounds, so that its slot is the same from the first look to the last write.
+        let moved = match &request {
+            Request::ExportPort { port } => Some(to_answer(self.reconciler.give(port).map_err(|error| chain(&error)))),
+            Request::ImportPort { state } => {
+                Some(to_answer(self.reconciler.take(state).map_err(|error| chain(&error))))
+            }
+            _ => None,
+        };
+        if let Some(moved) = moved {
+            // Whoever asked may be gone.
+            let _gone = answer.send(moved);
+            return false;
+        }
         let answers = Answers {
             reconciler: &self.reconciler,
             outcome: &self.outcome,

@@ -46,9 +46,12 @@ impl Answers<'_> {
             Request::Get(kind) => to_answer(listing::list(*kind, self.reconciler, self.outcome)),
             Request::Drops => to_answer(drops::drops(self.reconciler)),
             Request::Stop => to_answer(Ok(())),
-            Request::Plan { .. } | Request::Sessions { .. } | Request::FlushSessions(_) | Request::Nat { .. } => {
-                Answer::Error("asked the wrong way".to_owned())
-            }
+            Request::Plan { .. }
+            | Request::Sessions { .. }
+            | Request::FlushSessions(_)
+            | Request::Nat { .. }
+            | Request::ExportPort { .. }
+            | Request::ImportPort { .. } => Answer::Error("asked the wrong way".to_owned()),
         }
     }
 
@@ -69,9 +72,9 @@ impl Answers<'_> {
             }
             Request::Plan { name, text } => {
                 let (name, text, node, limits) = (name.clone(), text.clone(), self.node.to_owned(), self.limits);
-                let (slots, old) = (self.reconciler.slots(), self.reconciler.desired().cloned());
+                let (present, old) = (self.reconciler.present(), self.reconciler.desired().cloned());
                 Some(Box::new(move || {
-                    to_answer(topology::compile(&text, &name, &node, &slots, &limits).map(|new| {
+                    to_answer(topology::compile(&text, &name, &node, &present, &limits).map(|new| {
                         let old = old.map(|old| Desired::clone(&old)).unwrap_or_default();
                         let plan = vpc_topology::diff::Plan::between(&old, &new.desired);
                         PlanReport { changes: plan.describe(&old, &new.desired), writes: plan.len() }

@@ -21,6 +21,7 @@ pub mod machine;
 pub mod maps;
 pub mod netlink;
 pub mod notify;
+pub mod port_state;
 pub mod reconcile;
 pub mod render;
 pub mod sweeper;

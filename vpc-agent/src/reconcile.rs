@@ -10,7 +10,9 @@ use crate::{
     machine::{Depth, Machine, Observer},
     maps::{self, Image, Wanted, image::Shared, locate::Full, outside},
     netlink::{NetlinkError, links::Link, neighbours::NeighbourKey, tunnel},
+    port_state::{self, Given, PortStateError, Taken, kept},
     render::{PortDevice, render},
+    topology::Present,
     underlay::Described,
     uplink,
 };
@@ -20,7 +22,8 @@ use std::{
 };
 use thiserror::Error;
 use vpc_bpf::TableError;
-use vpc_topology::{Slots, compile::Desired};
+use vpc_common::endpoint::EndpointKey;
+use vpc_topology::compile::Desired;
 
 /// A round failed. What was there stays; the next round tries again.
 #[derive(Debug, Error)]
@@ -67,6 +70,8 @@ pub struct Reconciler {
     shared: Shared,
     outside: outside::Shared,
     epochs: EpochClock,
+    /// Addresses of guests whose state was given away, with NAT mappings that are kept here.
+    away: BTreeSet<EndpointKey>,
     /// Whether programs of an earlier agent may still be attached.
     inherited: bool,
     /// Interfaces of ports, by index.
@@ -100,6 +105,7 @@ impl Reconciler {
     pub fn new(datapath: Datapath, observer: Observer) -> Result<Self, TableError> {
         let actual = datapath.tables.read()?;
         let epochs = EpochClock::after(actual.last_epoch());
+        let away = kept::guests(&datapath.tables, &actual)?;
         Ok(Self {
             datapath,
             observer,
@@ -108,6 +114,7 @@ impl Reconciler {
             shared: Shared::default(),
             outside: outside::Shared::default(),
             epochs,
+            away,
             inherited: true,
             inspected: BTreeMap::new(),
         })
@@ -123,9 +130,39 @@ impl Reconciler {
         &self.actual
     }
 
-    /// Which port has which slot.
-    pub fn slots(&self) -> Slots {
-        self.actual.slots()
+    /// What the next version of the topology goes on from.
+    pub fn present(&self) -> Present {
+        // Most of the time nobody has left, and then nothing is read.
+        let none = self.away.is_empty();
+        let still = if none { Ok(BTreeSet::new()) } else { kept::guests(&self.datapath.tables, &self.actual) };
+        Present { slots: self.actual.slots(), away: still.unwrap_or_else(|_| self.away.clone()) }
+    }
+
+    /// Gives the state of a port away.
+    ///
+    /// # Errors
+    /// See [`port_state::give`].
+    pub fn give(&mut self, port: &str) -> Result<Given, PortStateError> {
+        let unknown = || PortStateError::UnknownPort(port.to_owned());
+        let desired = self.desired.as_ref().ok_or_else(unknown)?;
+        let giving = port_state::give(&self.datapath.tables, desired, port)?;
+        self.away.extend(giving.away);
+        let (sessions, mappings) = (giving.given.state.sessions.len(), giving.given.state.mappings.len());
+        tracing::info!(port, sessions, mappings, left_behind = giving.given.left_behind, "gave a port's state away");
+        Ok(giving.given)
+    }
+
+    /// Takes the state of a port over.
+    ///
+    /// # Errors
+    /// See [`port_state::take`].
+    pub fn take(&self, state: &serde_json::Value) -> Result<port_state::Outcome, PortStateError> {
+        let Some(desired) = &self.desired else { return Ok(port_state::Outcome::NotYet) };
+        let outcome = port_state::take(&self.datapath.tables, desired, state)?;
+        if let port_state::Outcome::Taken(Taken { sessions, mappings, expired }) = outcome {
+            tracing::info!(port = ?state.get("port"), sessions, mappings, expired, "took a port's state over");
+        }
+        Ok(outcome)
     }
 
     /// Another state is desired from now on.
@@ -302,7 +339,11 @@ impl Reconciler {
         }
         outcome.writes += plan.writes();
         self.actual = image;
-        Ok(())
+        let tables = &self.datapath.tables;
+        if !self.away.is_empty() {
+            kept::without_slot(tables, &plan.ports.remove)?;
+        }
+        Ok(kept::without_lender(tables, &self.actual.outside.shared.externals, &plan.vteps.remove)?)
     }
 
     async fn tunnel(&mut self, outcome: &mut Outcome) {

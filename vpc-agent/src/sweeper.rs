@@ -10,7 +10,9 @@ use crate::{
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
-    io, thread,
+    io,
+    sync::{Arc, Mutex, PoisonError},
+    thread,
     time::{Duration, Instant},
 };
 use vpc_bpf::{Table, TableError};
@@ -29,7 +31,7 @@ const REST: u32 = 19;
 
 /// A NAT mapping without sessions lives so long, ticks of 2.1 s: its external port is not given to another flow whose
 /// peer may still send to the former one.
-const MAPPING_TICKS: u16 = 56;
+pub const MAPPING_TICKS: u16 = 56;
 
 /// What the sweeper works on.
 struct Sweeper {
@@ -37,6 +39,7 @@ struct Sweeper {
     v6: Sessions<V6>,
     nat_in: Table<ExternalPort, NatIn>,
     nat_out: Table<NatOutKey, NatOut>,
+    mappings_lock: Arc<Mutex<()>>,
     ports: Table<u32, Port>,
     port_usage: Table<u32, Usage>,
     vpc_usage: Table<u32, Usage>,
@@ -68,6 +71,7 @@ impl Sweeper {
             v6: tables.sessions_v6.try_clone()?,
             nat_in: tables.outside.nat_in.try_clone()?,
             nat_out: tables.outside.nat_out.try_clone()?,
+            mappings_lock: Arc::clone(&tables.outside.mappings_lock),
             ports: tables.ports.try_clone()?,
             port_usage: tables.port_usage.try_clone()?,
             vpc_usage: tables.vpc_usage.try_clone()?,
@@ -97,19 +101,26 @@ impl Sweeper {
         Ok(removed)
     }
 
-    /// Removes NAT mappings that no session has used for so long that their ports may be given to others.
+    /// Removes NAT mappings that no session has used for so long that their ports may be given to others. One whose guest
+    /// has left is used on another node: packets on their way there show it, see [`NatIn::kept`].
     fn mappings(&self, ports: &BTreeMap<u16, Port>, used: &BTreeSet<ExternalPort>) -> Result<(), TableError> {
+        let _alone = self.mappings_lock.lock().unwrap_or_else(PoisonError::into_inner);
         let now = tick();
         for (key, mapping) in self.nat_in.entries()? {
             let idle = idle_ticks(now, mapping.last_used);
             let gone = ports.get(&mapping.slot).is_none_or(|port| port.epoch == 0);
+            let limit = match (gone, mapping.kept) {
+                (true, 0) => None,
+                (true, kept) => Some(kept),
+                (false, _) => Some(MAPPING_TICKS),
+            };
             if used.contains(&key) && !gone {
                 if idle > 0 {
                     self.nat_in.set(&key, &NatIn { last_used: now, ..mapping })?;
                 }
                 continue;
             }
-            if !gone && idle <= MAPPING_TICKS {
+            if limit.is_some_and(|limit| idle <= limit) {
                 continue;
             }
             let (slot, port, private) = (mapping.slot, mapping.port, mapping.private);
@@ -201,12 +212,13 @@ pub fn idle_seconds(now: u16, last_seen: u16) -> u64 {
     (u64::from(idle_ticks(now, last_seen)) << TICK_SHIFT) / 1_000_000_000
 }
 
-/// Seconds until the port of a mapping that no session uses may be given to another.
-pub fn mapping_expires_in(now: u16, last_used: u16) -> u64 {
-    (u64::from(MAPPING_TICKS.saturating_sub(idle_ticks(now, last_used))) << TICK_SHIFT) / 1_000_000_000
+/// Seconds until the port of a mapping that no session uses may be given to another, if it lives so many ticks.
+pub fn seconds_left(now: u16, last_used: u16, life: u16) -> u64 {
+    (u64::from(life.saturating_sub(idle_ticks(now, last_used))) << TICK_SHIFT) / 1_000_000_000
 }
 
-fn idle_ticks(now: u16, last_seen: u16) -> u16 {
+/// Ticks since a session saw a packet.
+pub fn idle_ticks(now: u16, last_seen: u16) -> u16 {
     let idle = now.wrapping_sub(last_seen);
     // A packet that came after `now` was read is not idle.
     if idle >= conntrack::BEHIND { 0 } else { idle }

@@ -1,11 +1,16 @@
 //! Topology files: reading, checking, compiling for this node, and keeping the last good one.
 
 use std::{
+    collections::BTreeSet,
     fs, io,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
 };
-use vpc_topology::{Limits, Loader, Slots, Topology, compile::Desired};
+use vpc_common::endpoint::EndpointKey;
+use vpc_topology::{
+    Limits, Loader, Slots, Topology,
+    compile::{Desired, whereabouts},
+};
 
 /// A topology that fits this node.
 #[derive(Clone, Debug)]
@@ -16,10 +21,20 @@ pub struct Compiled {
     pub desired: Arc<Desired>,
 }
 
+/// What of the present the next version goes on from.
+#[derive(Clone, Debug, Default)]
+pub struct Present {
+    /// Which port has which slot.
+    pub slots: Slots,
+    /// Addresses of guests that have left with their state: where they are must be known although the node may take no
+    /// part in their VPC any more.
+    pub away: BTreeSet<EndpointKey>,
+}
+
 /// Reads a topology and compiles it for a node. The error is every problem, for people.
-pub fn compile(text: &str, name: &str, node: &str, slots: &Slots, limits: &Limits) -> Result<Compiled, String> {
+pub fn compile(text: &str, name: &str, node: &str, present: &Present, limits: &Limits) -> Result<Compiled, String> {
     let topology: Topology = vpc_topology::load_within(text, name, limits).map_err(|problems| problems.to_string())?;
-    finish(&topology, text, node, slots, limits)
+    finish(&topology, text, node, present, limits)
 }
 
 /// The same for the next version of a file, of which only what changed is read.
@@ -28,17 +43,24 @@ pub fn compile_next(
     text: &str,
     name: &str,
     node: &str,
-    slots: &Slots,
+    present: &Present,
     limits: &Limits,
 ) -> Result<Compiled, String> {
     // A loader that panicked has lost the version before and reads the next one whole.
     let mut loader = loader.lock().unwrap_or_else(PoisonError::into_inner);
     let topology = loader.load(text, name, limits).map_err(|problems| problems.to_string())?;
-    finish(topology, text, node, slots, limits)
+    finish(topology, text, node, present, limits)
 }
 
-fn finish(topology: &Topology, text: &str, node: &str, slots: &Slots, limits: &Limits) -> Result<Compiled, String> {
-    let desired = vpc_topology::compile(topology, node, slots, limits).map_err(|error| error.to_string())?;
+fn finish(topology: &Topology, text: &str, node: &str, present: &Present, limits: &Limits) -> Result<Compiled, String> {
+    let mut desired =
+        vpc_topology::compile(topology, node, &present.slots, limits).map_err(|error| error.to_string())?;
+    let endpoints = &mut desired.endpoints;
+    for (key, endpoint) in whereabouts(topology, &present.away) {
+        if let Err(at) = endpoints.binary_search_by_key(&key, |(key, _)| *key) {
+            endpoints.insert(at, (key, endpoint));
+        }
+    }
     Ok(Compiled { text: text.into(), desired: Arc::new(desired) })
 }
 

@@ -116,8 +116,9 @@ pub struct NatIn {
     pub port: Be16,
     /// When a session was opened with it last, in ticks of [`crate::session::TICK_SHIFT`].
     pub last_used: u16,
-    /// Zero.
-    pub reserved: u16,
+    /// Nonzero: the guest's state was given away, and the guest is wherever the endpoint of its address is now. Without a
+    /// packet the entry is kept for so many ticks when it is gone. Zero: the guest is in `slot`.
+    pub kept: u16,
 }
 
 /// Key of the `NAT_OUT` hash: a guest's address and port. The mapping does not depend on the peer (RFC 4787 REQ-1).

@@ -6,7 +6,7 @@ use crate::{
     datagram, deliver, encap,
     encap::Envelope,
     family::{Family, FamilyV4, L3},
-    ingress,
+    ingress, moved,
     nat::{self, End},
     parse,
     respond::{Trouble, arp, icmp},
@@ -19,7 +19,7 @@ use vpc_common::{
     datagram::Share,
     gateway::Outlet,
     limits::VXLAN_PORT,
-    nat::External,
+    nat::ExternalPort,
     node::Node,
     port::{Port, UNDERLAY_SLOT},
     session::{Hop, Way},
@@ -150,11 +150,42 @@ fn from_router<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut S
     }
     nat::outside(packet, scratch, End::Destination)?;
     nat::resolve(tables, scratch)?;
-    let own = tables.node().ok_or(DropReason::NoUnderlay)?.id;
-    if scratch.inward.node as u32 != own || scratch.inward.vpc != scratch.outer.vni {
+    if scratch.inward.vpc != scratch.outer.vni {
         return Err(DropReason::NoMapping.into());
     }
+    let own = tables.node().ok_or(DropReason::NoUnderlay)?.id;
+    if scratch.inward.node as u32 != own && !moved::brought_along(tables, scratch) {
+        return Err(follow(packet, tables, scratch).unwrap_or_else(|end| end));
+    }
     Ok(())
+}
+
+/// Sends a packet after a guest that has left with its state: one to an external port of this node's slice, or one that the
+/// guest sends by such a port to another external address. The node of the slice is asked, since all others compute it.
+#[inline(never)]
+fn follow<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut Scratch) -> Stage<Verdict> {
+    let sender = tables.vtep_id(&scratch.outer.source).ok_or(DropReason::UnknownVtep)?;
+    let target = scratch.inward.node;
+    if scratch.inward.left == 0 || !may_send(tables, scratch, sender) {
+        nat::outside(packet, scratch, End::Source)?;
+        if !moved::has_left_for(tables, scratch, sender) {
+            return Err(DropReason::NoMapping.into());
+        }
+    }
+    pass_on(packet, tables, scratch, target)
+}
+
+/// Sends a frame from router to router on to another node, as it is.
+#[inline(never)]
+fn pass_on<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut Scratch, node: u16) -> Stage<Verdict> {
+    let vtep = tables.vtep(node).ok_or(DropReason::NoUnderlay)?;
+    let mtu = vtep.mtu as u32;
+    if packet.length() > mtu + size_of::<Ethernet>() as u32 && route::too_big(packet, scratch, mtu) {
+        return Err(DropReason::TooBig.into());
+    }
+    let envelope =
+        Envelope { vni: scratch.outer.vni, source_port: session::outer_port(scratch), tos: scratch.flow.tos };
+    encap::tunnel(packet, vtep, envelope, &scratch.flow.ethernet)
 }
 
 /// The packet up to its ports, those of a fragment too: it is followed in the share of the VPC whose external address it
@@ -176,17 +207,25 @@ fn understand<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut Sc
 fn outbound<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut Scratch) -> Stage<Verdict> {
     let sender = tables.vtep_id(&scratch.outer.source).ok_or(DropReason::UnknownVtep)?;
     let outlet = tables.outlet().ok_or(DropReason::NoGateway)?;
-    if outlet.ifindex == 0 {
+    nat::outside(packet, scratch, End::Source)?;
+    let external = tables.external(&scratch.outside.address).filter(|external| external.vpc == scratch.outer.vni);
+    let owner = external.map_or(0, |external| nat::owner(tables, &scratch.outside, external));
+    let follows = owner != sender && external.is_some() && moved::has_left_for(tables, scratch, sender);
+    if outlet.ifindex == 0 && !follows {
         return Err(DropReason::UnknownVni.into());
     }
-    nat::outside(packet, scratch, End::Source)?;
-    match tables.external(&scratch.outside.address) {
-        Some(external)
-            if external.vpc == scratch.outer.vni && nat::owner(tables, &scratch.outside, external) == sender => {}
-        _ => return Err(DropReason::ExternalSource.into()),
+    if owner != sender && !follows {
+        return Err(DropReason::ExternalSource.into());
     }
     if FamilyV4::is_martian_destination(scratch.flow.destination) {
         return Err(DropReason::Martian.into());
+    }
+    if follows {
+        // The port is this node's, and so gateways take it from this node only.
+        let gateway = gateway_of(tables, scratch)?;
+        if gateway as u32 != tables.node().ok_or(DropReason::NoUnderlay)?.id {
+            return pass_on(packet, tables, scratch, gateway);
+        }
     }
     if packet.length() > outlet.mtu + size_of::<Ethernet>() as u32 && route::too_big(packet, scratch, outlet.mtu) {
         return Err(DropReason::TooBig.into());
@@ -208,7 +247,6 @@ fn out<P: Packet>(packet: &mut P, outlet: &Outlet) -> Stage<Verdict> {
 /// Finds the port of this node that `scratch.inward` leads to, and translates the packet for it.
 #[inline(never)]
 fn settle<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut Scratch) -> Stage {
-    nat::locate(tables, scratch)?;
     if deliver::port(tables, scratch.inward.slot)?.vpc != scratch.inward.vpc {
         return Err(DropReason::NoMapping.into());
     }
@@ -265,6 +303,7 @@ pub fn outwards<P: Packet, T: Tables>(
     }?;
     let own = tables.node().ok_or(DropReason::NoUnderlay)?.id;
     let mut how = Way::ROUTED.with(Way::TRANSLATED);
+    let lender = moved::lender(tables, scratch);
     let target = if tables.external(&[scratch.flow.destination.0[3]]).is_some() {
         nat::outside(packet, scratch, End::Destination)?;
         nat::resolve(tables, scratch)?;
@@ -272,8 +311,10 @@ pub fn outwards<P: Packet, T: Tables>(
         scratch.inward.node
     } else {
         how = how.in_network(port.vpc);
-        gateway_of(tables, scratch)?
+        if lender == 0 { gateway_of(tables, scratch)? } else { lender }
     };
+    // What the guest has brought along is known to the node of the slice, which everyone asks: see `follow`.
+    let target = if lender == 0 { target } else { lender };
     let action = if target as u32 == own { Way::EXTERNAL } else { Way::TUNNEL };
     scratch.hop = Hop { destination: Mac::ROUTER, target, way: action.with(how) };
     Ok(())
@@ -319,7 +360,9 @@ pub fn hairpin<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut S
 fn turn<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut Scratch, port: &Port) -> Stage {
     nat::outside(packet, scratch, End::Destination)?;
     nat::resolve(tables, scratch)?;
-    nat::locate(tables, scratch)?;
+    if scratch.inward.left != 0 {
+        return Err(DropReason::NoMapping.into());
+    }
     let mtu = deliver::port(tables, scratch.inward.slot)?.mtu;
     fits(packet, tables, scratch, port, mtu)?;
     let flow = &scratch.flow;
@@ -343,19 +386,16 @@ fn fits<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut Scratch,
     Ok(())
 }
 
-/// Whether a node may send what comes from outside: a gateway, or for its own external addresses their owner.
+/// Whether a node may send what comes from outside: a gateway, for its own external addresses their owner, and the node
+/// from which the packet's receiver has brought its external port.
 #[inline(never)]
 pub fn may_send<T: Tables>(tables: &T, scratch: &mut Scratch, node: u16) -> bool {
     if tables.gateways().is_some_and(|gateways| gateways.contains(node)) {
         return true;
     }
     let flow = &scratch.flow;
-    scratch.peer = vpc_common::nat::ExternalPort {
-        address: [flow.source.0[3]],
-        protocol: flow.protocol,
-        reserved: 0,
-        port: flow.source_port,
-    };
-    let owner = |external: &External| nat::owner(tables, &scratch.peer, external);
-    tables.external(&scratch.peer.address).map(owner) == Some(node)
+    scratch.peer =
+        ExternalPort { address: [flow.source.0[3]], protocol: flow.protocol, reserved: 0, port: flow.source_port };
+    let owner = |key: &ExternalPort| tables.external(&key.address).map(|external| nat::owner(tables, key, external));
+    owner(&scratch.peer) == Some(node) || owner(&scratch.outside) == Some(node)
 }

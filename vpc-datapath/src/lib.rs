@@ -20,6 +20,7 @@ pub mod family;
 pub mod flood;
 pub mod fragment;
 pub mod ingress;
+pub mod moved;
 pub mod nat;
 pub mod packet;
 pub mod parse;

@@ -5,6 +5,7 @@ use crate::{
     conntrack::{self, Side},
     deliver,
     family::{Family, FamilyV4, quoted_ports},
+    moved,
     packet::{Part, Repeat, Step, SumChange, Zero},
     route,
     scratch::{Flow, Inward, flow_flags},
@@ -89,9 +90,11 @@ pub fn owner<T: Tables>(tables: &T, key: &ExternalPort, external: &External) -> 
     external.owner(key.port)
 }
 
-/// Finds who is to have what comes from outside to `scratch.outside`, as far as the topology says it: `scratch.inward`.
+/// Finds who is to have what comes from outside to `scratch.outside`: `scratch.inward`, with the slot if that is a port of
+/// this node.
 #[inline(never)]
 pub fn resolve<T: Tables>(tables: &T, scratch: &mut Scratch) -> Stage {
+    let own = tables.node().ok_or(DropReason::NoUnderlay)?.id;
     let key = &scratch.outside;
     let external = tables.external(&key.address).ok_or(DropReason::NoMapping)?;
     let mut inward = Inward {
@@ -100,7 +103,7 @@ pub fn resolve<T: Tables>(tables: &T, scratch: &mut Scratch) -> Stage {
         node: external.owner(key.port),
         slot: 0,
         port: key.port,
-        reserved: 0,
+        left: 0,
     };
     if external.kind == kind::NAT {
         inward.private = [0];
@@ -109,24 +112,45 @@ pub fn resolve<T: Tables>(tables: &T, scratch: &mut Scratch) -> Stage {
         }
     }
     scratch.inward = inward;
-    if inward.node == 0 { Err(DropReason::NoMapping.into()) } else { Ok(()) }
-}
-
-/// Fills in the rest on the owner's node: the guest's slot, and what a mapping of NAT says.
-#[inline(never)]
-pub fn locate<T: Tables>(tables: &T, scratch: &mut Scratch) -> Stage {
-    if scratch.inward.private == [0] {
-        let inward = &mut scratch.inward;
-        let found = tables.nat_in(&scratch.outside, |mapping| {
-            inward.private = mapping.private;
-            inward.port = mapping.port;
-            inward.slot = mapping.slot;
-        });
-        return found.ok_or(DropReason::NoMapping.into());
+    if inward.node == 0 {
+        return Err(DropReason::NoMapping.into());
+    }
+    if inward.node as u32 != own {
+        return Ok(());
+    }
+    if inward.private == [0] {
+        return own_mapping(tables, scratch);
     }
     let (vpc, address) = (scratch.inward.vpc, Ip::v4(Be32::from_raw(scratch.inward.private[0])));
     let endpoint = route::endpoint(tables, scratch, vpc, address).ok_or(DropReason::NoMapping)?;
     scratch.inward.slot = deliver::locate_endpoint(tables, endpoint.l2_vni, endpoint.mac)?;
+    Ok(())
+}
+
+/// What a mapping of this node's slice says. If its guest has left, that is another node.
+#[inline(always)]
+fn own_mapping<T: Tables>(tables: &T, scratch: &mut Scratch) -> Stage {
+    let now = session::tick(tables);
+    let inward = &mut scratch.inward;
+    let found = tables.nat_in(&scratch.outside, |mapping| {
+        (inward.private, inward.port, inward.slot) = (mapping.private, mapping.port, mapping.slot);
+        if mapping.kept != 0 {
+            mapping.last_used = now;
+            inward.left = 1;
+        }
+    });
+    if found.is_none() {
+        return Err(DropReason::NoMapping.into());
+    }
+    if scratch.inward.left != 0 {
+        let (vpc, private, own) = (scratch.inward.vpc, scratch.inward.private, scratch.inward.node);
+        let node = moved::whereabouts(tables, scratch, vpc, private);
+        scratch.inward.node = node;
+        scratch.inward.left = (node != own) as u16;
+        if node == 0 {
+            return Err(DropReason::NoMapping.into());
+        }
+    }
     Ok(())
 }
 
@@ -252,7 +276,7 @@ fn mapped<T: Tables>(tables: &T, scratch: &mut Scratch) -> bool {
 fn map<P: Packet, T: Tables>(tables: &T, scratch: &mut Scratch) -> Stage {
     let NatOutKey { gateway, private, slot, port, protocol, .. } = scratch.nat_out;
     let slice = *tables.nat_gateway(&gateway).ok_or(DropReason::NatExhausted)?;
-    scratch.nat_in = NatIn { gateway, private, slot, port, last_used: session::tick(tables), reserved: 0 };
+    scratch.nat_in = NatIn { gateway, private, slot, port, last_used: session::tick(tables), kept: 0 };
     scratch.outside = ExternalPort { address: slice.external, protocol, reserved: 0, port: Be16::default() };
     if !probe::<P, T>(tables, scratch, slice) {
         return Err(DropReason::NatExhausted.into());

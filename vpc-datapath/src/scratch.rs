@@ -81,8 +81,8 @@ pub struct Inward {
     pub slot: u16,
     /// The private port.
     pub port: Be16,
-    /// Zero.
-    pub reserved: u16,
+    /// 1: an external port of this node's slice, whose guest is on `node`.
+    pub left: u16,
 }
 
 /// The session key of a packet, in the form of its family.

@@ -64,6 +64,8 @@ pub enum Step {
     Machine(Machine),
     /// A bucket is emptied, and no token comes.
     Exhaust(Exhaust),
+    /// A NAT mapping is put in, as an agent does that takes or gives away the state of a port.
+    Mapping(Mapping),
 }
 
 /// A packet and what is expected of it.
@@ -249,6 +251,23 @@ pub struct Exhaust {
     pub port: String,
     /// Which one.
     pub bucket: Bucket,
+}
+
+/// A NAT mapping.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Mapping {
+    /// The port; one of another node has no slot.
+    pub port: String,
+    /// IP protocol.
+    pub protocol: u8,
+    /// The guest's address and port: `10.0.2.10 1000`.
+    pub private: String,
+    /// The external ones.
+    pub external: String,
+    /// For how many ticks it is kept when its guest has left; 0: the guest is here.
+    #[serde(default)]
+    pub kept: u16,
 }
 
 /// A bucket of a port.

@@ -69,6 +69,10 @@ pub fn run(file: &CaseFile, case: &Case, runner: &mut impl Runner, devices: &Dev
                 fabric = fabric.on(&machine);
                 runner.change(&fabric.state(devices)?)?;
             }
+            Step::Mapping(mapping) => {
+                let (key, mapping) = fabric.mapping(&mapping)?;
+                runner.map(&key, &mapping)?;
+            }
             Step::Exhaust(exhaust) => runner.exhaust(fabric.slot(&exhaust.port)?, exhaust.bucket)?,
         }
     }

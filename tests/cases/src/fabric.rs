@@ -1,14 +1,22 @@
 //! The topology of a case file: compiled for its node, and what its names mean.
 
 use crate::{
-    case::CaseFile,
+    case::{CaseFile, Mapping},
     machine::Machine,
     packet::{AddressFamily, Eth, Flow, Ipv4, Ipv6, Layer, Names, Port as UdpPort, Tunnel, Udp, Vxlan},
     state::{State, parse_mac},
 };
 use anyhow::{Context, Result, anyhow, bail};
-use std::{collections::BTreeMap, net::IpAddr};
-use vpc_common::{Mac, limits::VXLAN_PORT};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr},
+};
+use vpc_common::{
+    Be16, Be32, Mac,
+    limits::VXLAN_PORT,
+    nat::{ExternalPort, NatIn},
+    session::V4,
+};
 use vpc_topology::{Limits, Slots, Topology, compile::Desired};
 
 /// Indices of interfaces by name.
@@ -115,6 +123,24 @@ impl Fabric {
     pub fn slot(&self, port: &str) -> Result<u16> {
         let found = self.desired.ports.iter().find(|(_, desired)| desired.name == port);
         found.map(|(slot, _)| *slot).with_context(|| format!("no local port {port}"))
+    }
+
+    /// A NAT mapping.
+    ///
+    /// # Errors
+    /// It is not written as an address, a space and a port, or no NAT gateway has the external address.
+    pub fn mapping(&self, mapping: &Mapping) -> Result<(ExternalPort, NatIn)> {
+        let end = |text: &str| -> Result<(V4, Be16)> {
+            let (address, port) = text.split_once(' ').with_context(|| format!("{text}: no address and port"))?;
+            let address: Ipv4Addr = address.parse()?;
+            Ok(([Be32(address.octets()).raw()], Be16::new(port.parse()?)))
+        };
+        let ((private, port), (address, external_port)) = (end(&mapping.private)?, end(&mapping.external)?);
+        let mut externals = self.desired.outside.externals.iter();
+        let (_, external) = externals.find(|(key, _)| *key == address).context("no such external address")?;
+        let key = ExternalPort { address, protocol: mapping.protocol, reserved: 0, port: external_port };
+        let slot = self.slot(&mapping.port).unwrap_or_default();
+        Ok((key, NatIn { gateway: external.gateway, private, slot, port, last_used: 0, kept: mapping.kept }))
     }
 
     /// The name of a slot; `underlay` for slot 0.

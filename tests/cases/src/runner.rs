@@ -6,7 +6,10 @@ use crate::{
     state::State,
 };
 use anyhow::Result;
-use vpc_common::Ip;
+use vpc_common::{
+    Ip,
+    nat::{ExternalPort, NatIn, NatOut, NatOutKey},
+};
 
 /// A packet that arrives.
 #[derive(Clone, Debug)]
@@ -52,6 +55,11 @@ pub trait Runner {
     /// # Errors
     /// The kernel refuses it.
     fn exhaust(&mut self, slot: u16, bucket: Bucket) -> Result<()>;
+    /// Puts a NAT mapping in; the way from the guest to it only where the guest has a slot.
+    ///
+    /// # Errors
+    /// The kernel refuses it.
+    fn map(&mut self, key: &ExternalPort, mapping: &NatIn) -> Result<()>;
     /// The counters.
     ///
     /// # Errors
@@ -62,6 +70,13 @@ pub trait Runner {
     /// # Errors
     /// The kernel refuses it.
     fn sessions(&self) -> Result<Sessions>;
+}
+
+/// The way from the guest to a mapping.
+pub(crate) fn way_out(key: &ExternalPort, mapping: &NatIn) -> Option<(NatOutKey, NatOut)> {
+    let &NatIn { gateway, private, slot, port, .. } = mapping;
+    let out = NatOutKey { gateway, private, slot, port, protocol: key.protocol, reserved: [0; 3] };
+    (slot != 0).then_some((out, NatOut { address: key.address, port: key.port, reserved: 0 }))
 }
 
 /// The outer headers of a tunnel packet, as the kernel's tunnel device tells them: source, VNI, TOS, and their length.

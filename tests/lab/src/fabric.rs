@@ -128,6 +128,17 @@ impl Fabric {
         Ok(took)
     }
 
+    /// Moves the device of a guest to another node, and nothing else: the topology does not say so yet.
+    ///
+    /// # Errors
+    /// There is no such guest or node, or the kernel refuses.
+    pub fn move_guest(&mut self, name: &str, to: &str) -> Result<()> {
+        let to = self.nodes.get(to).with_context(|| format!("no node {to}"))?;
+        let guest = self.guests.get_mut(name).with_context(|| format!("no guest {name}"))?;
+        let from = self.nodes.get(&guest.plan().node).context("the guest's node is gone")?;
+        guest.move_device(from, to)
+    }
+
     /// Wires what a new topology names, then replaces the file at once, by a rename. The agents see it by themselves.
     ///
     /// # Errors

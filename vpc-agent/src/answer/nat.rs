@@ -8,19 +8,23 @@ use crate::{
     },
     maps::tables::Sessions,
     reconcile::Reconciler,
-    sweeper::{has_expired, mapping_expires_in, tick},
+    sweeper::{MAPPING_TICKS, has_expired, seconds_left, tick},
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::{IpAddr, Ipv4Addr, SocketAddr},
+    sync::Arc,
 };
 use vpc_bpf::{Table, TableError};
 use vpc_common::{
     Be16, Be32, Vni,
+    endpoint::EndpointKey,
     nat::{ExternalPort, NatIn, NatSlice},
+    port::UNDERLAY_SLOT,
     session::V4,
     wire,
 };
+use vpc_topology::compile::Desired;
 
 /// The protocols that NAT gateways translate, each with all ports of its own.
 const PROTOCOLS: [u8; 3] = [wire::protocol::TCP, wire::protocol::UDP, wire::protocol::ICMP];
@@ -33,6 +37,8 @@ pub(super) struct Translations {
     slices: Vec<Slice>,
     gateways: BTreeMap<u32, String>,
     forwards: BTreeSet<ExternalPort>,
+    filter: SessionFilter,
+    desired: Option<Arc<Desired>>,
 }
 
 /// This node's part of a NAT gateway.
@@ -60,14 +66,11 @@ impl Translations {
         if let Some(desired) = reconciler.desired() {
             gateways.clone_from(&desired.outside.gateway_names);
             forwards.extend(desired.outside.forwards.iter().map(|(key, _)| *key));
-            let vpc_of = |gateway| {
-                let mut externals = desired.outside.externals.iter().map(|(_, external)| external);
-                externals.find(|external| external.gateway == gateway).map(|external| external.vpc)
-            };
             for (gateway, ports) in &desired.outside.slices {
-                let Some(vni) = vpc_of(*gateway).filter(|vni| everything || vpcs.contains(vni)) else { continue };
-                let vpc = desired.names.vpcs.get(&vni).cloned().unwrap_or_else(|| format!("VNI {}", vni.0));
-                slices.push(Slice { gateway: *gateway, vpc, ports: *ports });
+                let Some(vni) = vpc_of(desired, *gateway).filter(|vni| everything || vpcs.contains(vni)) else {
+                    continue;
+                };
+                slices.push(Slice { gateway: *gateway, vpc: vpc_name(Some(desired), vni), ports: *ports });
             }
         }
         Ok(Self {
@@ -77,6 +80,8 @@ impl Translations {
             slices,
             gateways,
             forwards,
+            filter: filter.clone(),
+            desired: reconciler.desired().cloned(),
         })
     }
 
@@ -98,6 +103,7 @@ impl Translations {
         let mappings_in_words = chosen.into_iter().take(limit).map(|(owner, key, mapping, internal, external)| {
             let sessions = sessions.get(key).copied().unwrap_or_default();
             NatRow {
+                moved_to: None,
                 port: owner.name.clone(),
                 vpc: owner.vpc.clone(),
                 nat_gateway: self.gateway(mapping.gateway),
@@ -105,10 +111,36 @@ impl Translations {
                 internal: internal.to_string(),
                 external: external.to_string(),
                 sessions,
-                expires_in_seconds: (sessions == 0).then(|| mapping_expires_in(now, mapping.last_used)),
+                expires_in_seconds: (sessions == 0).then(|| seconds_left(now, mapping.last_used, MAPPING_TICKS)),
             }
         });
-        Ok(NatReport { mappings: mappings_in_words.collect(), slices: self.usage(&mappings) })
+        let mut rows: Vec<_> = mappings_in_words.collect();
+        rows.extend(self.moved(&mappings, now).take(limit - rows.len()));
+        Ok(NatReport { mappings: rows, slices: self.usage(&mappings) })
+    }
+
+    /// Mappings of guests that have left with their state: this node sends after them. They are of no port of this node.
+    fn moved<'a>(&'a self, mappings: &'a [(ExternalPort, NatIn)], now: u16) -> impl Iterator<Item = NatRow> + 'a {
+        let (filter, desired) = (&self.filter, self.desired.as_deref());
+        let left = mappings.iter().filter(|(_, mapping)| mapping.kept != 0 && mapping.slot == UNDERLAY_SLOT);
+        left.filter_map(move |(key, mapping)| {
+            let (internal, external) = (internal(mapping), external(key));
+            let addresses = [Some(internal.ip()), Some(external.ip())];
+            let any_port = filter.port.is_none() && filter.vpc.is_none();
+            let wanted = any_port && (filter.address.is_none() || addresses.contains(&filter.address));
+            let vni = vpc_of(desired?, mapping.gateway)?;
+            wanted.then(|| NatRow {
+                port: String::new(),
+                vpc: vpc_name(desired, vni),
+                nat_gateway: self.gateway(mapping.gateway),
+                protocol: protocol(key.protocol),
+                internal: internal.to_string(),
+                external: external.to_string(),
+                sessions: 0,
+                moved_to: node_of(desired, vni, internal.ip()),
+                expires_in_seconds: Some(seconds_left(now, mapping.last_used, mapping.kept)),
+            })
+        })
     }
 
     fn sessions_by_external(&self, now: u16) -> Result<BTreeMap<ExternalPort, usize>, String> {
@@ -161,6 +193,28 @@ impl Translations {
     fn gateway(&self, id: u32) -> String {
         self.gateways.get(&id).cloned().unwrap_or_else(|| format!("NAT gateway {id:08x}"))
     }
+}
+
+/// The VPC of a NAT gateway.
+fn vpc_of(desired: &Desired, gateway: u32) -> Option<Vni> {
+    let mut externals = desired.outside.externals.iter().map(|(_, external)| external);
+    externals.find(|external| external.gateway == gateway).map(|external| external.vpc)
+}
+
+fn vpc_name(desired: Option<&Desired>, vni: Vni) -> String {
+    let known = desired.and_then(|desired| desired.names.vpcs.get(&vni)).cloned();
+    known.unwrap_or_else(|| format!("VNI {}", vni.0))
+}
+
+/// The name of the node where an address is.
+fn node_of(desired: Option<&Desired>, vpc: Vni, address: IpAddr) -> Option<String> {
+    let (desired, key) = (desired?, EndpointKey { vpc, address: address.into() });
+    let at = desired.endpoints.binary_search_by_key(&key, |(key, _)| *key).ok()?;
+    let id = desired.endpoints[at].1.node;
+    if id == desired.node.id {
+        return Some(desired.node.name.clone());
+    }
+    desired.vteps.iter().find(|vtep| vtep.id == id).map(|vtep| vtep.name.clone())
 }
 
 fn internal(mapping: &NatIn) -> SocketAddr {

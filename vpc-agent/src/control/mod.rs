@@ -48,6 +48,16 @@ pub enum Request {
         /// At most so many; 0 for all.
         limit: usize,
     },
+    /// Gives the state of a port away: [`crate::port_state::Given`].
+    ExportPort {
+        /// Its name.
+        port: String,
+    },
+    /// Takes the state of a port over: [`crate::port_state::Outcome`].
+    ImportPort {
+        /// [`crate::port_state::PortState`], unread.
+        state: serde_json::Value,
+    },
     /// [`report::PlanReport`] of a topology's text.
     Plan {
         /// Name of the file, for messages.

@@ -196,7 +196,7 @@ pub struct NatReport {
 /// A mapping: an external address and port that stand for a guest's.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NatRow {
-    /// Name of the port.
+    /// Name of the port; empty where it has moved to another node.
     pub port: String,
     /// Name of its VPC.
     pub vpc: String,
@@ -208,8 +208,10 @@ pub struct NatRow {
     pub internal: String,
     /// The address and port that peers see.
     pub external: String,
-    /// Sessions that use it.
+    /// Sessions that use it; of one that has moved they are not known here.
     pub sessions: usize,
+    /// The node to which the guest has moved with its state, which this node sends after it.
+    pub moved_to: Option<String>,
     /// Seconds until its external port may be another's; none while a session uses it.
     pub expires_in_seconds: Option<u64>,
 }

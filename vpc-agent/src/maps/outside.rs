@@ -2,7 +2,7 @@
 
 use super::plan::{Changes, sorted};
 use bytemuck::{Pod, Zeroable};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use vpc_bpf::{LoadError, Loaded, Table, TableError};
 use vpc_common::{
     gateway::{Gateways, Outlet},
@@ -104,6 +104,8 @@ pub struct OutsideTables {
     pub nat_in: Table<ExternalPort, NatIn>,
     /// See [`maps::NAT_OUT`].
     pub nat_out: Table<NatOutKey, NatOut>,
+    /// Who writes a mapping that may be there already holds it: the sweeper does, and who moves a port's state.
+    pub mappings_lock: Arc<Mutex<()>>,
 }
 
 impl OutsideTables {
@@ -121,6 +123,7 @@ impl OutsideTables {
             outlet: loaded.table(maps::OUTLET)?,
             nat_in: loaded.table(maps::NAT_IN)?,
             nat_out: loaded.table(maps::NAT_OUT)?,
+            mappings_lock: Arc::default(),
         })
     }
 

@@ -2,11 +2,12 @@
 
 use super::Scope;
 use crate::{
+    Topology,
     model::{File, Node, Port, Subnet},
     topology::At,
 };
 use ipnet::IpNet;
-use std::net::IpAddr;
+use std::{collections::BTreeSet, net::IpAddr};
 use vpc_common::{
     Ip, Mac, Vni,
     endpoint::{Endpoint, EndpointKey, MacEntry, MacKey, flags},
@@ -44,6 +45,26 @@ pub(super) fn endpoints(scope: &Scope<'_>) -> Vec<(EndpointKey, Endpoint)> {
     entries.extend(derived);
     entries.sort_by_key(|(key, _)| *key);
     entries.dedup_by_key(|(key, _)| *key);
+    entries
+}
+
+/// Where some addresses of ports are, of whatever VPC; those that nobody has are left out. Sorted.
+pub fn whereabouts(topology: &Topology, addresses: &BTreeSet<EndpointKey>) -> Vec<(EndpointKey, Endpoint)> {
+    let (file, links) = (topology.file(), topology.links());
+    let mut entries = Vec::new();
+    for (port, of_port) in file.ports.iter().zip(&links.ports) {
+        let subnet = of_port.subnet.links(links);
+        let vpc = subnet.vpc.of(file).vni.value.0;
+        for address in &port.private_ips {
+            let key = EndpointKey { vpc, address: address.value.0.into() };
+            if addresses.contains(&key) {
+                let (mac, node) = (port.mac.value.0, of_port.node.of(file).id.value.0);
+                let (l2_vni, subnet, identity) = (subnet.vni, subnet.id, of_port.identity.links(links).id);
+                entries.push((key, Endpoint { mac, node, l2_vni, subnet, flags: 0, identity }));
+            }
+        }
+    }
+    entries.sort_unstable_by_key(|(key, _)| *key);
     entries
 }
 

@@ -19,6 +19,7 @@ mod vteps;
 
 pub use desired::*;
 pub(crate) use endpoints::count as endpoint_count;
+pub use endpoints::whereabouts;
 pub use ids::port_uid;
 pub(crate) use ids::{Ids, subnet_ids};
 pub(crate) use nat::nat_gateway_ids;

@@ -4,6 +4,7 @@ mod drops;
 mod get;
 mod nat;
 mod plan;
+mod port;
 mod schema;
 mod sessions;
 mod status;
@@ -33,6 +34,8 @@ pub enum Verb {
     Sessions(sessions::Arguments),
     /// List NAT mappings, and what is used of this node's ports of NAT gateways
     Nat(nat::Arguments),
+    /// Move the sessions and NAT mappings of a port to another node
+    Port(port::Arguments),
     /// List the rules of groups in force for each local port
     SecurityGroups(get::OfPort),
     /// List the rules of network ACLs in force for each local port
@@ -60,6 +63,7 @@ impl Verb {
             Self::Drops(arguments) => arguments.run(output),
             Self::Sessions(arguments) => arguments.run(output),
             Self::Nat(arguments) => arguments.run(output),
+            Self::Port(arguments) => arguments.run(output),
             Self::SecurityGroups(arguments) => arguments.run(Kind::SecurityGroups, output),
             Self::Acl(arguments) => arguments.run(Kind::NetworkAcls, output),
             Self::Uninstall(arguments) => arguments.run(output),

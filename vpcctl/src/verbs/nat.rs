@@ -43,7 +43,7 @@ impl Arguments {
 fn mappings(mappings: &[NatRow]) -> String {
     let rows = mappings.iter().map(|row| {
         [
-            row.port.clone(),
+            row.moved_to.as_ref().map_or_else(|| row.port.clone(), |node| format!("(moved to {node})")),
             row.nat_gateway.clone(),
             row.protocol.clone(),
             row.internal.clone(),

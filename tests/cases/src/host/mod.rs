@@ -15,7 +15,12 @@ use crate::{
 };
 use anyhow::{Context, Result};
 use counting::Direction;
-use vpc_common::{Ip, Vni, locate::LocateKey, port::UNDERLAY_SLOT};
+use vpc_common::{
+    Ip, Vni,
+    locate::LocateKey,
+    nat::{ExternalPort, NatIn},
+    port::UNDERLAY_SLOT,
+};
 use vpc_datapath::{Scratch, Tables, Verdict, deliver, egress, external, ingress, scratch::Outer, verdict::End};
 
 /// What scratch memory holds before each packet: nothing may be read that was not written for it.
@@ -120,6 +125,11 @@ impl Runner for Host {
 
     fn exhaust(&mut self, slot: u16, bucket: Bucket) -> Result<()> {
         self.tables.exhaust(slot, bucket);
+        Ok(())
+    }
+
+    fn map(&mut self, key: &ExternalPort, mapping: &NatIn) -> Result<()> {
+        self.tables.map(key, mapping);
         Ok(())
     }
 

@@ -3,6 +3,7 @@
 use crate::{
     case::Bucket,
     outcome::{FlowKey, Sessions, timeless},
+    runner::way_out,
     state::State,
 };
 use std::{
@@ -67,6 +68,13 @@ impl HostTables {
             Bucket::Flood => &mut buckets.flood,
         };
         (bucket.tokens, bucket.filled_ns) = (0, self.now);
+    }
+    /// Puts a NAT mapping in.
+    pub fn map(&self, key: &ExternalPort, mapping: &NatIn) {
+        self.nat_in.borrow_mut().insert(*key, *mapping);
+        if let Some((key, value)) = way_out(key, mapping) {
+            self.nat_out.borrow_mut().insert(key, Box::leak(Box::new(value)));
+        }
     }
     /// The sessions.
     pub fn sessions(&self) -> Sessions {

@@ -9,7 +9,7 @@ use crate::{
     case::{Bucket, Hook, Offload},
     fabric::{Devices, Fabric},
     outcome::{Class, Counts, FlowKey, Outcome, Seen, Sessions, SlotCounts, timeless},
-    runner::{Arrival, Runner},
+    runner::{Arrival, Runner, way_out},
     state::State,
 };
 use anyhow::{Context, Result, bail};
@@ -378,6 +378,14 @@ impl Runner for Kernel {
                 (bucket.tokens, bucket.filled_ns) = (0, NEVER);
             }
         })
+    }
+
+    fn map(&mut self, key: &ExternalPort, mapping: &NatIn) -> Result<()> {
+        self.loaded.table::<ExternalPort, NatIn>(maps::NAT_IN)?.set(key, mapping)?;
+        if let Some((key, value)) = way_out(key, mapping) {
+            self.loaded.table::<NatOutKey, NatOut>(maps::NAT_OUT)?.set(&key, &value)?;
+        }
+        Ok(())
     }
 
     fn counts(&self) -> Result<Counts> {

@@ -9,6 +9,7 @@ mod instances;
 mod interop;
 mod isolation;
 mod live;
+mod moving;
 mod mtu;
 mod north_south;
 mod quota;
@@ -31,6 +32,7 @@ fn the_topologies_of_the_scenarios_are_valid() {
         &stateful::with_acl(),
         north_south::TOPOLOGY,
         instances::TOPOLOGY,
+        moving::TOPOLOGY,
     ] {
         if let Err(problems) = vpc_topology::load(text, "topology.yaml") {
             panic!("{problems}");
