@@ -138,3 +138,84 @@ fn rules_change() {
         &["web-1"],
     );
 }
+
+const GATEWAY: &str = include_str!("../../examples/gateway.yaml");
+
+/// A change of the way to the outside concerns every port.
+const ALL: &[&str] = &["web-1", "app-1"];
+
+#[test]
+fn gateways_and_external_addresses_change() {
+    let check = |from, to, expected: &[&str]| check_in(GATEWAY, from, to, expected, ALL);
+    check(
+        "{name: eip-nat, address: 203.0.113.10}\n",
+        "{name: eip-nat, address: 203.0.113.10}\n  - {name: eip-app, address: 203.0.113.21, port: app-1}\n",
+        &["+ elastic IP eip-app (203.0.113.21) for 10.0.2.10 of prod on hv1"],
+    );
+    check(
+        "  - {name: eip-web, address: 203.0.113.20, port: web-1}      # one to one, both ways\n",
+        "",
+        &["- elastic IP eip-web (203.0.113.20) for 10.0.1.10 of prod on hv1"],
+    );
+    check(
+        "203.0.113.20, port: web-1}",
+        "203.0.113.20, port: db-1}",
+        &["~ elastic IP eip-web (203.0.113.20): for 10.0.1.10 of prod -> 10.0.2.5 of prod, on hv1 -> hv2"],
+    );
+    check("eip-web", "eip-www", &["~ elastic IP eip-www (203.0.113.20): name eip-web -> eip-www"]);
+    check("ports_per_node: 2048", "ports_per_node: 1024", &["~ NAT gateway ngw-1: ports for each node 2048 -> 1024"]);
+    let forward = "port_forwards: [{protocol: tcp, external: \"203.0.113.10:222\", port: db-1, to: 22}]";
+    check(forward, "port_forwards: []", &["- port forward tcp 203.0.113.10:222 to 10.0.2.5:22 on hv2"]);
+    check(
+        "port: db-1, to: 22",
+        "port: app-1, to: 2222",
+        &["~ port forward tcp 203.0.113.10:222: to 10.0.2.5:22 -> 10.0.2.10:2222, on hv2 -> hv1"],
+    );
+    check(
+        "  - {name: hv2, id: 2, vtep: 192.0.2.12, uplink: eth1}",
+        "  - {name: hv2, id: 2, vtep: 192.0.2.12, uplink: eth1, gateway: {external: eth2, addresses: [203.0.113.3/24], \
+         next_hop: 203.0.113.1}}",
+        &["+ gateway on hv2"],
+    );
+}
+
+#[test]
+fn nat_gateways_come_and_routes_lead_there() {
+    let second = "nat_gateways:                                                # each node has 2,048 of its ports\n  \
+                  - {name: ngw-2, vpc: prod, elastic_ips: [eip-2]}\n";
+    let base = GATEWAY.replace("elastic_ips:\n", "elastic_ips:\n  - {name: eip-2, address: 203.0.113.30}\n");
+    let line = "nat_gateways:                                                # each node has 2,048 of its ports\n";
+    let comes = ["+ NAT gateway ngw-2 of prod by eip-2 (203.0.113.30) with 1024 ports for each node"];
+    check_in(&base, line, second, &comes, ALL);
+    let two = base.replace(line, second);
+    let leads = ["~ route 0.0.0.0/0 for subnet private: to NAT gateway ngw-1 -> to NAT gateway ngw-2"];
+    check_in(&two, "nat_gateway: ngw-1", "nat_gateway: ngw-2", &leads, &["app-1"]);
+    let internet = ["~ route 0.0.0.0/0 for subnet private: to NAT gateway ngw-1 -> to the internet gateway"];
+    check_in(GATEWAY, "nat_gateway: ngw-1", "internet_gateway: igw", &internet, &["app-1"]);
+    let goes = ["- NAT gateway ngw-2 of prod"];
+    check_in(&two, "  - {name: ngw-2, vpc: prod, elastic_ips: [eip-2]}\n", "", &goes, ALL);
+    let more =
+        ["~ NAT gateway ngw-1: elastic IPs eip-nat (203.0.113.10) -> eip-nat (203.0.113.10), eip-2 (203.0.113.30)"];
+    check_in(&base, "elastic_ips: [eip-nat]", "elastic_ips: [eip-nat, eip-2]", &more, ALL);
+}
+
+#[test]
+fn a_gateways_own_outlet_changes() {
+    let old = state_of("gw1", GATEWAY);
+    let new = state_of(
+        "gw1",
+        &GATEWAY.replace(
+            "addresses: [203.0.113.2/24], next_hop: 203.0.113.1",
+            "addresses: [203.0.113.4/24], next_hop: 203.0.113.3",
+        ),
+    );
+    let plan = Plan::between(&old, &new);
+    assert_eq!(
+        plan.describe(&old, &new),
+        ["~ gateway of this node: address 203.0.113.2 -> 203.0.113.4, next hop 203.0.113.1 -> 203.0.113.3"]
+    );
+}
+
+fn state_of(node: &str, text: &str) -> Desired {
+    compile(&load(text, "test.yaml").unwrap(), node, &Slots::new(), &Limits::default()).unwrap()
+}

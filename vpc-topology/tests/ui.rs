@@ -29,3 +29,14 @@ fn renderings() {
     }
     assert!(failures.is_empty(), "{}", failures.join("\n"));
 }
+
+#[test]
+fn one_nat_gateway_too_many() {
+    let mut text = "version: 1\nvpcs: [{name: v, vni: 5001, cidr_blocks: [10.0.0.0/16]}]\nnat_gateways:\n".to_owned();
+    for number in 0..=vpc_common::limits::NAT_GATEWAYS {
+        text.push_str(&format!("  - {{name: ngw-{number}, vpc: v, elastic_ips: []}}\n"));
+    }
+    let problems = vpc_topology::load(&text, "many.yaml").expect_err("too many").to_string();
+    let message = "the topology has 4097 NAT gateways, the map holds 4096";
+    assert_eq!(problems.matches(message).count(), 1);
+}

@@ -1,6 +1,6 @@
 //! A plan in words.
 
-use super::{Changed, Plan, rules};
+use super::{Changed, Plan, outside, rules};
 use crate::compile::{Desired, DesiredPort};
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -21,6 +21,7 @@ pub(super) fn describe(plan: &Plan, old: &Desired, new: &Desired) -> Vec<String>
     words.ports(&mut lines);
     words.endpoints(&mut lines);
     words.routes(&mut lines);
+    outside::describe(old, new, &mut lines);
     words.sources(&mut lines);
     lines
 }
@@ -214,11 +215,11 @@ impl Words<'_> {
 }
 
 /// Changes of one thing, those that are none left out.
-fn join(changes: impl IntoIterator<Item = Option<String>>) -> String {
+pub(super) fn join(changes: impl IntoIterator<Item = Option<String>>) -> String {
     changes.into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 
-fn change<T: PartialEq + Display>(what: &str, from: T, to: T) -> Option<String> {
+pub(super) fn change<T: PartialEq + Display>(what: &str, from: T, to: T) -> Option<String> {
     (from != to).then(|| format!("{what} {from} -> {to}"))
 }
 
@@ -242,7 +243,7 @@ fn owners(of: &Desired, other: &Desired) -> BTreeSet<(Vni, Mac)> {
     new.map(|port| (port.record.l2_vni, port.record.mac)).collect()
 }
 
-fn vpc(of: &Desired, vni: Vni) -> String {
+pub(super) fn vpc(of: &Desired, vni: Vni) -> String {
     of.names.vpcs.get(&vni).cloned().unwrap_or_else(|| format!("VNI {}", vni.0))
 }
 
@@ -281,7 +282,7 @@ fn identity(of: &Desired, endpoint: &Endpoint) -> String {
     names.map_or_else(|| "none".into(), |names| names.split(", ").map(rules::words).collect::<Vec<_>>().join(", "))
 }
 
-fn node(of: &Desired, id: u16) -> String {
+pub(super) fn node(of: &Desired, id: u16) -> String {
     if id == of.node.id {
         return of.node.name.clone();
     }
@@ -318,6 +319,11 @@ fn hop(of: &Desired, route: &Route) -> String {
             format!("via {} by flow", instances.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "))
         }
         kind::BLACKHOLE => "to nowhere (blackhole)".into(),
+        kind::INTERNET => "to the internet gateway".into(),
+        kind::NAT => {
+            let name = of.outside.gateway_names.get(&route.next_hop.low().get());
+            format!("to NAT gateway {}", name.map_or("unknown", String::as_str))
+        }
         _ => "unreachable".into(),
     }
 }

@@ -3,6 +3,7 @@
 mod changes;
 mod describe;
 mod epochs;
+mod outside;
 mod rules;
 
 pub use changes::{Changed, Changes};
