@@ -36,7 +36,7 @@ pub use policy_group::{PolicyGroup, Selector};
 pub use port::Port;
 pub use route_table::{Route, RouteTable, Target};
 pub use security_group::{DEFAULT_GROUP, EstablishedFlows, GroupDefinition, GroupRule, SecurityGroup};
-pub use service::{IcmpCode, IcmpName, IcmpType, PortRange, Protocol};
+pub use service::{IcmpCode, IcmpName, IcmpType, PortRange, Protocol, Service};
 pub use session::{Quotas, SessionTimeouts};
 pub use subnet::Subnet;
 pub use vpc::Vpc;

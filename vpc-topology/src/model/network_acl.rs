@@ -3,7 +3,7 @@
 use super::{
     AtLeastOne, Cidr, Name, Stated,
     number::RuleNumber,
-    service::{IcmpCode, IcmpType, PortRange, Protocol},
+    service::{IcmpCode, IcmpType, PortRange, Protocol, Service},
 };
 use crate::{
     diagnostics::Spanned,
@@ -46,6 +46,13 @@ record! {
         action: Spanned<AclAction>,
     }
     later []
+}
+
+impl AclRule {
+    /// What it says of services.
+    pub fn service(&self) -> Service<'_> {
+        Service::new(self.protocol, &self.ports, &self.icmp_type, &self.icmp_code)
+    }
 }
 
 choice! {

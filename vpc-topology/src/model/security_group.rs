@@ -2,7 +2,7 @@
 
 use super::{
     AtLeastOne, Cidr, Name, Stated,
-    service::{IcmpCode, IcmpType, PortRange, Protocol},
+    service::{IcmpCode, IcmpType, PortRange, Protocol, Service},
 };
 use crate::{
     diagnostics::Spanned,
@@ -76,6 +76,13 @@ pub struct GroupDefinition<'f> {
     pub egress: Option<&'f [GroupRule]>,
     /// What happens to live flows when the rule that allowed them goes.
     pub established_flows: EstablishedFlows,
+}
+
+impl GroupRule {
+    /// What it says of services.
+    pub fn service(&self) -> Service<'_> {
+        Service::new(self.protocol, &self.ports, &self.icmp_type, &self.icmp_code)
+    }
 }
 
 impl GroupDefinition<'_> {

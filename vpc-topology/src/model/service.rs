@@ -1,7 +1,8 @@
 //! What rules are about: protocols, ports, types and codes of ICMP.
 
+use super::{AtLeastOne, Stated};
 use crate::{
-    diagnostics::nearest,
+    diagnostics::{Spanned, nearest},
     document::{Mismatch, Scalar, ScalarText},
 };
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -47,6 +48,49 @@ pub struct IcmpName {
     pub v4: Option<u8>,
     /// Number in ICMPv6 (RFC 4443, RFC 4861), if the type exists there.
     pub v6: Option<u8>,
+}
+
+/// What a rule of whatever kind says of services. No ports, no type and no code stand for all of them.
+#[derive(Clone, Copy, Debug)]
+pub struct Service<'r> {
+    /// The IP protocol.
+    pub protocol: Spanned<Protocol>,
+    /// Destination ports.
+    pub ports: &'r [Spanned<PortRange>],
+    /// Type of ICMP messages.
+    pub icmp_type: Option<&'r Spanned<IcmpType>>,
+    /// Code of ICMP messages.
+    pub icmp_code: Option<&'r Spanned<IcmpCode>>,
+}
+
+impl<'r> Service<'r> {
+    /// From a rule's fields.
+    pub(super) fn new(
+        protocol: Spanned<Protocol>,
+        ports: &'r Stated<AtLeastOne<Spanned<PortRange>>>,
+        icmp_type: &'r Stated<Spanned<IcmpType>>,
+        icmp_code: &'r Stated<Spanned<IcmpCode>>,
+    ) -> Self {
+        let ports = ports.get().map(|ports| &**ports).unwrap_or_default();
+        Self { protocol, ports, icmp_type: icmp_type.get(), icmp_code: icmp_code.get() }
+    }
+}
+
+impl fmt::Display for Service<'_> {
+    /// `tcp 80, 8000-8080`, `icmp echo_request`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.protocol.value)?;
+        for (number, range) in self.ports.iter().enumerate() {
+            write!(f, "{} {}", if number > 0 { "," } else { "" }, range.value)?;
+        }
+        if let Some(icmp_type) = self.icmp_type {
+            write!(f, " {}", icmp_type.value)?;
+        }
+        if let Some(code) = self.icmp_code {
+            write!(f, " code {}", code.value.0)?;
+        }
+        Ok(())
+    }
 }
 
 impl Protocol {

@@ -28,16 +28,6 @@ fn check_direction(acl: &NetworkAcl, direction: &str, rules: &[AclRule], problem
         unique.check(&rule.rule_number, problems, |number| {
             format!("two {direction} rules of network ACL `{}` have the number {}", acl.name.value, number.0)
         });
-        rules::check_service(
-            &rules::Service {
-                rule,
-                protocol: rule.protocol,
-                ports: rule.ports.get().map(|ports| &**ports).unwrap_or_default(),
-                icmp_type: rule.icmp_type.get(),
-                icmp_code: rule.icmp_code.get(),
-                blocks: std::slice::from_ref(&rule.cidr_block),
-            },
-            problems,
-        );
+        rules::check_service(rule, &rule.service(), std::slice::from_ref(&rule.cidr_block), problems);
     }
 }

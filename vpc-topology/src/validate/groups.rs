@@ -121,17 +121,7 @@ fn check_port(file: &File, resolved: &Resolved, (port, links): (&Port, &Resolved
 }
 
 fn check_rule(rule: &GroupRule, problems: &mut Vec<Problem>) {
-    rules::check_service(
-        &rules::Service {
-            rule,
-            protocol: rule.protocol,
-            ports: rule.ports.get().map(|ports| &**ports).unwrap_or_default(),
-            icmp_type: rule.icmp_type.get(),
-            icmp_code: rule.icmp_code.get(),
-            blocks: &rule.cidr_blocks,
-        },
-        problems,
-    );
+    rules::check_service(rule, &rule.service(), &rule.cidr_blocks, problems);
     let unread = ["cidr_blocks", "security_groups", "policy_groups"].iter().any(|peers| rule.lacks(peers));
     if rule.cidr_blocks.is_empty() && peers(rule).next().is_none() && !rule.partial && !unread {
         let problem = Problem::new(rule.span, "the rule names no peer").label("an empty list never means all");

@@ -3,20 +3,16 @@
 use crate::{
     diagnostics::{Problem, Spanned},
     document::Record,
-    model::{Cidr, IcmpCode, IcmpType, PortRange, Protocol},
+    model::{Cidr, Protocol, Service},
 };
 
-/// What a rule says of services, and the blocks that it is for.
-pub(super) struct Service<'r, R> {
-    pub(super) rule: &'r R,
-    pub(super) protocol: Spanned<Protocol>,
-    pub(super) ports: &'r [Spanned<PortRange>],
-    pub(super) icmp_type: Option<&'r Spanned<IcmpType>>,
-    pub(super) icmp_code: Option<&'r Spanned<IcmpCode>>,
-    pub(super) blocks: &'r [Spanned<Cidr>],
-}
-
-pub(super) fn check_service<R: Record>(service: &Service<'_, R>, problems: &mut Vec<Problem>) {
+/// Checks what a rule says of services, and the blocks that it is for.
+pub(super) fn check_service(
+    rule: &impl Record,
+    service: &Service<'_>,
+    blocks: &[Spanned<Cidr>],
+    problems: &mut Vec<Problem>,
+) {
     let Some(protocol) = service.protocol.given().copied() else { return };
     let place = service.protocol.span;
     if let Some(ports) = service.ports.first().filter(|_| !protocol.has_ports()) {
@@ -40,7 +36,7 @@ pub(super) fn check_service<R: Record>(service: &Service<'_, R>, problems: &mut 
         let problem = Problem::new(icmp_type.span, format!("`{protocol}` has no type `{}`", icmp_type.value));
         problems.push(problem.label("a type of the other family").also(place, "the protocol"));
     }
-    if let (true, None, Some((_, span))) = (icmp && !service.rule.lacks("icmp_type"), service.icmp_type, coded) {
+    if let (true, None, Some((_, span))) = (icmp && !rule.lacks("icmp_type"), service.icmp_type, coded) {
         let problem = Problem::new(span, "a code needs its type").label("`icmp_type` is missing");
         problems.push(problem);
     }
@@ -49,7 +45,7 @@ pub(super) fn check_service<R: Record>(service: &Service<'_, R>, problems: &mut 
         Protocol::ICMPV6 => (false, ("IPv4", "icmp")),
         _ => return,
     };
-    for block in service.blocks.iter().filter(|block| block.given().is_some_and(|block| block.is_v4() != family)) {
+    for block in blocks.iter().filter(|block| block.given().is_some_and(|block| block.is_v4() != family)) {
         let message = format!("a rule of protocol `{protocol}` for the {} block {}", other.0, block.value);
         let problem = Problem::new(block.span, message).label(format!("{} has `{}`", other.0, other.1));
         problems.push(problem.also(place, "the protocol").help(format!("write a rule of `{}` for it", other.1)));

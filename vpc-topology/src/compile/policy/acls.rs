@@ -1,8 +1,8 @@
 //! The rules of network ACLs, in their order.
 
-use super::{Described, Direction, Rule, service_text, services};
+use super::{Described, Direction, Rule, services};
 use crate::{
-    model::{AclAction, AclRule, File, NetworkAcl, PortRange},
+    model::{AclAction, AclRule, File, NetworkAcl},
     topology::At,
 };
 use std::collections::{BTreeMap, BTreeSet};
@@ -31,9 +31,8 @@ pub(super) fn described(file: &File, acl: At<NetworkAcl>) -> impl Iterator<Item 
             AclAction::Allow => "allow",
             AclAction::Deny => "deny",
         };
-        let service = service_text(rule.protocol.value, &rule.ports, &rule.icmp_type, &rule.icmp_code);
         let name = rule_name(acl, direction, rule);
-        let text = format!("{action} {service} {} {}", direction.preposition(), rule.cidr_block.value);
+        let text = format!("{action} {} {} {}", rule.service(), direction.preposition(), rule.cidr_block.value);
         Described { key: name.clone(), name, text }
     })
 }
@@ -54,16 +53,10 @@ pub(super) fn rules(
         let number = numbers.get(&rule_name(acl, direction, rule)).copied().unwrap_or_default();
         Rule {
             verdict: RuleVerdict { action, rule: number },
-            services: services(rule),
+            services: services::of(&rule.service()),
             blocks: vec![rule.cidr_block.value],
             identities: BTreeSet::new(),
         }
     };
     in_order(acl, direction).into_iter().map(rule).collect()
-}
-
-fn services(rule: &AclRule) -> Vec<services::Services> {
-    let ports: Vec<PortRange> = rule.ports.get().into_iter().flatten().map(|range| range.value).collect();
-    let icmp_type = rule.icmp_type.get().map(|icmp_type| icmp_type.value);
-    services::of(rule.protocol.value, &ports, icmp_type, rule.icmp_code.get().map(|code| code.value.0))
 }

@@ -1,8 +1,8 @@
 //! The rules of the groups that a port is in, united.
 
-use super::{DIRECTIONS, Described, Rule, Scope, Services, service_text};
+use super::{DIRECTIONS, Described, Rule, Scope, Services};
 use crate::{
-    model::{Cidr, DEFAULT_GROUP, EstablishedFlows, File, GroupRule, PortRange},
+    model::{Cidr, DEFAULT_GROUP, EstablishedFlows, File, GroupRule},
     topology::{At, Group, Identity, Links},
 };
 use std::{
@@ -152,8 +152,7 @@ fn text(rule: &GroupRule, direction: Direction) -> String {
     let security = rule.security_groups.iter().map(|name| format!("security_group {}", name.value));
     let policy = rule.policy_groups.iter().map(|name| format!("policy_group {}", name.value));
     let peers: Vec<_> = blocks.chain(security).chain(policy).collect();
-    let service = service_text(rule.protocol.value, &rule.ports, &rule.icmp_type, &rule.icmp_code);
-    format!("{service} {} {}", direction.preposition(), peers.join(", "))
+    format!("{} {} {}", rule.service(), direction.preposition(), peers.join(", "))
 }
 
 /// The rules of all groups of an identity. Those whose flows outlive them come first: a flow that several rules allow
@@ -178,7 +177,7 @@ pub(super) fn rules(
             Says::Rules(records, peers) => {
                 for (record, peers) in records.iter().zip(peers) {
                     let blocks = record.cidr_blocks.iter().map(|block| block.value).collect();
-                    add(services(record), blocks, members.of(peers));
+                    add(super::services::of(&record.service()), blocks, members.of(peers));
                 }
             }
             Says::OwnMembers => add(vec![Services::ALL], Vec::new(), members.of(&[*group])),
@@ -187,10 +186,4 @@ pub(super) fn rules(
     }
     rules.sort_by_key(|rule| rule.verdict.action != action::ALLOW_KEEP);
     rules
-}
-
-fn services(rule: &GroupRule) -> Vec<Services> {
-    let ports: Vec<PortRange> = rule.ports.get().into_iter().flatten().map(|range| range.value).collect();
-    let icmp_type = rule.icmp_type.get().map(|icmp_type| icmp_type.value);
-    super::services::of(rule.protocol.value, &ports, icmp_type, rule.icmp_code.get().map(|code| code.value.0))
 }

@@ -12,8 +12,7 @@ pub(crate) use groups::{group_key, group_names};
 use super::{Names, Scope, ids::Ids};
 use crate::{
     compile::Desired,
-    diagnostics::Spanned,
-    model::{AtLeastOne, File, IcmpCode, IcmpType, NetworkAcl, PortRange, Protocol, Stated},
+    model::{File, NetworkAcl},
     topology::{At, Identity, Links},
 };
 use groups::Direction;
@@ -229,26 +228,4 @@ fn describe_rules(
     rules.sort_by(|a, b| a.key.cmp(&b.key));
     let mut taken = Ids::default();
     rules.into_iter().map(|rule| (taken.take(rule.key.as_bytes()), rule)).collect()
-}
-
-/// The service of a rule in words: `tcp 80, 8000-8080`, `icmp echo_request`.
-fn service_text(
-    protocol: Protocol,
-    ports: &Stated<AtLeastOne<Spanned<PortRange>>>,
-    icmp_type: &Stated<Spanned<IcmpType>>,
-    icmp_code: &Stated<Spanned<IcmpCode>>,
-) -> String {
-    let mut text = protocol.to_string();
-    let ports: Vec<_> = ports.get().into_iter().flatten().map(|range| range.value.to_string()).collect();
-    if !ports.is_empty() {
-        text.push(' ');
-        text.push_str(&ports.join(", "));
-    }
-    if let Some(icmp_type) = icmp_type.get() {
-        text.push_str(&format!(" {}", icmp_type.value));
-    }
-    if let Some(code) = icmp_code.get() {
-        text.push_str(&format!(" code {}", code.value.0));
-    }
-    text
 }

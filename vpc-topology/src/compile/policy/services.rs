@@ -1,6 +1,9 @@
 //! Services: which of several ordered rules a packet's protocol and port meet first, as longest matches.
 
-use crate::model::{IcmpType, PortRange, Protocol};
+use crate::{
+    diagnostics::Spanned,
+    model::{PortRange, Protocol, Service},
+};
 use std::{cmp::Reverse, collections::BinaryHeap};
 use vpc_common::{Be32, policy::RuleKey};
 
@@ -51,16 +54,21 @@ impl Services {
     }
 }
 
-/// The services that a rule is about. No port, no type and no code stand for all of them.
-pub fn of(protocol: Protocol, ports: &[PortRange], icmp_type: Option<IcmpType>, code: Option<u8>) -> Vec<Services> {
-    let Protocol::Number(number) = protocol else { return vec![Services::ALL] };
-    match icmp_type {
+/// The services that a rule is about.
+pub fn of(service: &Service<'_>) -> Vec<Services> {
+    let Protocol::Number(number) = service.protocol.value else { return vec![Services::ALL] };
+    let code = service.icmp_code.map(|code| code.value.0);
+    match service.icmp_type {
         // A valid rule names a type that its protocol has.
         Some(icmp_type) => {
-            icmp_type.number(protocol).map(|icmp_type| icmp(number, icmp_type, code)).into_iter().collect()
+            let icmp_type = icmp_type.value.number(service.protocol.value);
+            icmp_type.map(|icmp_type| icmp(number, icmp_type, code)).into_iter().collect()
         }
-        None if ports.is_empty() => vec![Services::of(number)],
-        None => ports.iter().map(|range| Services::ports(number, range.first, range.last)).collect(),
+        None if service.ports.is_empty() => vec![Services::of(number)],
+        None => {
+            let ports = |range: &Spanned<PortRange>| Services::ports(number, range.value.first, range.value.last);
+            service.ports.iter().map(ports).collect()
+        }
     }
 }
 
