@@ -18,6 +18,9 @@ use vpc_lab::Lab;
 /// Rules in force, but for the sweep.
 const RULES: usize = 20;
 const SWEEP: [usize; 4] = [10, 100, 1_000, 10_000];
+/// Flows that are opened in one sample; by NAT so few that each sample has external ports of its own.
+const NEW_FLOWS: usize = 20_000;
+const NEW_FLOWS_BY_NAT: usize = 5_000;
 /// How much faster than the kernel: flows that stand, every packet a new flow, the same by NAT, and connections a second.
 const ESTABLISHED: f64 = 2.5;
 const FRESH: f64 = 3.0;
@@ -50,7 +53,13 @@ fn between_nodes(programs: &Programs, effort: Effort, report: &mut Report) -> Re
     let mut kernel = Kernel::new(&lab, Wire::Frames, Receive::Plain)?;
     kernel.judge_by(RULES, Form::List)?;
     let paths: [&dyn Path; 3] = [&ours, &kernel, &by_tc];
-    frames(&paths[..2], "64-byte frames, both nodes on one core", [ESTABLISHED, FRESH], (programs, effort), report)?;
+    frames(
+        &paths[..2],
+        "64-byte frames, both nodes on one core",
+        (NEW_FLOWS, [ESTABLISHED, FRESH]),
+        (programs, effort),
+        report,
+    )?;
     let what = format!("MTU frames on the wire, GRO on, {RULES} rules");
     sockets::tcp(&paths, &[Contest::reach(2, 1), Contest::show(0, 1)], &what, effort, report)?;
     sockets::request_response(&paths[..2], effort, report)?;
@@ -62,20 +71,20 @@ fn to_the_outside(programs: &Programs, effort: Effort, report: &mut Report) -> R
     let lab = Lab::new()?;
     let kernel = KernelNat::new(&lab, RULES)?;
     let paths: [&dyn Path; 2] = [&ours, &kernel];
-    frames(&paths, "64-byte frames by source NAT, one node", [NAT, NAT], (programs, effort), report)
+    frames(&paths, "64-byte frames by source NAT, one node", (NEW_FLOWS_BY_NAT, [NAT, NAT]), (programs, effort), report)
 }
 
 /// Generated frames of flows that are new, and of flows that stand.
 fn frames(
     paths: &[&dyn Path],
     what: &str,
-    [established, fresh]: [f64; 2],
+    (new_flows, [established, fresh]): (usize, [f64; 2]),
     (programs, effort): (&Programs, Effort),
     report: &mut Report,
 ) -> Result<()> {
     let kernel = |target| [Rival { number: 1, target: Some(target) }];
     let generators = Generators::start(paths, programs, effort)?;
-    generators.fresh(&format!("{what}, {RULES} rules, every packet a new flow"), &kernel(fresh), report)?;
+    generators.fresh(&format!("{what}, {RULES} rules, every packet a new flow"), new_flows, &kernel(fresh), report)?;
     for flows in [1, 10_000] {
         let group = format!("{what}, {RULES} rules, {flows} established flows");
         generators.established(&group, flows, &kernel(established), report)?;
@@ -98,7 +107,7 @@ fn by_rules(programs: &Programs, effort: Effort, report: &mut Report) -> Result<
         let paths: [&dyn Path; 3] = [&ours, &list, &set];
         let generators = Generators::start(&paths, programs, effort)?;
         let rivals = [1, 2].map(|number| Rival { number, target: None });
-        generators.fresh(&group(rules), &rivals, report)?;
+        generators.fresh(&group(rules), NEW_FLOWS, &rivals, report)?;
         generators.stop()?;
     }
     let [fewest, .., most] = SWEEP.map(group);

@@ -25,8 +25,8 @@ use vpc_bpf::{Frames, Hook, Link, TestRun, test_run};
 const LOSS: f64 = 0.001;
 /// The client's first port.
 const FIRST_PORT: usize = 2_000;
-/// Flows that are opened in one sample.
-const NEW_FLOWS: usize = 4_000;
+/// How many ports the client uses.
+const PORTS: usize = 60_000;
 
 /// A path that ours, the first, is compared with.
 #[derive(Clone, Copy, Debug)]
@@ -101,19 +101,19 @@ impl<'a> Generators<'a> {
             let list = list(*path);
             self.run(*path, &list, list.len() as u32, End::Reflector)?;
         }
-        self.measure(group, rivals, report, |path, _| (list(path), self.frames))
+        self.measure(group, rivals, report, |path, _| Ok((list(path), self.frames)))
     }
 
-    /// Every packet opens a flow.
+    /// Every packet opens a flow, so many in a sample. All state is forgotten before each; the ports are other ones as
+    /// long as there are some, since mappings of NAT outlive their flows.
     ///
     /// # Errors
     /// As for [`Self::established`].
-    pub fn fresh(&self, group: &str, rivals: &[Rival], report: &mut Report) -> Result<()> {
-        for path in self.paths {
+    pub fn fresh(&self, group: &str, flows: usize, rivals: &[Rival], report: &mut Report) -> Result<()> {
+        self.measure(group, rivals, report, |path, round| {
             path.forget()?;
-        }
-        let list = |path: &dyn Path, round| flow_list(path, FIRST_PORT + round * NEW_FLOWS, NEW_FLOWS);
-        self.measure(group, rivals, report, |path, round| (list(path, round), NEW_FLOWS as u32))?;
+            Ok((flow_list(path, FIRST_PORT + round * flows % PORTS, flows), flows as u32))
+        })?;
         self.paths.iter().try_for_each(|path| path.forget())
     }
 
@@ -122,7 +122,7 @@ impl<'a> Generators<'a> {
         group: &str,
         rivals: &[Rival],
         report: &mut Report,
-        load: impl Fn(&dyn Path, usize) -> (Vec<Flow>, u32),
+        load: impl Fn(&dyn Path, usize) -> Result<(Vec<Flow>, u32)>,
     ) -> Result<()> {
         let mut samples = vec![Samples::default(); self.paths.len()];
         let mut losses = vec![0.0_f64; self.paths.len()];
@@ -130,7 +130,7 @@ impl<'a> Generators<'a> {
         // The first round warms up.
         for round in 0..=self.rounds {
             for (index, path) in self.paths.iter().enumerate() {
-                let (list, frames) = load(*path, round);
+                let (list, frames) = load(*path, round)?;
                 let noise = Noise::start();
                 let outcome = self.run(*path, &list, frames, End::Sink)?;
                 if round > 0 {
