@@ -27,11 +27,23 @@ use vpc_common::{
 /// What becomes of a frame on an uplink, where it can be handled before the host's stack sees it (XDP).
 #[inline(always)]
 pub fn uplink<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut Scratch) -> Verdict {
-    early(packet, tables, scratch).unwrap_or_else(|end| end)
+    from_underlay(packet, tables, scratch, flags::XDP_DELIVERY).unwrap_or_else(|end| end)
+}
+
+/// The same where XDP cannot be used (TC on an uplink). Every port is reached from there; what has segments goes on to the
+/// tunnel device.
+#[inline(always)]
+pub fn uplink_tc<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut Scratch) -> Verdict {
+    from_underlay(packet, tables, scratch, 0).unwrap_or_else(|end| end)
 }
 
 #[inline(always)]
-fn early<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut Scratch) -> Stage<Verdict> {
+fn from_underlay<P: Packet, T: Tables>(
+    packet: &mut P,
+    tables: &T,
+    scratch: &mut Scratch,
+    reach: u32,
+) -> Stage<Verdict> {
     scratch.flow.slot = vpc_common::port::UNDERLAY_SLOT;
     let node = tables.node().ok_or(DropReason::NoUnderlay)?;
     match uplink::outer(packet, node, &mut scratch.outer)? {
@@ -39,34 +51,13 @@ fn early<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut Scratch
         Kind::Host => return Ok(Verdict::punt()),
         Kind::Probe => return reflector::reflect(packet, tables, &scratch.outer, node),
     }
-    match uplink::way(packet, tables, node, &scratch.outer)? {
-        Way::TunnelDevice => uplink::normalise(packet, &scratch.outer),
-        Way::Here(slot) => {
-            packet.decapsulate(scratch.outer.overhead).map_err(|_| DropReason::NoRoom)?;
+    match uplink::way(packet, tables, node, &scratch.outer, reach)? {
+        Way::Here(slot) if packet.gso_size() == 0 && packet.decapsulate(scratch.outer.overhead).is_ok() => {
             let port = deliver::port(tables, slot)?;
             to_port(packet, tables, scratch, node, slot, port)
         }
+        _ => uplink::normalise(packet, &scratch.outer),
     }
-}
-
-/// Guards the host's stack where nothing can be handled earlier (TC on an uplink): the same checks, and on to the tunnel
-/// device with all that is sound.
-#[inline(always)]
-pub fn guard<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut Scratch) -> Verdict {
-    scratch.flow.slot = vpc_common::port::UNDERLAY_SLOT;
-    checked(packet, tables, scratch).unwrap_or_else(|end| end)
-}
-
-#[inline(always)]
-fn checked<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut Scratch) -> Stage<Verdict> {
-    let node = tables.node().ok_or(DropReason::NoUnderlay)?;
-    match uplink::outer(packet, node, &mut scratch.outer)? {
-        Kind::Tunnel => {}
-        Kind::Host => return Ok(Verdict::punt()),
-        Kind::Probe => return reflector::reflect(packet, tables, &scratch.outer, node),
-    }
-    uplink::way(packet, tables, node, &scratch.outer)?;
-    uplink::normalise(packet, &scratch.outer)
 }
 
 /// What becomes of an inner frame that the tunnel device received, with `scratch.outer` as the kernel tells it. ECN is

@@ -58,7 +58,7 @@ pub trait Packet {
     fn encapsulate(&mut self, overhead: u32) -> Result<(), NoRoom>;
     /// As [`Packet::encapsulate`], for a frame without segments that is resized afterwards.
     fn open_front(&mut self, overhead: u32) -> Result<(), NoRoom>;
-    /// Removes `overhead` bytes in front.
+    /// Removes `overhead` bytes in front. If that is not possible the packet stays as it is.
     fn decapsulate(&mut self, overhead: u32) -> Result<(), NoRoom>;
     /// Opens room between the Ethernet header and what follows it; all before the end of the room is undefined.
     fn insert_l3(&mut self, bytes: u32) -> Result<(), NoRoom>;

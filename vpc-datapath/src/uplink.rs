@@ -107,18 +107,25 @@ fn vxlan<P: Packet>(packet: &P, udp_at: usize, outer: &mut Outer) -> Stage<Kind>
     Ok(Kind::Tunnel)
 }
 
-/// Where the packet goes on, after the checks that need the inner frame.
+/// Where the packet goes on, after the checks that need the inner frame. A port is reached from here if it has the flags
+/// `reach`.
 #[inline(always)]
-pub fn way<P: Packet, T: Tables>(packet: &P, tables: &T, node: &Node, outer: &Outer) -> Stage<Way> {
+pub fn way<P: Packet, T: Tables>(packet: &P, tables: &T, node: &Node, outer: &Outer, reach: u32) -> Stage<Way> {
     if outer.overhead == OVERHEAD_V4 {
-        way_at::<P, T, { OVERHEAD_V4 as usize }>(packet, tables, node, outer)
+        way_at::<P, T, { OVERHEAD_V4 as usize }>(packet, tables, node, outer, reach)
     } else {
-        way_at::<P, T, { OVERHEAD_V6 as usize }>(packet, tables, node, outer)
+        way_at::<P, T, { OVERHEAD_V6 as usize }>(packet, tables, node, outer, reach)
     }
 }
 
 #[inline(always)]
-fn way_at<P: Packet, T: Tables, const INNER: usize>(packet: &P, tables: &T, node: &Node, outer: &Outer) -> Stage<Way> {
+fn way_at<P: Packet, T: Tables, const INNER: usize>(
+    packet: &P,
+    tables: &T,
+    node: &Node,
+    outer: &Outer,
+    reach: u32,
+) -> Stage<Way> {
     let inner = packet.get::<Ethernet>(INNER).ok_or(DropReason::Truncated)?;
     if inner.destination.is_group() {
         return Ok(Way::TunnelDevice);
@@ -140,7 +147,7 @@ fn way_at<P: Packet, T: Tables, const INNER: usize>(packet: &P, tables: &T, node
     }
     let slot = locate(tables, LocateKey::endpoint(outer.vni, inner.destination)).ok_or(DropReason::UnknownVni)?;
     let port = tables.port(slot).ok_or(DropReason::UnknownVni)?;
-    let here = !is_tcp && port.flags & (port_flags::XDP_DELIVERY | port_flags::ROUTER) == port_flags::XDP_DELIVERY;
+    let here = !is_tcp && port.flags & (reach | port_flags::ROUTER) == reach;
     Ok(if here { Way::Here(slot) } else { Way::TunnelDevice })
 }
 

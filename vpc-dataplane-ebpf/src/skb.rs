@@ -3,16 +3,17 @@
 use crate::{buffer, repeat, tables, tables::Maps, verdict};
 use aya_ebpf::{
     bindings::{
-        __sk_buff, BPF_F_ADJ_ROOM_ENCAP_L2_ETH, BPF_F_ADJ_ROOM_ENCAP_L3_IPV4, BPF_F_ADJ_ROOM_ENCAP_L3_IPV6,
-        BPF_F_ADJ_ROOM_ENCAP_L4_UDP, BPF_F_ADJ_ROOM_FIXED_GSO, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR,
-        BPF_F_TUNINFO_IPV6, bpf_adj_room_mode::BPF_ADJ_ROOM_MAC, bpf_tunnel_key,
+        __sk_buff, BPF_F_ADJ_ROOM_DECAP_L3_IPV4, BPF_F_ADJ_ROOM_DECAP_L3_IPV6, BPF_F_ADJ_ROOM_ENCAP_L2_ETH,
+        BPF_F_ADJ_ROOM_ENCAP_L3_IPV4, BPF_F_ADJ_ROOM_ENCAP_L3_IPV6, BPF_F_ADJ_ROOM_ENCAP_L4_UDP,
+        BPF_F_ADJ_ROOM_FIXED_GSO, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, BPF_F_TUNINFO_IPV6,
+        bpf_adj_room_mode::BPF_ADJ_ROOM_MAC, bpf_tunnel_key,
     },
     helpers,
 };
 use bytemuck::Pod;
 use vpc_common::{
     Be32, DropReason, Ip, Vni,
-    limits::OVERHEAD_V4,
+    limits::{OVERHEAD_V4, OVERHEAD_V6},
     locate::LocateKey,
     port::UNDERLAY_SLOT,
     wire::{Ethernet, ether_type},
@@ -159,9 +160,13 @@ impl Packet for Skb {
         if result == 0 { Ok(()) } else { Err(NoRoom) }
     }
     #[inline(always)]
-    fn decapsulate(&mut self, _overhead: u32) -> Result<(), NoRoom> {
-        // adjust_room would leave tunnel GSO bits behind; at TC the tunnel device decapsulates.
-        Err(NoRoom)
+    fn decapsulate(&mut self, overhead: u32) -> Result<(), NoRoom> {
+        // Of a frame with segments adjust_room would leave the tunnel's GSO bits behind: the tunnel device takes those.
+        if overhead == OVERHEAD_V4 {
+            remove_outer::<{ OVERHEAD_V4 as usize }>(self)
+        } else {
+            remove_outer::<{ OVERHEAD_V6 as usize }>(self)
+        }
     }
     #[inline(always)]
     fn insert_l3(&mut self, bytes: u32) -> Result<(), NoRoom> {
@@ -185,6 +190,35 @@ impl Packet for Skb {
     fn repeat<S: Step>(times: u32, step: &mut S) {
         repeat::repeat(times, step);
     }
+}
+
+/// Removes outer headers. The helper keeps the first Ethernet header, in whose place the inner one is put.
+#[inline(always)]
+fn remove_outer<const OVERHEAD: usize>(packet: &mut Skb) -> Result<(), NoRoom> {
+    let inner: *const Ethernet = packet.at(OVERHEAD).ok_or(NoRoom)?;
+    // SAFETY: in bounds; any bytes are valid.
+    let (head, tail, ether_type) = unsafe {
+        (inner.cast::<u64>().read_unaligned(), inner.byte_add(6).cast::<u64>().read_unaligned(), (*inner).ether_type)
+    };
+    let outer = if OVERHEAD == OVERHEAD_V4 as usize { ether_type::IPV4 } else { ether_type::IPV6 };
+    // Which protocol is the outermost now, if it is another one: before Linux 6.3 that cannot be said, and fails.
+    let flags = match ether_type {
+        same if same == outer => 0,
+        ether_type::IPV6 => BPF_F_ADJ_ROOM_DECAP_L3_IPV6,
+        _ => BPF_F_ADJ_ROOM_DECAP_L3_IPV4,
+    };
+    // SAFETY: a helper on the context.
+    let result = unsafe { helpers::bpf_skb_adjust_room(packet.0, -(OVERHEAD as i32), BPF_ADJ_ROOM_MAC, flags as u64) };
+    if result != 0 {
+        return Err(NoRoom);
+    }
+    let first: *mut Ethernet = packet.at(0).ok_or(NoRoom)?;
+    // SAFETY: in bounds.
+    unsafe {
+        first.cast::<u64>().write_unaligned(head);
+        first.byte_add(6).cast::<u64>().write_unaligned(tail);
+    }
+    Ok(())
 }
 
 /// Opens room in front of a frame that is not IP: `bpf_skb_adjust_room` refuses those (ENOTSUPP, Linux 6.18), and they
@@ -241,12 +275,15 @@ pub fn from_tunnel(skb: *mut __sk_buff) -> i32 {
 pub fn from_uplink(skb: *mut __sk_buff) -> i32 {
     let mut packet = Skb::new(skb);
     packet.pull(REACH as u32);
-    let length = packet.length();
     // SAFETY: the context pointer is the kernel's.
     let ifindex = unsafe { (*skb).ifindex };
     let Some(scratch) = tables::scratch() else { return verdict::NO_SCRATCH };
-    let end = ingress::guard(&mut packet, &Maps, scratch);
-    verdict::tc(end, verdict::Direction::Ingress, 0, length, ifindex)
+    let end = ingress::uplink_tc(&mut packet, &Maps, scratch);
+    let slot = scratch.flow.slot;
+    // Once a port is known the outer headers are gone: ports count inner frames, and only what belongs to none can go back
+    // as it is.
+    let back = if slot == UNDERLAY_SLOT { ifindex } else { 0 };
+    verdict::tc(end, verdict::Direction::Ingress, slot, packet.length(), back)
 }
 
 /// A gateway's external interface.

@@ -58,9 +58,9 @@ impl Host {
     }
 
     fn uplink_tc(&mut self, frame: &mut Frame, scratch: &mut Scratch) -> End {
+        let end = ingress::uplink_tc(frame, &self.tables, scratch);
         let length = frame.bytes().len() as u32;
-        let end = ingress::guard(frame, &self.tables, scratch);
-        self.counts.at_tc(end, Direction::Ingress, UNDERLAY_SLOT, length)
+        self.counts.at_tc(end, Direction::Ingress, scratch.flow.slot, length)
     }
 
     fn external(&mut self, frame: &mut Frame, scratch: &mut Scratch) -> End {
