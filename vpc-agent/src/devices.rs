@@ -56,6 +56,7 @@ mod tests {
             mtu: 1_500,
             max_mtu: 0,
             running: true,
+            all_multicast: false,
             mac: None,
             peer: (kind == "veth").then_some(Peer { index: 4, namespace }),
             vxlan: Vec::new(),

@@ -10,6 +10,7 @@ use crate::{
 };
 use std::collections::BTreeMap;
 use vpc_common::{
+    Mac,
     gateway::{Gateways, Outlet},
     limits,
     port::Port,
@@ -22,26 +23,38 @@ use vpc_topology::compile::{Desired, DesiredOutlet};
 pub struct DescribedOutlet {
     /// The record.
     pub record: Outlet,
-    /// The next hop, if the kernel should ask for it.
-    pub unresolved: Option<NeighbourKey>,
-    /// The next hop, if the kernel should confirm it from time to time.
-    pub learned: Option<NeighbourKey>,
+    /// The next hops that the kernel should ask for.
+    pub unresolved: Vec<NeighbourKey>,
+    /// The next hops that the kernel should confirm from time to time.
+    pub learned: Vec<NeighbourKey>,
+}
+
+impl DescribedOutlet {
+    /// The MAC of a next hop; all zero while it is not known.
+    fn resolve(&mut self, key: NeighbourKey, machine: &Machine) -> Mac {
+        match machine.neighbours.get(&key) {
+            Some(Neighbour::Usable { mac, permanence }) => {
+                self.learned.extend((*permanence == Permanence::Learned).then_some(key));
+                *mac
+            }
+            _ => {
+                self.unresolved.push(key);
+                Mac::default()
+            }
+        }
+    }
 }
 
 /// Makes the record of the node's outlet from what the kernel knows.
 pub fn outlet(desired: &DesiredOutlet, machine: &Machine) -> DescribedOutlet {
     let mut described = DescribedOutlet::default();
-    described.record.router = Port { gateway_v4: desired.address, ..Port::default() };
+    described.record.router = Port { gateway_v4: desired.address, gateway_v6: desired.address_v6, ..Port::default() };
     let Some(link) = machine.links.get(&desired.device) else { return described };
     let Some(own) = link.mac.filter(|_| link.running) else { return described };
     (described.record.ifindex, described.record.mtu, described.record.own) = (link.index, link.mtu, own);
-    let key: NeighbourKey = (link.index, desired.next_hop);
-    match machine.neighbours.get(&key) {
-        Some(Neighbour::Usable { mac, permanence }) => {
-            described.record.next_hop = *mac;
-            described.learned = (*permanence == Permanence::Learned).then_some(key);
-        }
-        _ => described.unresolved = Some(key),
+    described.record.next_hop = described.resolve((link.index, desired.next_hop), machine);
+    if let Some(next_hop) = desired.next_hop_v6 {
+        described.record.next_hop_v6 = described.resolve((link.index, next_hop), machine);
     }
     described
 }

@@ -9,7 +9,12 @@ use crate::{
     gateway, host_stack,
     machine::{Depth, Machine, Observer},
     maps::{self, Image, Wanted, image::Shared, locate::Full, outside},
-    netlink::{NetlinkError, links::Link, neighbours::NeighbourKey, tunnel},
+    netlink::{
+        NetlinkError,
+        links::{self, Link},
+        neighbours::NeighbourKey,
+        tunnel,
+    },
     port_state::{self, Given, PortStateError, Taken, kept},
     render::{PortDevice, render},
     topology::Present,
@@ -22,7 +27,7 @@ use std::{
 };
 use thiserror::Error;
 use vpc_bpf::TableError;
-use vpc_common::endpoint::EndpointKey;
+use vpc_common::{Mac, endpoint::EndpointKey};
 use vpc_topology::compile::Desired;
 
 /// A round failed. What was there stays; the next round tries again.
@@ -211,9 +216,18 @@ impl Reconciler {
         uplink::attach(&desired.node, &machine, &mut self.datapath, &self.observer, &mut outcome);
         if let Some(outlet) = &desired.outside.outlet {
             gateway::attach(outlet, &machine, &mut self.datapath, &mut outcome);
-            if rendered.outlet.record.next_hop == vpc_common::Mac::default() {
+            if rendered.outlet.record.next_hop == Mac::default() {
                 let problem = format!("the outside cannot be reached: no answer from next hop {}", outlet.next_hop);
                 outcome.problems.push(problem);
+            }
+            if let Some(link) = machine.links.get(&outlet.device).filter(|_| outlet.next_hop_v6.is_some())
+                && let Err(error) = links::hear_all_multicast(self.observer.handle(), link).await
+            {
+                outcome.problems.push(format!("external interface {}: {}", outlet.device, chain(&error)));
+            }
+            if let Some(next_hop) = outlet.next_hop_v6.filter(|_| rendered.outlet.record.next_hop_v6 == Mac::default())
+            {
+                outcome.problems.push(format!("the outside cannot be reached: no answer from next hop {next_hop}"));
             }
         }
         outcome.unresolved.extend(rendered.outlet.unresolved);

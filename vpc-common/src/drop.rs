@@ -124,6 +124,10 @@ drop_reasons! {
     NatProtocol = 47, "nat_protocol";
     /// A liveness probe (S-BFD) that breaks RFC 5880 or RFC 7880, or asks for another node.
     LivenessProbe = 48, "liveness_probe";
+    /// To the outside, or from there, with an IPv6 address that is not global: unique local, link-local.
+    NotGlobal = 49, "not_global";
+    /// From outside, by an internet gateway that lets replies in only.
+    EgressOnly = 50, "egress_only";
 }
 
 /// Room for counters of drop reasons: every number is below it.

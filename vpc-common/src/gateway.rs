@@ -32,7 +32,7 @@ impl Gateways {
 #[repr(C, align(8))]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Pod, Zeroable, Default)]
 pub struct Outlet {
-    /// In whose name the gateway answers: `gateway_v4` is its external address. No port of a workload.
+    /// In whose name the gateway answers: `gateway_v4` and `gateway_v6` are its external addresses. No port of a workload.
     pub router: Port,
     /// Index of the external interface; 0: there is none.
     pub ifindex: u32,
@@ -42,8 +42,10 @@ pub struct Outlet {
     pub next_hop: Mac,
     /// MAC of the external interface.
     pub own: Mac,
+    /// MAC of the next hop for IPv6; all zero while it is not known, or where there is none.
+    pub next_hop_v6: Mac,
     /// Zero.
-    pub reserved: u32,
+    pub reserved: [u16; 3],
 }
 
 impl Outlet {
@@ -54,4 +56,4 @@ impl Outlet {
     }
 }
 
-const _: () = assert!(size_of::<Gateways>() == 68 && size_of::<Outlet>() == 152);
+const _: () = assert!(size_of::<Gateways>() == 68 && size_of::<Outlet>() == 160);

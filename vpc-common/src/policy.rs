@@ -109,6 +109,8 @@ pub mod action {
     pub const DENY: u32 = 2;
     /// Allowed, by a group whose established flows outlive the rule (`established_flows: keep`).
     pub const ALLOW_KEEP: u32 = 3;
+    /// Allowed, as an ICMP error about a flow that stands. No rule set says so.
+    pub const RELATED: u32 = 4;
 }
 
 /// What a rule set says to a service of a subject.

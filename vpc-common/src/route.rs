@@ -32,6 +32,14 @@ pub mod kind {
     /// The next hop is one of several instances: the route of the flow's bucket (see [`super::BUCKETS`]) in the table
     /// whose id is the last word of [`super::Route::next_hop`], host order.
     pub const PORTS: u32 = 7;
+    /// Of the outside's table: as [`LOCAL`], but only replies get in.
+    pub const REPLIES: u32 = 8;
+}
+
+impl RouteKey {
+    /// Id of the outside's own table: the blocks of IPv6 whose addresses are reached from there. Of their routes the last
+    /// word of [`Route::next_hop`] is the VPC's number, host order, as in [`crate::nat::External::vpc_number`].
+    pub const OUTSIDE: Be32 = Be32::new(u32::MAX);
 }
 
 /// Routes of a table of instances: its destinations are the numbers of buckets, as IPv4 addresses. A flow's bucket is

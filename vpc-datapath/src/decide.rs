@@ -7,7 +7,7 @@ use crate::{
     encap::Envelope,
     external,
     family::Family,
-    flood, nat, parse, policy,
+    flood, global, nat, parse, policy,
     respond::{Trouble, icmp, nd},
     route::{self, NoRoute},
     scratch::flow_flags,
@@ -66,7 +66,7 @@ pub fn ingress<F: Family, P: Packet, T: Tables>(
         Origin::Tunnel | Origin::Outside => tables.vtep_id(&scratch.outer.source).ok_or(DropReason::UnknownVtep)?,
         Origin::Node | Origin::OutsideHere => session::THIS_NODE,
     };
-    if origin == Origin::Outside && !external::may_send(tables, scratch, node) {
+    if origin == Origin::Outside && !external::may_send::<F, T>(tables, scratch, node) {
         return Err(DropReason::ExternalSource.into());
     }
     if F::is_martian_source(scratch.flow.source) {
@@ -83,6 +83,15 @@ pub fn ingress<F: Family, P: Packet, T: Tables>(
         return Err(DropReason::NoMapping.into());
     }
     policy::admit::<F, P, T>(packet, tables, scratch, port, Side::Peer, known)?;
+    if matches!(origin, Origin::Outside | Origin::OutsideHere) {
+        if route::is_local(tables, scratch, port, scratch.flow.source) {
+            // Groups must not take an outsider for a member.
+            return Err(DropReason::ExternalSource.into());
+        }
+        if F::ICMP == protocol::ICMPV6 {
+            global::may_enter(tables, scratch, known)?;
+        }
+    }
     if was_routed(scratch, origin) {
         policy::acl(tables, scratch, port.ingress_acl, scratch.flow.source)?;
     }
@@ -213,7 +222,11 @@ fn routed<F: Family, P: Packet, T: Tables>(
         Ok(endpoint) => endpoint,
         Err(NoRoute::Outside(gateway)) => {
             policy::acl(tables, scratch, port.egress_acl, scratch.flow.destination)?;
-            return external::outwards(packet, tables, scratch, port, gateway, known);
+            return if F::ICMP == protocol::ICMPV6 {
+                global::outwards(tables, scratch, port, known)
+            } else {
+                external::outwards(packet, tables, scratch, port, gateway, known)
+            };
         }
         Err(NoRoute::Silent(reason)) => return Err(reason.into()),
         Err(NoRoute::Unreachable(trouble)) => return icmp::error::<F, P, T>(packet, tables, scratch, port, trouble),

@@ -76,9 +76,9 @@ fn ip<F: Family, P: Packet, T: Tables>(
         encap::tunnel(packet, vtep, Envelope::of(scratch), &scratch.leaving)
     } else if scratch.hop.way.is_external() {
         if scratch.hop.way.is_hairpin() {
-            external::hairpin(packet, tables, scratch, port)
+            external::hairpin::<F, P, T>(packet, tables, scratch, port)
         } else {
-            external::leave(packet, tables, scratch, port)
+            external::leave::<F, P, T>(packet, tables, scratch, port)
         }
     } else {
         let neighbour = deliver::port(tables, target)?;

@@ -114,12 +114,18 @@ pub fn set_frame_length<P: Packet>(packet: &mut P, overhead: u32, frame: u32) ->
 }
 
 /// Sends an answer back to the plain VTEP that the question came from: the router's own port has no wire of its own.
-#[inline(never)]
+#[inline(always)]
 pub fn answer<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut Scratch, port: &Port) -> Stage<Verdict> {
+    back(packet, tables, scratch, port.l2_vni)
+}
+
+/// Sends a frame that was made of one from the tunnel back to where that came from.
+#[inline(never)]
+pub fn back<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut Scratch, vni: Vni) -> Stage<Verdict> {
     let node = tables.vtep_id(&scratch.outer.source).ok_or(DropReason::UnknownVtep)?;
     let vtep = tables.vtep(node).ok_or(DropReason::NoUnderlay)?;
     scratch.leaving = *packet.get::<Ethernet>(0).ok_or(DropReason::Truncated)?;
-    let envelope = Envelope { vni: port.l2_vni, source_port: crate::session::outer_port(scratch), tos: 0 };
+    let envelope = Envelope { vni, source_port: crate::session::outer_port(scratch), tos: 0 };
     tunnel(packet, vtep, envelope, &scratch.leaving)
 }
 

@@ -5,11 +5,14 @@ use crate::{
     conntrack::Side,
     datagram, deliver, encap,
     encap::Envelope,
-    family::{Family, FamilyV4, L3},
-    ingress, moved,
+    family::{Family, FamilyV4, FamilyV6, L3},
+    global, ingress, moved,
     nat::{self, End},
     parse,
-    respond::{Trouble, arp, icmp},
+    respond::{
+        Trouble, arp, icmp,
+        nd::{self, Asked},
+    },
     rewrite, route,
     scratch::flow_flags,
     session::{self, Known, Origin},
@@ -23,7 +26,7 @@ use vpc_common::{
     node::Node,
     port::{Port, UNDERLAY_SLOT},
     session::{Hop, Way},
-    wire::{Ethernet, Ipv4, Udp, ether_type, protocol},
+    wire::{Ethernet, Ipv4, Ipv6, Udp, ether_type, protocol},
 };
 
 /// What becomes of a frame that arrives at a gateway's external interface.
@@ -47,6 +50,15 @@ fn arrived<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut Scrat
     match scratch.flow.ethernet.ether_type {
         ether_type::ARP => Ok(arp::asked_from_outside(packet, tables, scratch, outlet.own)),
         ether_type::IPV4 if is_for_us(packet, tables) => from_outside(packet, tables, scratch, node, outlet),
+        ether_type::IPV6 => match nd::asked_from_outside(packet, tables, scratch) {
+            Asked::Fabric => nd::answer_outside(packet, tables, scratch, outlet.own),
+            Asked::Nothing if is_for_fabric(packet, tables, scratch) => {
+                global::from_outside(packet, tables, scratch, node, outlet)?;
+                global::settle(packet, tables, scratch)?;
+                take::<FamilyV6, P, T>(packet, tables, scratch, Origin::OutsideHere)
+            }
+            _ => guard(packet),
+        },
         _ => guard(packet),
     }
 }
@@ -55,6 +67,14 @@ fn arrived<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut Scrat
 #[inline(always)]
 fn is_for_us<P: Packet, T: Tables>(packet: &P, tables: &T) -> bool {
     packet.get::<Ipv4>(L3).is_some_and(|ip| tables.external(&[ip.destination.raw()]).is_some())
+}
+
+/// The same over IPv6.
+#[inline(always)]
+fn is_for_fabric<P: Packet, T: Tables>(packet: &P, tables: &T, scratch: &mut Scratch) -> bool {
+    let Some(ip) = packet.get::<Ipv6>(L3) else { return false };
+    let destination = Ip::from_bytes(ip.destination);
+    global::is_served(tables, scratch, destination)
 }
 
 /// The rest is the host's, except for what its tunnel socket would decapsulate: no tunnel begins outside.
@@ -72,8 +92,8 @@ fn guard<P: Packet>(packet: &P) -> Stage<Verdict> {
             }
             packet.get::<Udp>(L3 + size_of::<Ipv4>())
         }
-        ether_type::IPV6 => match packet.get::<vpc_common::wire::Ipv6>(L3).map(|ip| ip.next_header) {
-            Some(protocol::UDP) => packet.get::<Udp>(L3 + size_of::<vpc_common::wire::Ipv6>()),
+        ether_type::IPV6 => match packet.get::<Ipv6>(L3).map(|ip| ip.next_header) {
+            Some(protocol::UDP) => packet.get::<Udp>(L3 + size_of::<Ipv6>()),
             Some(protocol::FRAGMENT | protocol::DESTINATION_OPTIONS | protocol::ROUTING) => {
                 return Err(DropReason::OuterHeader.into());
             }
@@ -113,7 +133,7 @@ fn from_outside<P: Packet, T: Tables>(
     route::time_to_live::<FamilyV4, P, T>(packet, tables, scratch, &outlet.router)?;
     if target as u32 == node.id {
         settle(packet, tables, scratch)?;
-        return take(packet, tables, scratch, Origin::OutsideHere);
+        return take::<FamilyV4, P, T>(packet, tables, scratch, Origin::OutsideHere);
     }
     let vtep = tables.vtep(target).ok_or(DropReason::NoUnderlay)?;
     scratch.flow.outer_port = session::outer_port(scratch);
@@ -133,9 +153,15 @@ fn in_own_name<P: Packet, T: Tables>(packet: &mut P, tables: &T) -> Stage<Verdic
 /// An inner frame from router to router: from outside to a port of this node, or to the outside by this gateway.
 #[inline(always)]
 pub fn tunnel<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut Scratch) -> Stage<Verdict> {
+    if scratch.flow.ethernet.ether_type == ether_type::IPV6 {
+        global::from_router(packet, tables, scratch)?;
+        global::settle(packet, tables, scratch)?;
+        let origin = global::origin(scratch);
+        return take::<FamilyV6, P, T>(packet, tables, scratch, origin);
+    }
     from_router(packet, tables, scratch)?;
     settle(packet, tables, scratch)?;
-    take(packet, tables, scratch, Origin::Outside)
+    take::<FamilyV4, P, T>(packet, tables, scratch, Origin::Outside)
 }
 
 /// Finds out to whom such a frame goes: `scratch.inward`, or the end of its way where that is the outside.
@@ -166,7 +192,7 @@ fn from_router<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut S
 fn follow<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut Scratch) -> Stage<Verdict> {
     let sender = tables.vtep_id(&scratch.outer.source).ok_or(DropReason::UnknownVtep)?;
     let target = scratch.inward.node;
-    if scratch.inward.left == 0 || !may_send(tables, scratch, sender) {
+    if scratch.inward.left == 0 || !may_send::<FamilyV4, T>(tables, scratch, sender) {
         nat::outside(packet, scratch, End::Source)?;
         if !moved::has_left_for(tables, scratch, sender) {
             return Err(DropReason::NoMapping.into());
@@ -228,19 +254,35 @@ fn outbound<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut Scra
         }
     }
     if packet.length() > outlet.mtu + size_of::<Ethernet>() as u32 && route::too_big(packet, scratch, outlet.mtu) {
-        return Err(DropReason::TooBig.into());
+        return too_big::<FamilyV4, P, T>(packet, tables, scratch, outlet);
     }
-    out(packet, outlet)
+    out(packet, outlet, outlet.next_hop)
+}
+
+/// Tells the sender of a packet to the outside that it is too large, by the tunnel that it came through.
+#[inline(never)]
+pub fn too_big<F: Family, P: Packet, T: Tables>(
+    packet: &mut P,
+    tables: &T,
+    scratch: &mut Scratch,
+    outlet: &Outlet,
+) -> Stage<Verdict> {
+    scratch.path_mtu = outlet.mtu;
+    match icmp::error::<F, P, T>(packet, tables, scratch, &outlet.router, Trouble::TooBig) {
+        Err(end) if end == Verdict::answer() => encap::back(packet, tables, scratch, scratch.outer.vni),
+        Err(end) => Err(end),
+        Ok(()) => Err(DropReason::TooBig.into()),
+    }
 }
 
 /// Out of the external interface.
 #[inline(always)]
-fn out<P: Packet>(packet: &mut P, outlet: &Outlet) -> Stage<Verdict> {
-    if outlet.next_hop == Mac::default() {
+pub fn out<P: Packet>(packet: &mut P, outlet: &Outlet, next_hop: Mac) -> Stage<Verdict> {
+    if next_hop == Mac::default() {
         return Err(DropReason::NoGateway.into());
     }
     let ethernet = packet.get_mut::<Ethernet>(0).ok_or(DropReason::NoRoom)?;
-    (ethernet.destination, ethernet.source) = (outlet.next_hop, outlet.own);
+    (ethernet.destination, ethernet.source) = (next_hop, outlet.own);
     Ok(Verdict::transmit(outlet.ifindex))
 }
 
@@ -266,13 +308,20 @@ fn settle<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut Scratc
 
 /// Asks whether the port takes the packet, by its own view of the flow, and hands it over.
 #[inline(never)]
-fn take<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut Scratch, origin: Origin) -> Stage<Verdict> {
+pub fn take<F: Family, P: Packet, T: Tables>(
+    packet: &mut P,
+    tables: &T,
+    scratch: &mut Scratch,
+    origin: Origin,
+) -> Stage<Verdict> {
     let slot = scratch.inward.slot;
     let port = deliver::port(tables, slot)?;
     session::begin(scratch, slot, port);
-    scratch.flow.external = scratch.outside.address;
-    scratch.flow.external_port = scratch.outside.port;
-    ingress::admit::<FamilyV4, P, T>(packet, tables, scratch, port, origin)?;
+    if F::ICMP == FamilyV4::ICMP {
+        scratch.flow.external = scratch.outside.address;
+        scratch.flow.external_port = scratch.outside.port;
+    }
+    ingress::admit::<F, P, T>(packet, tables, scratch, port, origin)?;
     scratch.leaving = scratch.flow.ethernet;
     scratch.leaving.destination = port.mac;
     scratch.leaving.source = Mac::ROUTER;
@@ -322,7 +371,7 @@ pub fn outwards<P: Packet, T: Tables>(
 
 /// The gateway of a flow.
 #[inline(always)]
-fn gateway_of<T: Tables>(tables: &T, scratch: &Scratch) -> Stage<u16> {
+pub fn gateway_of<T: Tables>(tables: &T, scratch: &Scratch) -> Stage<u16> {
     let gateways = tables.gateways().ok_or(DropReason::NoGateway)?;
     let count = gateways.count;
     if count == 0 {
@@ -334,23 +383,37 @@ fn gateway_of<T: Tables>(tables: &T, scratch: &Scratch) -> Stage<u16> {
 
 /// Sends a packet of a guest out of this node's external interface.
 #[inline(never)]
-pub fn leave<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut Scratch, port: &Port) -> Stage<Verdict> {
+pub fn leave<F: Family, P: Packet, T: Tables>(
+    packet: &mut P,
+    tables: &T,
+    scratch: &mut Scratch,
+    port: &Port,
+) -> Stage<Verdict> {
     let outlet = tables.outlet().ok_or(DropReason::NoGateway)?;
     if outlet.ifindex == 0 {
         return Err(DropReason::NoGateway.into());
     }
-    fits(packet, tables, scratch, port, outlet.mtu)?;
-    rewrite::forward::<FamilyV4, P>(packet, scratch)?;
-    out(packet, outlet)
+    fits::<F, P, T>(packet, tables, scratch, port, outlet.mtu)?;
+    rewrite::forward::<F, P>(packet, scratch)?;
+    out(packet, outlet, if F::ICMP == FamilyV4::ICMP { outlet.next_hop } else { outlet.next_hop_v6 })
 }
 
 /// Hands a packet of a port of this node to one of this node, both by their external addresses. It stays the sender's: a
 /// drop is counted there.
 #[inline(always)]
-pub fn hairpin<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut Scratch, port: &Port) -> Stage<Verdict> {
-    turn(packet, tables, scratch, port)?;
+pub fn hairpin<F: Family, P: Packet, T: Tables>(
+    packet: &mut P,
+    tables: &T,
+    scratch: &mut Scratch,
+    port: &Port,
+) -> Stage<Verdict> {
+    if F::ICMP == FamilyV4::ICMP {
+        turn(packet, tables, scratch, port)
+    } else {
+        global::turn(packet, tables, scratch, port)
+    }?;
     let (sender, epoch) = (scratch.flow.slot, scratch.flow.epoch);
-    let end = take(packet, tables, scratch, Origin::OutsideHere);
+    let end = take::<F, P, T>(packet, tables, scratch, Origin::OutsideHere);
     (scratch.flow.slot, scratch.flow.epoch) = (sender, epoch);
     end
 }
@@ -364,7 +427,7 @@ fn turn<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut Scratch,
         return Err(DropReason::NoMapping.into());
     }
     let mtu = deliver::port(tables, scratch.inward.slot)?.mtu;
-    fits(packet, tables, scratch, port, mtu)?;
+    fits::<FamilyV4, P, T>(packet, tables, scratch, port, mtu)?;
     let flow = &scratch.flow;
     let (address, external_port) = (flow.external, flow.external_port);
     nat::replace(packet, scratch, End::Source, address, external_port)?;
@@ -378,10 +441,16 @@ fn turn<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut Scratch,
 
 /// Whether the packet is small enough; its sender is told if not. What goes to the outside from here is not cut.
 #[inline(always)]
-fn fits<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut Scratch, port: &Port, mtu: u32) -> Stage {
+pub fn fits<F: Family, P: Packet, T: Tables>(
+    packet: &mut P,
+    tables: &T,
+    scratch: &mut Scratch,
+    port: &Port,
+    mtu: u32,
+) -> Stage {
     if packet.length() > mtu + size_of::<Ethernet>() as u32 && route::too_big(packet, scratch, mtu) {
         scratch.path_mtu = mtu;
-        return icmp::error::<FamilyV4, P, T>(packet, tables, scratch, port, Trouble::TooBig);
+        return icmp::error::<F, P, T>(packet, tables, scratch, port, Trouble::TooBig);
     }
     Ok(())
 }
@@ -389,9 +458,13 @@ fn fits<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut Scratch,
 /// Whether a node may send what comes from outside: a gateway, for its own external addresses their owner, and the node
 /// from which the packet's receiver has brought its external port.
 #[inline(never)]
-pub fn may_send<T: Tables>(tables: &T, scratch: &mut Scratch, node: u16) -> bool {
+pub fn may_send<F: Family, T: Tables>(tables: &T, scratch: &mut Scratch, node: u16) -> bool {
     if tables.gateways().is_some_and(|gateways| gateways.contains(node)) {
         return true;
+    }
+    if F::ICMP != FamilyV4::ICMP {
+        // Over IPv6 the way to an address outside leads through a gateway.
+        return false;
     }
     let flow = &scratch.flow;
     scratch.peer =

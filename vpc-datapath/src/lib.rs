@@ -19,6 +19,7 @@ pub mod external;
 pub mod family;
 pub mod flood;
 pub mod fragment;
+pub mod global;
 pub mod ingress;
 pub mod moved;
 pub mod nat;

@@ -38,6 +38,7 @@ pub fn admit<F: Family, P: Packet, T: Tables>(
         && scratch.flow.flags & flow_flags::UNTRACKED != 0
         && is_related::<F, P, T>(packet, tables, scratch, port, side)
     {
+        scratch.flow.allowed_by.action = action::RELATED;
         return Ok(());
     }
     let peer = match side {
@@ -89,7 +90,7 @@ fn is_exempt<F: Family>(flow: &Flow, side: Side) -> bool {
 }
 
 /// Multicast listener discovery (RFC 2710, RFC 9777).
-const fn is_listener_report(kind: u8) -> bool {
+pub const fn is_listener_report(kind: u8) -> bool {
     matches!(kind, 130..=132 | 143)
 }
 

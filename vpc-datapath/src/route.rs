@@ -45,7 +45,7 @@ pub fn lookup<'t, F: Family, T: Tables>(
             let instance = tables.route(&scratch.route).ok_or(NoRoute::Unreachable(Trouble::HostUnreachable))?;
             instance.next_hop
         }
-        kind::INTERNET if F::ICMP == protocol::ICMP => return Err(NoRoute::Outside(crate::nat::NO_GATEWAY)),
+        kind::INTERNET => return Err(NoRoute::Outside(crate::nat::NO_GATEWAY)),
         kind::NAT if F::ICMP == protocol::ICMP => return Err(NoRoute::Outside(route.next_hop.low().get())),
         kind::UNREACHABLE => return Err(NoRoute::Unreachable(Trouble::NetUnreachable)),
         _ => return Err(NoRoute::Silent(DropReason::Blackhole)),
@@ -72,6 +72,13 @@ fn bucket<F: Family>(keys: &SessionKeys) -> u32 {
 const fn mixed(word: u64) -> u64 {
     let word = word.wrapping_mul(0x9e37_79b9_7f4a_7c15);
     word ^ word >> 29
+}
+
+/// Whether the port reaches an address without leaving the fabric's VPCs.
+#[inline(never)]
+pub fn is_local<T: Tables>(tables: &T, scratch: &mut Scratch, port: &Port, address: Ip) -> bool {
+    scratch.route = RouteKey { prefix_len: 32 + 128, table: Be32::new(port.route_table), destination: address };
+    tables.route(&scratch.route).is_some_and(|route| route.kind == kind::LOCAL)
 }
 
 /// Who has an address in a VPC.

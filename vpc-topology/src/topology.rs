@@ -5,8 +5,8 @@ use crate::{
     diagnostics::Problem,
     document::{Broken, Reader},
     model::{
-        ElasticIp, File, GroupDefinition, NatGateway, NetworkAcl, Node, PolicyGroup, Port, RouteTable, SecurityGroup,
-        Subnet, Vpc,
+        ElasticIp, File, GroupDefinition, InternetGateway, NatGateway, NetworkAcl, Node, PolicyGroup, Port, RouteTable,
+        SecurityGroup, Subnet, Vpc,
     },
     validate,
 };
@@ -68,7 +68,7 @@ pub(crate) enum Hop {
     Ports(Vec<At<Port>>),
     Blackhole,
     Peer(At<Vpc>),
-    Internet,
+    Internet(At<InternetGateway>),
     Nat(At<NatGateway>),
 }
 
@@ -271,6 +271,7 @@ lookup! {
     Subnet, subnets;
     RouteTable, route_tables;
     ElasticIp, elastic_ips;
+    InternetGateway, internet_gateways;
     SecurityGroup, security_groups;
     PolicyGroup, policy_groups;
     NetworkAcl, network_acls;

@@ -6,7 +6,7 @@ use vpc_common::{
     Ip, Mac, Vni,
     endpoint::{EndpointKey, flags},
     port::{FloodMember, flags as port_flags},
-    route::{BUCKETS, kind},
+    route::{BUCKETS, RouteKey, kind},
 };
 use vpc_topology::{
     CompileError, Limits, Slots, Topology,
@@ -57,6 +57,24 @@ fn an_instance_that_goes_leaves_the_others_where_they_are() {
         assert!((30..=56).contains(&share), "{instance} has {share} of 128");
     }
     assert_eq!(buckets("fw-2, fw-1"), buckets("fw-1, fw-2"));
+}
+
+#[test]
+fn a_gateway_knows_whose_global_addresses_are() {
+    let topology = load(include_str!("../../examples/ipv6.yaml"));
+    let (hv1, gw1) = (compile(&topology, "hv1"), compile(&topology, "gw1"));
+    let outside = |desired: &Desired| -> Vec<_> {
+        let of = desired.routes.iter().filter(|(key, _)| key.table == RouteKey::OUTSIDE);
+        of.map(|(key, route)| (key.prefix_len - 32, key.destination, route.kind, route.vpc.0)).collect()
+    };
+    let expected = [(64, ip("2001:db8:1:1::"), kind::LOCAL, 5001), (64, ip("2001:db8:2:1::"), kind::REPLIES, 5002)];
+    assert_eq!((outside(&hv1), outside(&gw1)), (expected.to_vec(), expected.to_vec()));
+    // Without a port of either VPC, the gateway knows nothing else of them.
+    let known: Vec<_> = gw1.endpoints.iter().map(|(key, owner)| (key.vpc.0, key.address, owner.node)).collect();
+    let own = [(5001, ip("fd00:1:0:1::10"), 1), (5001, ip("2001:db8:1:1::10"), 1), (5002, ip("2001:db8:2:1::10"), 1)];
+    assert_eq!(known, own);
+    let outlet = gw1.outside.outlet.unwrap();
+    assert_eq!((outlet.address_v6, outlet.next_hop_v6), (ip("2001:db8:f::2"), Some("fe80::1".parse().unwrap())));
 }
 
 #[test]

@@ -104,12 +104,16 @@ impl State {
         };
         if let Some(outlet) = &desired.outside.outlet {
             state.outlet = Outlet {
-                router: Port { gateway_v4: outlet.address, ..Port::default() },
+                router: Port { gateway_v4: outlet.address, gateway_v6: outlet.address_v6, ..Port::default() },
                 ifindex: devices.index(&outlet.device)?,
                 mtu: machine.external_mtu,
                 next_hop: if machine.outside_lost { Mac::default() } else { names.mac("outside")? },
+                next_hop_v6: match outlet.next_hop_v6 {
+                    Some(_) if !machine.outside_lost => names.mac("outside")?,
+                    _ => Mac::default(),
+                },
                 own: names.mac(&outlet.device)?,
-                reserved: 0,
+                reserved: [0; 3],
             };
         }
         for (slot, port) in &desired.ports {

@@ -45,8 +45,26 @@ pub struct GatewayPlan {
     pub external: String,
     /// Its addresses.
     pub addresses: Vec<IpNet>,
-    /// The router beyond.
-    pub next_hop: IpAddr,
+    /// The router beyond, one of each family.
+    next_hop: NextHops,
+}
+
+/// An address, or a list of them.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(untagged)]
+enum NextHops {
+    One(IpAddr),
+    More(Vec<IpAddr>),
+}
+
+impl GatewayPlan {
+    /// The routers beyond.
+    pub fn next_hops(&self) -> &[IpAddr] {
+        match &self.next_hop {
+            NextHops::One(next_hop) => std::slice::from_ref(next_hop),
+            NextHops::More(next_hops) => next_hops,
+        }
+    }
 }
 
 impl NodePlan {

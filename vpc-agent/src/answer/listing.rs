@@ -8,7 +8,10 @@ use crate::{
 };
 use serde_json::{Value, json};
 use std::{collections::BTreeMap, net::IpAddr};
-use vpc_common::{Ip, endpoint, port, route::kind};
+use vpc_common::{
+    Ip, endpoint, port,
+    route::{RouteKey, kind},
+};
 use vpc_topology::compile::Desired;
 
 pub(super) fn list(wanted: Kind, reconciler: &Reconciler, outcome: &Outcome) -> Result<Listing, String> {
@@ -118,7 +121,8 @@ fn endpoints(desired: &Desired, names: &Names<'_>) -> Vec<Vec<Value>> {
 }
 
 fn routes(desired: &Desired, names: &Names<'_>) -> Vec<Vec<Value>> {
-    let mut users: BTreeMap<u32, Vec<String>> = BTreeMap::new();
+    let outside = (RouteKey::OUTSIDE.get(), vec!["(outside)".to_owned()]);
+    let mut users: BTreeMap<u32, Vec<String>> = BTreeMap::from([outside]);
     for port in desired.ports.values() {
         let subnets = users.entry(port.record.route_table).or_default();
         let subnet = names.subnet(port.record.subnet);
@@ -130,6 +134,7 @@ fn routes(desired: &Desired, names: &Names<'_>) -> Vec<Vec<Value>> {
     let row = |(key, route): &(vpc_common::route::RouteKey, vpc_common::route::Route)| {
         let kind = match route.kind {
             kind::LOCAL => "local",
+            kind::REPLIES => "local, replies only",
             kind::PORT => "port",
             kind::PORTS => "ports",
             kind::BLACKHOLE => "blackhole",
@@ -137,7 +142,7 @@ fn routes(desired: &Desired, names: &Names<'_>) -> Vec<Vec<Value>> {
             kind::NAT => "NAT gateway",
             _ => "unreachable",
         };
-        let leads = matches!(route.kind, kind::LOCAL | kind::PORT | kind::PORTS);
+        let leads = matches!(route.kind, kind::LOCAL | kind::REPLIES | kind::PORT | kind::PORTS);
         let next_hop = match route.kind {
             kind::PORT => route.next_hop.to_string(),
             kind::PORTS => {

@@ -161,6 +161,7 @@ pub fn plan(actual: &Image, wanted: &Wanted, mut epoch: impl FnMut() -> u32) -> 
             Port { epoch: old.map_or_else(|| *first.get_or_insert_with(&mut epoch), |old| old.epoch), ..*port };
         let decided_anew = wanted.reach.get(slot).is_some_and(|reach| !reach.is_disjoint(&touched.vpcs))
             || touched.slots.contains(slot)
+            || touched.outside
             || plan.outside.changes_decisions();
         if old != Some(&record) {
             plan.ports.set.push((*slot, record));
@@ -187,16 +188,20 @@ pub fn plan(actual: &Image, wanted: &Wanted, mut epoch: impl FnMut() -> u32) -> 
 struct Touched {
     vpcs: BTreeSet<Vni>,
     slots: BTreeSet<u16>,
+    /// Whether the outside's table is.
+    outside: bool,
 }
 
 fn touched(plan: &Plan) -> Touched {
     let endpoints = plan.endpoints.set.iter().map(|(key, _)| key).chain(&plan.endpoints.remove);
     let sources = plan.sources.set.iter().map(|(key, _)| key).chain(&plan.sources.remove);
+    let routes = plan.routes.set.iter().map(|(key, _)| key).chain(&plan.routes.remove);
     Touched {
         // An entry by MAC changes only together with the endpoint's. Another route table or rule set has another id,
         // which is a change of the port's record.
         vpcs: endpoints.map(|key| key.vpc).collect(),
         slots: sources.filter_map(|key| u16::try_from(key.slot.get()).ok()).collect(),
+        outside: routes.map(|key| key.table).any(|table| table == RouteKey::OUTSIDE),
     }
 }
 

@@ -22,6 +22,8 @@ pub struct Link {
     pub max_mtu: u32,
     /// Whether it is up and has a carrier.
     pub running: bool,
+    /// Whether it takes multicast of groups that nobody on the host has joined.
+    pub all_multicast: bool,
     /// Its address, where it is an Ethernet.
     pub mac: Option<Mac>,
     /// The other end of a veth.
@@ -88,6 +90,19 @@ pub async fn set_mtu(handle: &Handle, link: &Link, mtu: u32) -> Result<u32, Netl
     Ok(largest)
 }
 
+/// Has an interface take multicast of every group: a gateway is asked for its guests' addresses by groups that its host has
+/// not joined (RFC 4861 §7.2.1).
+///
+/// # Errors
+/// Where the kernel refuses the request.
+pub async fn hear_all_multicast(handle: &Handle, link: &Link) -> Result<(), NetlinkError> {
+    if link.all_multicast {
+        return Ok(());
+    }
+    let message = LinkMessageBuilder::<LinkUnspec>::default().index(link.index).allmulticast(true).build();
+    handle.link().set(message).execute().await.map_err(NetlinkError::new("take all multicast of", &link.name))
+}
+
 /// Removes an interface. It is no error if it is gone.
 ///
 /// # Errors
@@ -107,6 +122,7 @@ fn link(message: &LinkMessage) -> Link {
         mtu: 0,
         max_mtu: 0,
         running: message.header.flags.contains(LinkFlags::Up | LinkFlags::LowerUp),
+        all_multicast: message.header.flags.contains(LinkFlags::Allmulti),
         mac: None,
         peer: None,
         vxlan: Vec::new(),

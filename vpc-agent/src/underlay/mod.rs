@@ -153,6 +153,7 @@ mod tests {
             mtu,
             max_mtu: 0,
             running,
+            all_multicast: false,
             mac: Some(Mac::new([2, 0, 0, 0, 0, index as u8])),
             peer: None,
             vxlan: Vec::new(),

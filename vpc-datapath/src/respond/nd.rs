@@ -4,7 +4,7 @@ use super::icmp::{allowance, pseudo_sum};
 use crate::{
     Packet, Scratch, Stage, Tables, Verdict, checksum,
     family::{Family, FamilyV6, L3},
-    route,
+    global, parse, route,
     scratch::flow_flags,
     source_guard,
 };
@@ -100,6 +100,49 @@ pub fn from_port<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut
         // Its own (duplicate address detection), or an address that wanders between instances: all hear it.
         _ => Ok(()),
     }
+}
+
+/// What a frame of IPv6 from outside asks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Asked {
+    /// No neighbour solicitation.
+    Nothing,
+    /// Who has an address that is none of the fabric's.
+    Others,
+    /// Who has an address of the fabric's.
+    Fabric,
+}
+
+/// Whether a frame from outside asks for an address of the fabric. The host's own packets must not be disturbed, so nothing
+/// else is looked at.
+#[inline(always)]
+pub fn asked_from_outside<P: Packet, T: Tables>(packet: &P, tables: &T, scratch: &mut Scratch) -> Asked {
+    let Some(ip) = packet.get::<Ipv6>(L3) else { return Asked::Nothing };
+    if ip.next_header != protocol::ICMPV6 {
+        return Asked::Nothing;
+    }
+    let Some(neighbour) = packet.get::<Neighbour>(FamilyV6::L4) else { return Asked::Nothing };
+    if neighbour.icmp.kind != SOLICITATION {
+        return Asked::Nothing;
+    }
+    let target = Ip::from_bytes(neighbour.target);
+    if global::resolve(tables, scratch, target) { Asked::Fabric } else { Asked::Others }
+}
+
+/// Answers such a solicitation with the MAC of the external interface.
+#[inline(never)]
+pub fn answer_outside<P: Packet, T: Tables>(
+    packet: &mut P,
+    tables: &T,
+    scratch: &mut Scratch,
+    own: Mac,
+) -> Stage<Verdict> {
+    parse::datagram::<FamilyV6, P>(packet, scratch)?;
+    well_formed(packet, scratch)?;
+    let neighbour = packet.get::<Neighbour>(FamilyV6::L4).ok_or(DropReason::NdMalformed)?;
+    scratch.endpoint.address = Ip::from_bytes(neighbour.target);
+    scratch.leaving.source = own;
+    Ok(advertise(packet, tables, scratch).err().unwrap_or(Verdict::answer()))
 }
 
 /// Whether the router answers for `owner`: to a workload for all others, to plain VTEPs for itself only.

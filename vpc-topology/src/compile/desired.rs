@@ -112,6 +112,10 @@ pub struct DesiredOutlet {
     pub address: Be32,
     /// The router beyond.
     pub next_hop: IpAddr,
+    /// The node's own IPv6 address there; unspecified where it has none.
+    pub address_v6: Ip,
+    /// The router beyond for IPv6.
+    pub next_hop_v6: Option<IpAddr>,
 }
 
 /// What the topology says of this node.

@@ -39,6 +39,7 @@ pub(super) fn endpoints(scope: &Scope<'_>) -> Vec<(EndpointKey, Endpoint)> {
             of_subnet(scope, scope.vni(*vpc), *subnet, &mut entries);
         }
     }
+    entries.extend(beyond(scope));
     // Link-local addresses were added last and the sort is stable: what the file says of an address comes first.
     let (named, derived): (Vec<_>, Vec<_>) = (entries, link_locals(scope));
     entries = named;
@@ -66,6 +67,37 @@ pub fn whereabouts(topology: &Topology, addresses: &BTreeSet<EndpointKey>) -> Ve
     }
     entries.sort_unstable_by_key(|(key, _)| *key);
     entries
+}
+
+/// The global addresses that only the gateway must know.
+fn beyond<'s>(scope: &'s Scope<'_>) -> impl Iterator<Item = (EndpointKey, Endpoint)> + 's {
+    scope.beyond().flat_map(move |subnet| {
+        let links = subnet.links(scope.links);
+        links.ports.iter().flat_map(move |port| {
+            let record = port.of(scope.file);
+            let endpoint = Endpoint {
+                mac: record.mac.value.0,
+                node: node_id(scope, port.links(scope.links).node),
+                l2_vni: links.vni,
+                subnet: links.id,
+                flags: 0,
+                identity: NOBODY,
+            };
+            let of_v6 = record.private_ips.iter().filter(|address| address.is_ipv6());
+            of_v6.map(move |address| {
+                (EndpointKey { vpc: scope.vni(links.vpc), address: address.value.0.into() }, endpoint)
+            })
+        })
+    })
+}
+
+/// How many these are at most.
+pub(super) fn count_beyond(scope: &Scope<'_>) -> usize {
+    scope
+        .beyond()
+        .flat_map(|subnet| &subnet.links(scope.links).ports)
+        .map(|port| port.of(scope.file).private_ips.len())
+        .sum()
 }
 
 fn of_subnet(scope: &Scope<'_>, vpc: Vni, subnet: At<Subnet>, entries: &mut Vec<(EndpointKey, Endpoint)>) {

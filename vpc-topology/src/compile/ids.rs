@@ -14,14 +14,15 @@ fn id(content: &[u8]) -> u32 {
     SipHasher24::new().hash(content) as u32
 }
 
-/// Gives out ids. On a collision the next free number is taken, so the order of asking matters.
+/// Gives out ids. On a collision the next free number is taken, so the order of asking matters. The last number is never
+/// an id either: see [`vpc_common::route::RouteKey::OUTSIDE`].
 #[derive(Default)]
 pub(crate) struct Ids(BTreeSet<u32>);
 
 impl Ids {
     pub(crate) fn take(&mut self, content: &[u8]) -> u32 {
         let mut id = id(content);
-        while id == 0 || !self.0.insert(id) {
+        while id == 0 || id == u32::MAX || !self.0.insert(id) {
             id = id.wrapping_add(1);
         }
         id

@@ -3,12 +3,12 @@
 
 use super::{DesiredOutlet, Outside, Scope, ids::Ids};
 use crate::{
-    model::{ElasticIp, File, Port, Protocol},
+    model::{ElasticIp, File, NodeGateway, Port, Protocol},
     topology::At,
 };
 use std::net::IpAddr;
 use vpc_common::{
-    Be16, Be32,
+    Be16, Be32, Ip,
     limits::NAT_FIRST_PORT,
     nat::{ElasticKey, External, ExternalPort, Forward, NatSlice, kind},
     session::V4,
@@ -81,11 +81,21 @@ pub(super) fn outside(scope: &Scope<'_>) -> Outside {
     outside.outlet = own.gateway.as_ref().and_then(|gateway| {
         Some(DesiredOutlet {
             device: gateway.external.to_string(),
-            address: Be32(gateway.addresses.first()?.value.0.addr().octets()),
-            next_hop: gateway.next_hop.value.0,
+            address: own_address(gateway, true).and_then(|address| match address {
+                IpAddr::V4(v4) => Some(Be32(v4.octets())),
+                IpAddr::V6(_) => None,
+            })?,
+            next_hop: gateway.next_hop(true)?.value.0,
+            address_v6: own_address(gateway, false).map_or(Ip::UNSPECIFIED, Ip::from),
+            next_hop_v6: gateway.next_hop(false).map(|hop| hop.value.0),
         })
     });
     outside
+}
+
+/// The first address of a family that a gateway has outside.
+fn own_address(gateway: &NodeGateway, v4: bool) -> Option<IpAddr> {
+    gateway.addresses.iter().map(|own| own.value.0.addr()).find(|own| own.is_ipv4() == v4)
 }
 
 /// Ids of all NAT gateways, parallel to the file's list: hashes of their names. Collisions are resolved in the order of

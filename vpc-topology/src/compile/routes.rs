@@ -55,6 +55,7 @@ impl Tables {
             built.ids.extend(users.into_iter().map(|table| (table, id)));
             built.add(id, &content);
         }
+        built.entries.extend(of_outside(scope));
         built.entries.sort_unstable_by_key(|(key, _)| *key);
         built
     }
@@ -85,7 +86,23 @@ pub(super) fn count(scope: &Scope<'_>) -> usize {
             let routes = table.map_or(0, |table| table.of(scope.file).routes.iter().map(entries).sum());
             vpc.of(scope.file).cidr_blocks.len() + routes + usize::from(needs_guard(scope, (vpc, table)))
         })
-        .sum()
+        .sum::<usize>()
+        + of_outside(scope).count()
+}
+
+/// The outside's table: the global blocks of the subnets that have a route of IPv6 to an internet gateway.
+fn of_outside<'s>(scope: &'s Scope<'_>) -> impl Iterator<Item = (RouteKey, Route)> + 's {
+    scope.exposed.iter().flat_map(move |(subnet, gateway)| {
+        let vpc = subnet.links(scope.links).vpc;
+        let kind = if gateway.of(scope.file).is_egress_only() { kind::REPLIES } else { kind::LOCAL };
+        let next_hop = Ip::v4(Be32::new(vpc.index() as u32));
+        let route = Route { kind, vpc: scope.vni(vpc), next_hop };
+        let blocks = subnet.of(scope.file).cidr_blocks.iter().filter(|block| block.is_global());
+        blocks.map(move |block| {
+            let (prefix_len, destination) = key(block.value);
+            (RouteKey { prefix_len: 32 + prefix_len, table: RouteKey::OUTSIDE, destination }, route)
+        })
+    })
 }
 
 /// How many entries a route takes at most.
@@ -109,7 +126,7 @@ fn content(scope: &Scope<'_>, (vpc, table): TableOf, groups: &Groups) -> Content
                 Hop::Local => local,
                 Hop::Blackhole => route(kind::BLACKHOLE, own, Ip::UNSPECIFIED),
                 Hop::Peer(peer) => route(kind::LOCAL, scope.vni(*peer), Ip::UNSPECIFIED),
-                Hop::Internet => route(kind::INTERNET, own, Ip::UNSPECIFIED),
+                Hop::Internet(_) => route(kind::INTERNET, own, Ip::UNSPECIFIED),
                 Hop::Nat(gateway) => {
                     let id = gateway.links(scope.links).id;
                     route(kind::NAT, own, Ip::v4(Be32::new(id)))

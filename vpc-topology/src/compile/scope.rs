@@ -2,7 +2,7 @@
 
 use super::{Names, policy::group_names};
 use crate::{
-    model::{File, Node, Port, RouteTable, Subnet, Vpc},
+    model::{File, InternetGateway, Node, Port, RouteTable, Subnet, Vpc},
     topology::{At, Hop, Links},
 };
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,6 +19,8 @@ pub(crate) struct Scope<'t> {
     pub(super) reached: BTreeSet<At<Vpc>>,
     /// Subnets with a port on the node, and those ports.
     pub(super) subnets: BTreeMap<At<Subnet>, Vec<At<Port>>>,
+    /// The subnets whose global addresses are reached from outside, anywhere, and by which gateway.
+    pub(super) exposed: Vec<(At<Subnet>, At<InternetGateway>)>,
     /// The routers that plain VTEPs send to, by effective VNI.
     pub(super) routers: BTreeMap<Vni, Router>,
 }
@@ -31,6 +33,19 @@ pub(super) struct Router {
 
 /// A route table as a subnet uses it. `None`: the VPC's main table.
 pub(super) type TableOf = (At<Vpc>, Option<At<RouteTable>>);
+
+/// The subnets that have a route of IPv6 to an internet gateway.
+fn exposed(file: &File, links: &Links) -> Vec<(At<Subnet>, At<InternetGateway>)> {
+    let gateway_of = |table: At<RouteTable>| {
+        let mut routes = table.of(file).routes.iter().zip(&table.links(links).hops);
+        routes.find_map(|(route, hop)| match hop {
+            Hop::Internet(gateway) if !route.destination.is_v4() => Some(*gateway),
+            _ => None,
+        })
+    };
+    let subnets = (0..file.subnets.len()).map(At::<Subnet>::new);
+    subnets.filter_map(|subnet| Some((subnet, gateway_of(subnet.links(links).route_table?)?))).collect()
+}
 
 impl<'t> Scope<'t> {
     pub(crate) fn new(file: &'t File, links: &'t Links, node: At<Node>) -> Self {
@@ -50,7 +65,8 @@ impl<'t> Scope<'t> {
         for router in routers.values_mut() {
             router.subnets.sort_by_key(|subnet| &*subnet.of(file).name.value);
         }
-        let mut scope = Self { file, links, node, reached: own.clone(), own, subnets, routers };
+        let exposed = exposed(file, links);
+        let mut scope = Self { file, links, node, reached: own.clone(), own, subnets, exposed, routers };
         let tables: BTreeSet<_> = scope.tables().collect();
         for table in tables {
             let peers = scope.peers(table);
@@ -81,7 +97,22 @@ impl<'t> Scope<'t> {
     pub(super) fn reach(&self, subnet: At<Subnet>) -> BTreeSet<Vni> {
         let table = self.table_of(subnet);
         let peers = self.peers(table);
-        std::iter::once(table.0).chain(peers).map(|vpc| self.vni(vpc)).collect()
+        // A gateway sends what is for another address outside straight to its owner.
+        let others = if self.is_gateway() { self.exposed.as_slice() } else { &[] };
+        let others = others.iter().map(|(subnet, _)| subnet.links(self.links).vpc);
+        std::iter::once(table.0).chain(peers).chain(others).map(|vpc| self.vni(vpc)).collect()
+    }
+
+    /// Whether the node is a gateway to the outside.
+    pub(super) fn is_gateway(&self) -> bool {
+        self.node.of(self.file).gateway.is_some()
+    }
+
+    /// The subnets whose global addresses only a gateway must know: those of VPCs that are not reached otherwise.
+    pub(super) fn beyond(&self) -> impl Iterator<Item = At<Subnet>> + '_ {
+        let exposed = if self.is_gateway() { self.exposed.as_slice() } else { &[] };
+        let subnets = exposed.iter().map(|(subnet, _)| *subnet);
+        subnets.filter(|subnet| !self.reached.contains(&subnet.links(self.links).vpc))
     }
 
     /// The L3 VNI of a VPC.

@@ -1,7 +1,7 @@
 //! How much of each map a node needs.
 
 use super::{
-    Scope, flood,
+    Scope, endpoints, flood,
     policy::{self, Policies, PolicySizes},
     routes, sources,
 };
@@ -40,7 +40,8 @@ pub(crate) fn upper_bounds(file: &File, links: &Links) -> Vec<Sizes> {
         local_ports: plain().count(),
         endpoints: sum(&mut links.vpcs.iter().map(|vpc| vpc.endpoints)),
         macs: file.ports.len(),
-        routes: blocks + tables,
+        // The outside's table has blocks of subnets.
+        routes: blocks + tables + sum(&mut file.subnets.iter().map(|subnet| subnet.cidr_blocks.len())),
         sources: sum(&mut plain().map(|(_, subnet)| subnet.cidr_blocks.len())),
         flood_members: 0,
         flood_fanout: links.subnets.iter().map(|subnet| subnet.nodes.len()).max().unwrap_or_default(),
@@ -88,7 +89,8 @@ impl Scope<'_> {
     pub(crate) fn sizes(&self, policies: &Policies) -> Sizes {
         Sizes {
             local_ports: self.subnets.values().map(Vec::len).sum::<usize>() + self.routers.len(),
-            endpoints: self.reached.iter().map(|vpc| vpc.links(self.links).endpoints).sum(),
+            endpoints: self.reached.iter().map(|vpc| vpc.links(self.links).endpoints).sum::<usize>()
+                + endpoints::count_beyond(self),
             macs: self.own.iter().map(|vpc| vpc.links(self.links).macs).sum(),
             routes: routes::count(self),
             sources: sources::count(self),

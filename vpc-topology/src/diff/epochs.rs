@@ -3,6 +3,7 @@
 use super::Plan;
 use crate::compile::{Desired, DesiredPort};
 use std::collections::BTreeSet;
+use vpc_common::route::RouteKey;
 
 /// Slots of the new state for which anything changes that a decision about their flows is made of.
 pub(super) fn epochs(plan: &Plan, new: &Desired) -> BTreeSet<u16> {
@@ -16,6 +17,7 @@ pub(super) fn epochs(plan: &Plan, new: &Desired) -> BTreeSet<u16> {
     let sources: BTreeSet<_> = plan.sources.keys().map(|key| key.slot.get()).collect();
     let touched = |slot: u16, port: &DesiredPort| {
         plan.outside.is_some()
+            || tables.contains(&RouteKey::OUTSIDE.get())
             || records.contains(&slot)
             || !port.reach.is_disjoint(&vpcs)
             || vnis.contains(&port.record.l2_vni)

@@ -92,6 +92,15 @@ impl Cidr {
         self.0.max_prefix_len() - self.0.prefix_len() < 2
     }
 
+    /// Whether its addresses may be seen outside: a block of IPv6 that is neither unique local (RFC 4193) nor site-local.
+    pub fn is_global(self) -> bool {
+        let not = [(0xfc00_u16, 0xfe00_u16), (0xfe80, 0xff00)];
+        match self.0 {
+            IpNet::V4(_) => false,
+            IpNet::V6(net) => not.iter().all(|(prefix, mask)| net.network().segments()[0] & mask != *prefix),
+        }
+    }
+
     /// The first address that a host may have.
     pub fn first_host(self) -> IpAddr {
         match self.0 {

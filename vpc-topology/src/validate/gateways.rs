@@ -5,11 +5,11 @@ use crate::{
     compile::nat_gateway_ids,
     diagnostics::{Problem, Span, Spanned},
     document::Record,
-    model::{ElasticIp, File, InternetGateway, NatGateway, Node, Port, Protocol, Vpc},
+    model::{Address, ElasticIp, File, InternetGateway, NatGateway, Node, NodeGateway, Port, Protocol, Range, Vpc},
     topology::{At, ElasticLinks, Links, NatLinks},
 };
 use rustc_hash::FxHashMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use vpc_common::limits::{GATEWAYS, NAT_GATEWAYS};
 
 /// What could be resolved.
@@ -82,6 +82,7 @@ pub(super) fn check(file: &File, resolved: &Resolved, problems: &mut Vec<Problem
     check_internet_gateways(file, resolved, problems);
     check_elastic_ips(file, resolved, problems);
     check_nat_gateways(file, resolved, problems);
+    check_global(file, resolved, problems);
     let first = (file.internet_gateways.iter().map(|gateway| (&gateway.name, InternetGateway::NOUN)))
         .chain(file.nat_gateways.iter().map(|gateway| (&gateway.name, NatGateway::NOUN)))
         .next();
@@ -96,7 +97,7 @@ pub(super) fn check(file: &File, resolved: &Resolved, problems: &mut Vec<Problem
 }
 
 fn check_nodes(file: &File, problems: &mut Vec<Problem>) {
-    let gateways: Vec<(&Node, &crate::model::NodeGateway)> =
+    let gateways: Vec<(&Node, &NodeGateway)> =
         file.nodes.iter().filter_map(|node| Some((node, node.gateway.as_ref()?))).collect();
     for (node, gateway) in &gateways {
         if let Some(uplink) = node.uplink.iter().find(|uplink| uplink.value == gateway.external.value) {
@@ -108,18 +109,94 @@ fn check_nodes(file: &File, problems: &mut Vec<Problem>) {
             let message = format!("`{}` is a plain VTEP, which cannot be a gateway", node.name.value);
             problems.push(Problem::new(gateway.span, message).label("needs an agent"));
         }
-        let reachable = match gateway.next_hop.value.0 {
-            IpAddr::V4(next_hop) => gateway.addresses.iter().any(|own| own.value.0.contains(&next_hop)),
-            IpAddr::V6(_) => false,
-        };
-        if !reachable && gateway.next_hop.given().is_some() && !gateway.lacks("addresses") {
-            let message = format!("the next hop {} is in no network of the gateway's addresses", *gateway.next_hop);
-            problems.push(Problem::new(gateway.next_hop.span, message).label("not on the external link"));
-        }
+        check_next_hops(gateway, problems);
     }
     if let Some((node, gateway)) = gateways.get(GATEWAYS) {
         let message = format!("node `{}` is one gateway too many: {GATEWAYS} are possible", node.name.value);
         problems.push(Problem::new(gateway.span, message).label("one too many"));
+    }
+}
+
+/// One next hop for each family that the gateway has addresses of, and IPv4 is one of these.
+fn check_next_hops(gateway: &NodeGateway, problems: &mut Vec<Problem>) {
+    if gateway.lacks("addresses") || gateway.lacks("next_hop") {
+        return;
+    }
+    let unread = gateway.addresses.iter().any(|own| own.given().is_none());
+    for (place, hop) in gateway.next_hop.iter().enumerate() {
+        let Some(Address(address)) = hop.given() else { return };
+        // A router's link-local address is on every link (RFC 4861 §6.3.4).
+        let link_local = matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local());
+        if !unread && !link_local && !gateway.addresses.iter().any(|own| own.value.0.contains(address)) {
+            let message = format!("the next hop {} is in no network of the gateway's addresses", **hop);
+            problems.push(Problem::new(hop.span, message).label("not on the external link"));
+        }
+        if let Some(first) = gateway.next_hop.iter().take(place).find(|other| other.is_ipv4() == address.is_ipv4()) {
+            let problem = Problem::new(hop.span, "a gateway has one next hop of each family").label("one too many");
+            problems.push(problem.also(first.span, "the first one"));
+        }
+    }
+    for (v4, family) in [(true, "IPv4"), (false, "IPv6")] {
+        let own = gateway.addresses.iter().find(|own| own.value.0.addr().is_ipv4() == v4);
+        match (own, gateway.next_hop(v4)) {
+            (None, None) if v4 && !unread => {
+                let message = format!("the gateway has no {family} address");
+                problems.push(Problem::new(gateway.span, message).label("one is needed, and a next hop"));
+            }
+            (Some(own), None) => {
+                let message = format!("the gateway has an {family} address but no next hop of {family}");
+                problems.push(Problem::new(own.span, message).label("leads nowhere"));
+            }
+            (None, Some(hop)) if !unread => {
+                let message = format!("the gateway has no {family} address");
+                problems.push(Problem::new(hop.span, message).label(format!("a next hop of {family}")));
+            }
+            _ => {}
+        }
+    }
+}
+
+/// What leaves with its own address needs gateways that have IPv6, and an address that nobody else has.
+fn check_global(file: &File, resolved: &Resolved, problems: &mut Vec<Problem>) {
+    let routes = file.route_tables.iter().flat_map(|table| &table.routes);
+    let mut global = routes.filter(|route| {
+        route.internet_gateway.is_some() && route.destination.given().is_some_and(|destination| !destination.is_v4())
+    });
+    if let Some(route) = global.next() {
+        let without = |node: &&Node| {
+            let complete = |gateway: &&NodeGateway| !gateway.lacks("addresses") && !gateway.lacks("next_hop");
+            node.gateway.as_ref().filter(complete).is_some_and(|gateway| {
+                gateway.addresses.iter().all(|own| own.given().is_some_and(|own| own.0.addr().is_ipv4()))
+            })
+        };
+        for node in file.nodes.iter().filter(without) {
+            let message = format!("the gateway of node `{}` has no IPv6 address", node.name.value);
+            let problem = Problem::new(node.name.span, message).label("every flow may take any gateway");
+            problems.push(problem.also(route.destination.span, "an IPv6 route to the outside"));
+        }
+    }
+    let mut blocks = Vec::new();
+    let mut seen = Vec::new();
+    for (gateway, vpc) in file.internet_gateways.iter().zip(&resolved.outside.internet_gateways) {
+        let Some(vpc) = vpc.filter(|vpc| !seen.contains(vpc)) else { continue };
+        seen.push(vpc);
+        let global = vpc.of(file).cidr_blocks.iter().filter(|block| block.is_global());
+        blocks.extend(global.map(|block| (vpc, block.value.range(), block.span, gateway)));
+    }
+    blocks.sort_by_key(|(_, range, span, _)| (*range, *span));
+    let mut widest: Option<&(At<Vpc>, Range, Span, &InternetGateway)> = None;
+    for block in &blocks {
+        let Some(before) = widest.replace(block) else { continue };
+        if before.1.last > block.1.last {
+            widest = Some(before);
+        }
+        let ((a, first, first_span, _), (b, second, second_span, gateway)) = (before, block);
+        if a != b && first.overlaps(*second) {
+            let (a, b) = (&a.of(file).name.value, &b.of(file).name.value);
+            let message = format!("VPC `{b}` has global addresses of VPC `{a}`, and both have an internet gateway");
+            let problem = Problem::new(*second_span, message).label("whose they are could not be told outside");
+            problems.push(problem.also(*first_span, "the other VPC").also(gateway.name.span, "the gateway"));
+        }
     }
 }
 
@@ -138,7 +215,7 @@ fn check_elastic_ips(file: &File, resolved: &Resolved, problems: &mut Vec<Proble
     let mut addresses = Unique::with_capacity(file.elastic_ips.len());
     let mut ports: FxHashMap<At<Port>, Span> = FxHashMap::default();
     let own = file.nodes.iter().filter_map(|node| node.gateway.as_ref()).flat_map(|gateway| &gateway.addresses);
-    let own: FxHashMap<Ipv4Addr, Span> = own.map(|address| (address.value.0.addr(), address.span)).collect();
+    let own: FxHashMap<IpAddr, Span> = own.map(|address| (address.value.0.addr(), address.span)).collect();
     for (elastic, port) in file.elastic_ips.iter().zip(&resolved.outside.elastic_ips) {
         addresses.check(&elastic.address, problems, |address| format!("two elastic IPs are {address}"));
         match elastic.address.value.0 {
@@ -148,7 +225,7 @@ fn check_elastic_ips(file: &File, resolved: &Resolved, problems: &mut Vec<Proble
                 problems.push(problem.help("IPv6 leaves with the port's own address"));
             }
             IpAddr::V4(v4) => {
-                if let Some(first) = own.get(&v4) {
+                if let Some(first) = own.get(&IpAddr::V4(v4)) {
                     let message = format!("the elastic IP {v4} is a gateway node's own address");
                     problems.push(Problem::new(elastic.address.span, message).label("again here").also(*first, "here"));
                 }
@@ -162,6 +239,15 @@ fn check_elastic_ips(file: &File, resolved: &Resolved, problems: &mut Vec<Proble
         }
         check_target(file, resolved, port, name, problems);
         let vpc = resolved.vpc_of(&resolved.ports[port.index()]);
+        let of_vpc = file.internet_gateways.iter().zip(&resolved.outside.internet_gateways);
+        if let Some((gateway, _)) = of_vpc.clone().find(|(_, of)| of.is_some() && **of == vpc)
+            && gateway.is_egress_only()
+        {
+            let message =
+                format!("the internet gateway `{}` of port `{}` is egress-only", gateway.name.value, name.value);
+            let problem = Problem::new(name.span, message).label("cannot have an elastic IP");
+            problems.push(problem.also(gateway.name.span, "this gateway").help("egress-only gateways are for IPv6"));
+        }
         if let Some(vpc) = vpc
             && !resolved.outside.internet_gateways.contains(&Some(vpc))
             && !file.lacks("internet_gateways")

@@ -190,7 +190,7 @@ impl Resolved {
             ResolvedHop::Port(port) => Hop::Port(*port),
             ResolvedHop::Ports(ports) => Hop::Ports(ports.iter().copied().collect::<Option<_>>()?),
             ResolvedHop::Peering(peering) => Hop::Peer(self.peer(*peering, vpc)?),
-            ResolvedHop::Internet(_) => Hop::Internet,
+            ResolvedHop::Internet(gateway) => Hop::Internet(*gateway),
             ResolvedHop::Nat(gateway) => Hop::Nat(*gateway),
         })
     }

@@ -109,10 +109,16 @@ fn check_hop(file: &File, resolved: &Resolved, at: At<RouteTable>, number: usize
         }
         (ResolvedHop::Internet(gateway), Some(Target::InternetGateway(name))) => {
             let of = resolved.outside.internet_gateways[gateway.index()];
-            check_gateway(file, table, route, name, (of, vpc), problems);
+            check_gateway(file, table, name, (of, vpc), problems);
         }
         (ResolvedHop::Nat(gateway), Some(Target::NatGateway(name))) => {
-            check_gateway(file, table, route, name, (resolved.outside.vpc_of(*gateway), vpc), problems);
+            check_gateway(file, table, name, (resolved.outside.vpc_of(*gateway), vpc), problems);
+            if destination.is_some_and(|destination| !destination.is_v4()) {
+                let message = format!("the NAT gateway `{}` takes IPv4 only", name.value);
+                let problem = Problem::new(route.destination.span, message).label("an IPv6 destination");
+                problems
+                    .push(problem.help("IPv6 leaves with the port's own address: route it to an `internet_gateway`"));
+            }
         }
         _ => {}
     }
@@ -168,11 +174,10 @@ fn check_instances(
     }
 }
 
-/// A gateway is of the table's VPC, and translates IPv4 only.
+/// A gateway is of the table's VPC.
 fn check_gateway(
     file: &File,
     table: &RouteTable,
-    route: &Route,
     name: &Spanned<crate::model::Name>,
     (of, own): (Option<At<crate::model::Vpc>>, At<crate::model::Vpc>),
     problems: &mut Vec<Problem>,
@@ -181,10 +186,6 @@ fn check_gateway(
         let message = format!("the gateway `{}` is of VPC `{}`", name.value, of.of(file).name.value);
         let problem = Problem::new(name.span, message).label("not of the table's VPC");
         problems.push(problem.also(table.vpc.span, "the table's VPC"));
-    }
-    if route.destination.given().is_some_and(|destination| !destination.is_v4()) {
-        let message = format!("the gateway `{}` takes IPv4 only", name.value);
-        problems.push(Problem::new(route.destination.span, message).label("an IPv6 destination"));
     }
 }
 

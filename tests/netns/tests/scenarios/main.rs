@@ -5,6 +5,7 @@ mod counting;
 mod faults;
 mod foreign;
 mod fragments;
+mod global;
 mod instances;
 mod interop;
 mod isolation;
@@ -33,6 +34,7 @@ fn the_topologies_of_the_scenarios_are_valid() {
         north_south::TOPOLOGY,
         instances::TOPOLOGY,
         moving::TOPOLOGY,
+        global::TOPOLOGY,
     ] {
         if let Err(problems) = vpc_topology::load(text, "topology.yaml") {
             panic!("{problems}");

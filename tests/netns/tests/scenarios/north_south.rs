@@ -12,8 +12,10 @@ use vpc_lab::{
     iperf::Load,
     iperf::iperf,
     outside::SERVER,
+    ping::{Fragmentation, PingOptions},
+    wait::eventually,
 };
-use vpc_netns_tests::{all_answered, drops, fabric};
+use vpc_netns_tests::{SOON, all_answered, drops, fabric, learnt_mtu};
 
 /// hv1 has guests, hv2 is the gateway and has one too.
 ///
@@ -55,11 +57,11 @@ const NAT: &str = "203.0.113.10";
 const WEB: &str = "203.0.113.20";
 const PATIENCE: Duration = Duration::from_secs(3);
 
-fn outside(fabric: &Fabric) -> &Netns {
+pub fn outside(fabric: &Fabric) -> &Netns {
     fabric.outside().expect("an outside").netns()
 }
 
-fn guest<'f>(fabric: &'f Fabric, name: &str) -> &'f Netns {
+pub fn guest<'f>(fabric: &'f Fabric, name: &str) -> &'f Netns {
     fabric.guest(name).expect("a guest").netns()
 }
 
@@ -68,7 +70,7 @@ fn ip(text: &str) -> IpAddr {
 }
 
 /// Who a TCP server sees, when a client connects to an address and both say something.
-fn seen_by_server(client: &Netns, server: &Netns, bind: SocketAddr, to: SocketAddr) -> Result<IpAddr> {
+pub fn seen_by_server(client: &Netns, server: &Netns, bind: SocketAddr, to: SocketAddr) -> Result<IpAddr> {
     let listener = server.enter(|| TcpListener::bind(bind))?.context("listen")?;
     listener.set_nonblocking(true)?;
     let stream =
@@ -99,7 +101,7 @@ fn guests_without_public_address_reach_the_outside_through_nat() {
     // From another node than the gateway, and from the gateway node itself.
     for name in ["app-1", "app-3"] {
         let client = guest(&fabric, name);
-        let pings = fabric.guest(name).unwrap().ping(SERVER, vpc_lab::ping::PingOptions::default()).unwrap();
+        let pings = fabric.guest(name).unwrap().ping(SERVER, PingOptions::default()).unwrap();
         all_answered(pings).with_context(|| format!("{name}{}", drops(&fabric))).unwrap();
         let to = SocketAddr::new(SERVER, 8_080);
         let seen = seen_by_server(client, out, to, to).with_context(|| format!("{name}{}", drops(&fabric))).unwrap();
@@ -235,5 +237,42 @@ fn external_addresses_are_reached_from_inside_by_themselves() {
     for (name, expected) in [("app-1", NAT), ("app-3", NAT), ("web-1", WEB)] {
         let seen = seen_by_server(guest(&fabric, name), web, bind, to);
         assert_eq!(seen.with_context(|| format!("{name}{}", drops(&fabric))).unwrap(), ip(expected), "{name}");
+    }
+}
+
+#[test]
+fn traceroute_and_path_mtu_discovery_work_through_nat() {
+    let fabric = fabric(TOPOLOGY).unwrap();
+    let out = outside(&fabric);
+    let far = ip("198.18.0.9");
+    // Nobody is there, but the router outside would send it on.
+    out.ip("route replace 198.18.0.0/24 via 203.0.113.99 dev br0").unwrap();
+    for (name, router) in [("app-1", "10.0.2.1"), ("web-1", "10.0.1.1")] {
+        let hops = fabric.guest(name).unwrap().traceroute(far).unwrap();
+        assert_eq!(hops.first(), Some(&Some(ip(router))), "{hops:?}");
+        let beyond = hops.get(1).copied().flatten();
+        assert!([ip("203.0.113.1"), SERVER].map(Some).contains(&beyond), "{name}: {hops:?}{}", drops(&fabric));
+    }
+    let sized = |payload| PingOptions { payload, fragmentation: Fragmentation::Forbidden, ..PingOptions::default() };
+    // A narrow link outside: its router tells. 28 bytes are of the headers.
+    out.ip("route replace 198.18.0.0/24 via 203.0.113.99 dev br0 mtu lock 1300").unwrap();
+    for name in ["app-1", "web-1"] {
+        let guest = fabric.guest(name).unwrap();
+        assert_eq!(guest.ping(far, sized(1_273)).unwrap().received, 0);
+        assert_eq!(learnt_mtu(guest, far).unwrap(), Some(1_300), "{name}{}", drops(&fabric));
+    }
+    // The gateway's own link: the gateway tells.
+    fabric.node("hv2").unwrap().netns().ip("link set eth2 mtu 1350").unwrap();
+    for name in ["app-1", "web-1", "app-3"] {
+        let guest = fabric.guest(name).unwrap();
+        eventually(SOON, || {
+            guest.netns().ip("route flush cache")?;
+            guest.ping(SERVER, sized(1_323))?;
+            let learnt = learnt_mtu(guest, SERVER)?;
+            ensure!(learnt == Some(1_350), "{name}: learnt {learnt:?}{}", drops(&fabric));
+            Ok(())
+        })
+        .unwrap();
+        all_answered(guest.ping(SERVER, sized(1_322)).unwrap()).unwrap();
     }
 }
