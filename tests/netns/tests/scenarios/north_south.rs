@@ -151,6 +151,43 @@ fn two_guests_with_equal_ports_and_equal_icmp_identifiers_are_told_apart() {
     });
 }
 
+/// As FTP does: the control connection says nothing while data connections come and go.
+#[test]
+fn an_idle_connection_through_nat_lives_as_long_as_the_vpc_says() {
+    let fabric = fabric(&TOPOLOGY.replace(
+        "{name: red, vni: 5001, cidr_blocks: [10.0.0.0/16]}",
+        "{name: red, vni: 5001, cidr_blocks: [10.0.0.0/16], session_timeouts: {tcp_established: 15s}}",
+    ))
+    .unwrap();
+    let (client, server) = (guest(&fabric, "app-1"), outside(&fabric));
+    let (control, data) = (SocketAddr::new(SERVER, 21), SocketAddr::new(SERVER, 2_020));
+    let listener = server.enter(|| TcpListener::bind(control)).unwrap().unwrap();
+    let mut near = client.enter(|| TcpStream::connect_timeout(&control, PATIENCE)).unwrap().unwrap();
+    let (mut far, first) = listener.accept().unwrap();
+    for stream in [&near, &far] {
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    }
+    let mut heard = [0; 4];
+    for _round in 0..2 {
+        let idle = std::time::Instant::now();
+        // Longer than the sweeper rests.
+        while idle.elapsed() < Duration::from_secs(8) {
+            assert_eq!(seen_by_server(client, server, data, data).unwrap(), ip(NAT));
+            // Each takes an external port of the slice for two minutes.
+            std::thread::sleep(Duration::from_millis(200));
+        }
+        near.write_all(b"noop").unwrap();
+        far.read_exact(&mut heard).unwrap();
+        far.write_all(b"okay").unwrap();
+        near.read_exact(&mut heard).unwrap();
+    }
+    assert_eq!(far.peer_addr().unwrap(), first, "one mapping all the time");
+    std::thread::sleep(Duration::from_secs(20));
+    far.write_all(b"late").unwrap();
+    let late = near.read_exact(&mut heard);
+    assert!(late.is_err(), "what is longer idle than its VPC allows is forgotten: {heard:?}");
+}
+
 #[test]
 fn mappings_and_what_is_used_of_a_slice_are_listed() {
     let fabric = fabric(TOPOLOGY).unwrap();
