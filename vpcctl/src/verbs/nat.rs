@@ -11,11 +11,11 @@ use vpc_agent::control::{
 };
 
 const EXAMPLES: &str = "\
-A mapping lives while a session uses it, and 120 s longer. Each node gives out ports of its own slice of a NAT gateway,
+A mapping lives while a session uses it, and 120 s longer. Each node gives out ports of its own slice of a NAT gateway, \
 so many for each protocol. Elastic IPs and port forwards are no mappings: the topology says them.
 
 Examples:
-  vpcctl nat                                    up to 1,000 mappings of this node, and what is used of its slices
+  vpcctl nat                                    up to 1,000 mappings, and the use of slices
   vpcctl nat --port app-1                       whom app-1 seems to be outside
   vpcctl nat --address 203.0.113.10             mappings of one external address
   vpcctl nat --vpc prod --limit 0 -o json       all of one VPC";

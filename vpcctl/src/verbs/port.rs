@@ -20,7 +20,7 @@ use vpc_agent::{
 const PAUSE: Duration = Duration::from_millis(20);
 
 const EXAMPLES: &str = "\
-With its state a port keeps its connections when it moves to another node, and its external addresses and ports. The
+With its state a port keeps its connections when it moves to another node, and its external addresses and ports. The \
 order of a live migration:
   1. the guest is paused
   2. its state is exported where it was
@@ -28,15 +28,15 @@ order of a live migration:
   4. the state is imported there, which waits for the topology
   5. the guest goes on
 
-The node that a port comes from goes on serving the external ports of NAT gateways that the port had there: the packets
-of those flows take the way over it, until they end. If that node is lost they are, too. Elastic IPs, port forwards and
+The node that a port comes from goes on serving the external ports of NAT gateways that the port had there: the packets \
+of those flows take the way over it, until they end. If that node is lost they are, too. Elastic IPs, port forwards and \
 connections within the fabric do not depend on it, nor do new flows.
 
 Examples:
   vpcctl port export web-1 > web-1.json         on the old node; later on the new one:
   vpcctl port import web-1.json
   vpcctl port export web-1 | ssh hv2 vpcctl port import
-  vpcctl port move web-1 --to /run/hv2          two agents within reach, as by a forwarded socket";
+  vpcctl port move web-1 --to /run/hv2          by a forwarded socket";
 
 /// Arguments of `vpcctl port`.
 #[derive(Debug, Args)]

@@ -17,9 +17,9 @@ Examples:
   vpcctl sessions flush --port web-1            forget the flows of one port";
 
 const FLUSH: &str = "\
-The next packet of each flow is decided like a first one. TCP without SYN cannot open a flow: established
-connections are cut, unless their ends begin anew. Other flows go on if the rules allow the side that speaks
-next to open them. A session that another port of the node, or another node, has of the same flow stays. What
+The next packet of each flow is decided like a first one. TCP without SYN cannot open a flow: established \
+connections are cut, unless their ends begin anew. Other flows go on if the rules allow the side that speaks \
+next to open them. A session that another port of the node, or another node, has of the same flow stays. What \
 ports have used of their quotas is corrected within seconds.
 
 Examples:
