@@ -6,6 +6,7 @@ use std::{
     io,
     net::Ipv4Addr,
     os::fd::{AsRawFd, FromRawFd, OwnedFd},
+    time::{Duration, Instant},
 };
 
 const HOPS: u8 = 64;
@@ -39,10 +40,7 @@ impl FrameSender {
     /// # Errors
     /// The kernel refuses it.
     pub fn send(&self, frame: &[u8], times: u64) -> Result<()> {
-        // SAFETY: zero is valid for plain numbers.
-        let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
-        address.sll_family = libc::AF_PACKET as u16;
-        address.sll_ifindex = self.ifindex;
+        let address = link_layer(self.ifindex);
         for _ in 0..times {
             // SAFETY: frame and address have the stated lengths and are alive during the call.
             let sent = unsafe {
@@ -61,6 +59,87 @@ impl FrameSender {
         }
         Ok(())
     }
+}
+
+/// Receives the IPv4 frames that come in at a device, whoever else does.
+pub struct FrameReceiver {
+    socket: OwnedFd,
+}
+
+impl FrameReceiver {
+    /// A receiver for a device of a namespace.
+    ///
+    /// # Errors
+    /// The device is not there, or the kernel refuses the socket.
+    pub fn new(netns: &Netns, device: &str) -> Result<Self> {
+        // Of a bridge's port nothing else is seen than what everything is seen of.
+        const ALL: u16 = libc::ETH_P_ALL as u16;
+        netns.enter(|| {
+            let ifindex = nix::net::if_::if_nametoindex(device).with_context(|| format!("no device {device}"))? as i32;
+            let protocol = i32::from(ALL.to_be());
+            // SAFETY: no addresses are passed.
+            let fd = unsafe { libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_CLOEXEC, protocol) };
+            if fd < 0 {
+                return Err(io::Error::last_os_error()).context("open a packet socket");
+            }
+            // SAFETY: the kernel just made it for this caller alone.
+            let socket = unsafe { OwnedFd::from_raw_fd(fd) };
+            let mut address = link_layer(ifindex);
+            address.sll_protocol = ALL.to_be();
+            // SAFETY: the address has the stated length and is alive during the call.
+            let bound =
+                unsafe { libc::bind(fd, std::ptr::from_ref(&address).cast(), size_of::<libc::sockaddr_ll>() as u32) };
+            if bound < 0 {
+                return Err(io::Error::last_os_error()).context("bind a packet socket");
+            }
+            Ok(Self { socket })
+        })?
+    }
+
+    /// The next frame that comes in within the time; what the device sends itself is passed over.
+    ///
+    /// # Errors
+    /// The kernel refuses a call.
+    pub fn receive(&self, patience: Duration) -> Result<Option<Vec<u8>>> {
+        const IPV4: u16 = 0x0800;
+        let start = Instant::now();
+        loop {
+            let left = patience.saturating_sub(start.elapsed());
+            let mut poll = libc::pollfd { fd: self.socket.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+            // SAFETY: one descriptor, alive during the call.
+            if unsafe { libc::poll(&mut poll, 1, left.as_millis() as i32) } <= 0 {
+                return Ok(None);
+            }
+            let (mut buffer, mut address) = (vec![0; 65_536], link_layer(0));
+            let mut length = size_of::<libc::sockaddr_ll>() as u32;
+            // SAFETY: buffer and address have the stated lengths and are alive during the call.
+            let received = unsafe {
+                libc::recvfrom(
+                    self.socket.as_raw_fd(),
+                    buffer.as_mut_ptr().cast(),
+                    buffer.len(),
+                    libc::MSG_DONTWAIT,
+                    std::ptr::from_mut(&mut address).cast(),
+                    &mut length,
+                )
+            };
+            if received < 0 {
+                return Err(io::Error::last_os_error()).context("receive a frame");
+            }
+            if address.sll_pkttype != libc::PACKET_OUTGOING && address.sll_protocol == IPV4.to_be() {
+                buffer.truncate(received as usize);
+                return Ok(Some(buffer));
+            }
+        }
+    }
+}
+
+fn link_layer(ifindex: i32) -> libc::sockaddr_ll {
+    // SAFETY: zero is valid for plain numbers.
+    let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
+    address.sll_family = libc::AF_PACKET as u16;
+    address.sll_ifindex = ifindex;
+    address
 }
 
 /// An Ethernet address.
@@ -148,8 +227,8 @@ pub fn vxlan(flags: u8, vni: u32, frame: &[u8]) -> Vec<u8> {
     [&[flags, 0, 0, 0][..], &(vni << 8).to_be_bytes(), frame].concat()
 }
 
-/// The Internet checksum of parts of even lengths (RFC 1071).
-fn checksum(parts: &[&[u8]]) -> u16 {
+/// The Internet checksum of parts of even lengths (RFC 1071); 0 over what holds a right one.
+pub fn checksum(parts: &[&[u8]]) -> u16 {
     let words = parts.iter().flat_map(|part| part.chunks(2)).map(|word| u32::from(word[0]) << 8 | u32::from(word[1]));
     let mut sum: u32 = words.sum();
     while sum > 0xffff {

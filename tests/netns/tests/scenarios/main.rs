@@ -2,6 +2,7 @@
 //! removes it; they run side by side.
 
 mod counting;
+mod differential;
 mod faults;
 mod foreign;
 mod fragments;
@@ -35,6 +36,7 @@ fn the_topologies_of_the_scenarios_are_valid() {
         instances::TOPOLOGY,
         moving::TOPOLOGY,
         global::TOPOLOGY,
+        differential::TOPOLOGY,
     ] {
         if let Err(problems) = vpc_topology::load(text, "topology.yaml") {
             panic!("{problems}");
