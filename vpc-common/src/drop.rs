@@ -128,6 +128,8 @@ drop_reasons! {
     NotGlobal = 49, "not_global";
     /// From outside, by an internet gateway that lets replies in only.
     EgressOnly = 50, "egress_only";
+    /// The NAT gateway's egress allow list does not have the flow.
+    EgressAllow = 51, "egress_allow";
 }
 
 /// Room for counters of drop reasons: every number is below it.

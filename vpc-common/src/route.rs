@@ -27,7 +27,8 @@ pub mod kind {
     pub const UNREACHABLE: u32 = 4;
     /// To the outside, by the elastic IP that the source has.
     pub const INTERNET: u32 = 5;
-    /// To the outside, by the NAT gateway whose id is the last word of [`super::Route::next_hop`], host order.
+    /// To the outside, by the NAT gateway whose id is the last word of [`super::Route::next_hop`], host order. The first
+    /// word is the id of the rule set of what it lets out, [`crate::port::Port::NO_ACL`] where it lets all out.
     pub const NAT: u32 = 6;
     /// The next hop is one of several instances: the route of the flow's bucket (see [`super::BUCKETS`]) in the table
     /// whose id is the last word of [`super::Route::next_hop`], host order.

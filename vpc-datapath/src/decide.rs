@@ -222,6 +222,7 @@ fn routed<F: Family, P: Packet, T: Tables>(
         Ok(endpoint) => endpoint,
         Err(NoRoute::Outside(gateway)) => {
             policy::acl(tables, scratch, port.egress_acl, scratch.flow.destination)?;
+            policy::egress_allowed(tables, scratch, known)?;
             return if F::ICMP == protocol::ICMPV6 {
                 global::outwards(tables, scratch, port, known)
             } else {

@@ -76,6 +76,25 @@ pub fn acl<T: Tables>(tables: &T, scratch: &mut Scratch, rules: u32, peer: Ip) -
     }
 }
 
+/// What the egress allow list of a NAT gateway says to a packet of a guest: replies, and errors about what came, pass.
+#[inline(never)]
+pub fn egress_allowed<T: Tables>(tables: &T, scratch: &mut Scratch, known: Known) -> Stage {
+    let rules = scratch.egress_rules;
+    let opens = if known.stands() {
+        known.opener() == decided::OPENED_HERE
+    } else {
+        scratch.flow.allowed_by.action != action::RELATED
+    };
+    if rules == Port::NO_ACL || !opens {
+        return Ok(());
+    }
+    let wanted = service_of(&scratch.flow, true);
+    match by_address(tables, scratch, rules, scratch.flow.destination, wanted) {
+        Some(verdict) if verdict.action == action::ALLOW => Ok(()),
+        _ => Err(DropReason::EgressAllow.into()),
+    }
+}
+
 /// What keeps a link alive belongs to no flow: neighbour discovery, multicast listeners, and asking all
 /// for an address.
 #[inline(always)]

@@ -45,8 +45,14 @@ pub fn lookup<'t, F: Family, T: Tables>(
             let instance = tables.route(&scratch.route).ok_or(NoRoute::Unreachable(Trouble::HostUnreachable))?;
             instance.next_hop
         }
-        kind::INTERNET => return Err(NoRoute::Outside(crate::nat::NO_GATEWAY)),
-        kind::NAT if F::ICMP == protocol::ICMP => return Err(NoRoute::Outside(route.next_hop.low().get())),
+        kind::INTERNET => {
+            scratch.egress_rules = Port::NO_ACL;
+            return Err(NoRoute::Outside(crate::nat::NO_GATEWAY));
+        }
+        kind::NAT if F::ICMP == protocol::ICMP => {
+            scratch.egress_rules = u32::from_be(route.next_hop.0[0]);
+            return Err(NoRoute::Outside(route.next_hop.low().get()));
+        }
         kind::UNREACHABLE => return Err(NoRoute::Unreachable(Trouble::NetUnreachable)),
         _ => return Err(NoRoute::Silent(DropReason::Blackhole)),
     };

@@ -63,8 +63,8 @@ pub struct Scratch {
     pub nat_out: NatOutKey,
     /// A NAT mapping to be made.
     pub nat_in: NatIn,
-    /// Zero.
-    pub reserved: [u32; 1],
+    /// Rule set of what the NAT gateway at hand lets out.
+    pub egress_rules: u32,
 }
 
 /// Who is to have a packet from outside.

@@ -272,6 +272,7 @@ lookup! {
     RouteTable, route_tables;
     ElasticIp, elastic_ips;
     InternetGateway, internet_gateways;
+    NatGateway, nat_gateways;
     SecurityGroup, security_groups;
     PolicyGroup, policy_groups;
     NetworkAcl, network_acls;

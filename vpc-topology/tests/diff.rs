@@ -188,9 +188,15 @@ fn nat_gateways_come_and_routes_lead_there() {
     let comes = ["+ NAT gateway ngw-2 of prod by eip-2 (203.0.113.30) with 1024 ports for each node"];
     check_in(&base, line, second, &comes, ALL);
     let two = base.replace(line, second);
-    let leads = ["~ route 0.0.0.0/0 for subnet private: to NAT gateway ngw-1 -> to NAT gateway ngw-2"];
+    let leads = [
+        "- egress allow list of NAT gateway ngw-1 with 2 rules",
+        "~ route 0.0.0.0/0 for subnet private: to NAT gateway ngw-1 by its egress allow list -> to NAT gateway ngw-2",
+    ];
     check_in(&two, "nat_gateway: ngw-1", "nat_gateway: ngw-2", &leads, &["app-1"]);
-    let internet = ["~ route 0.0.0.0/0 for subnet private: to NAT gateway ngw-1 -> to the internet gateway"];
+    let internet = [
+        "- egress allow list of NAT gateway ngw-1 with 2 rules",
+        "~ route 0.0.0.0/0 for subnet private: to NAT gateway ngw-1 by its egress allow list -> to the internet gateway",
+    ];
     check_in(GATEWAY, "nat_gateway: ngw-1", "internet_gateway: igw", &internet, &["app-1"]);
     let goes = ["- NAT gateway ngw-2 of prod"];
     check_in(&two, "  - {name: ngw-2, vpc: prod, elastic_ips: [eip-2]}\n", "", &goes, ALL);
@@ -218,4 +224,12 @@ fn a_gateways_own_outlet_changes() {
 
 fn state_of(node: &str, text: &str) -> Desired {
     compile(&load(text, "test.yaml").unwrap(), node, &Slots::new(), &Limits::default()).unwrap()
+}
+
+#[test]
+fn an_egress_allow_list_changes_rule_by_rule() {
+    let line = "{protocol: tcp, ports: [80, 443], cidr_blocks: [0.0.0.0/0]}, ";
+    let list = "egress allow list of NAT gateway ngw-1: egress rule";
+    let goes = [&*format!("- {list} 1 removed: tcp 80, 443 to 0.0.0.0/0")];
+    check_in(GATEWAY, line, "", &goes, &["app-1"]);
 }

@@ -95,7 +95,7 @@ pub fn compile(topology: &Topology, node: &str, previous: &Slots, limits: &Limit
     if !excesses.is_empty() {
         return Err(CompileError::TooLarge { node: node.to_owned(), excesses });
     }
-    let tables = routes::Tables::new(&scope);
+    let tables = routes::Tables::new(&scope, &policies);
     let ports = ports::ports(&scope, &tables, &policies, previous, limits)?;
     let mut desired = Desired {
         node: vteps::this(&scope),

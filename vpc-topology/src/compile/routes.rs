@@ -1,7 +1,7 @@
 //! Route tables. A table's id is made from its content, so that a changed table is another one. The instances of a route
 //! that has several are a table of their own, by the bucket of the flow.
 
-use super::{Scope, ids::Ids, scope::TableOf};
+use super::{Policies, Scope, ids::Ids, scope::TableOf};
 use crate::{
     model::{Cidr, Port},
     topology::{At, Hop},
@@ -29,7 +29,7 @@ type Content = BTreeMap<(u32, Ip), Route>;
 type Groups = BTreeMap<Vec<u8>, u32>;
 
 impl Tables {
-    pub(super) fn new(scope: &Scope<'_>) -> Self {
+    pub(super) fn new(scope: &Scope<'_>, policies: &Policies) -> Self {
         let tables: BTreeSet<_> = scope.tables().collect();
         // Tables of one content are one table. Collisions are resolved in the order of content.
         let mut taken = Ids::default();
@@ -47,7 +47,7 @@ impl Tables {
         }
         let mut by_content: BTreeMap<Vec<u8>, (Content, Vec<TableOf>)> = BTreeMap::new();
         for table in tables {
-            let content = content(scope, table, &groups);
+            let content = content(scope, table, (&groups, policies));
             by_content.entry(bytes(scope.vni(table.0), &content)).or_insert((content, Vec::new())).1.push(table);
         }
         for (bytes, (content, users)) in by_content {
@@ -110,7 +110,7 @@ pub(super) fn entries(route: &crate::model::Route) -> usize {
     1 + route.ports.get().map_or(0, |_| BUCKETS as usize)
 }
 
-fn content(scope: &Scope<'_>, (vpc, table): TableOf, groups: &Groups) -> Content {
+fn content(scope: &Scope<'_>, (vpc, table): TableOf, (groups, policies): (&Groups, &Policies)) -> Content {
     let own = scope.vni(vpc);
     let route = |kind, vpc, next_hop| Route { kind, vpc, next_hop };
     let local = route(kind::LOCAL, own, Ip::UNSPECIFIED);
@@ -129,7 +129,9 @@ fn content(scope: &Scope<'_>, (vpc, table): TableOf, groups: &Groups) -> Content
                 Hop::Internet(_) => route(kind::INTERNET, own, Ip::UNSPECIFIED),
                 Hop::Nat(gateway) => {
                     let id = gateway.links(scope.links).id;
-                    route(kind::NAT, own, Ip::v4(Be32::new(id)))
+                    let mut next_hop = Ip::v4(Be32::new(id));
+                    next_hop.0[0] = Be32::new(policies.nat_egress(*gateway)).raw();
+                    route(kind::NAT, own, next_hop)
                 }
                 Hop::Ports(ports) => {
                     let instances = instances(scope, own, ports, destination);

@@ -2,7 +2,7 @@
 
 use super::{Names, policy::group_names};
 use crate::{
-    model::{File, InternetGateway, Node, Port, RouteTable, Subnet, Vpc},
+    model::{File, InternetGateway, NatGateway, Node, Port, RouteTable, Subnet, Vpc},
     topology::{At, Hop, Links},
 };
 use std::collections::{BTreeMap, BTreeSet};
@@ -91,6 +91,14 @@ impl<'t> Scope<'t> {
     pub(super) fn peers(&self, (_, table): TableOf) -> Vec<At<Vpc>> {
         let hops = table.map(|table| table.links(self.links).hops.as_slice()).unwrap_or_default();
         hops.iter().filter_map(|hop| if let Hop::Peer(vpc) = hop { Some(*vpc) } else { None }).collect()
+    }
+
+    /// The NAT gateways with an egress allow list that those tables lead to.
+    pub(super) fn nat_gateways(&self) -> BTreeSet<At<NatGateway>> {
+        let tables = self.tables().filter_map(|(_, table)| table);
+        let hops = tables.flat_map(|table| &table.links(self.links).hops);
+        let gateways = hops.filter_map(|hop| if let Hop::Nat(gateway) = hop { Some(*gateway) } else { None });
+        gateways.filter(|gateway| gateway.of(self.file).egress_allow.get().is_some()).collect()
     }
 
     /// The VPCs whose endpoints and routes decide over the flows of a subnet's ports.

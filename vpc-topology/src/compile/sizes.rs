@@ -45,7 +45,9 @@ pub(crate) fn upper_bounds(file: &File, links: &Links) -> Vec<Sizes> {
         sources: sum(&mut plain().map(|(_, subnet)| subnet.cidr_blocks.len())),
         flood_members: 0,
         flood_fanout: links.subnets.iter().map(|subnet| subnet.nodes.len()).max().unwrap_or_default(),
-        policies: acls_of_routers.iter().fold(policy::ROUTER_SIZES, |sum, acl| sum.plus(acls[acl.index()])),
+        policies: acls_of_routers
+            .iter()
+            .fold(policy::ROUTER_SIZES.plus(policy::egress_upper_bounds(file)), |sum, acl| sum.plus(acls[acl.index()])),
     };
     let mut bounds = vec![fabric; file.nodes.len()];
     let identities = policy::upper_bounds(file, links);

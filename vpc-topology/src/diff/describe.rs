@@ -9,6 +9,7 @@ use std::{
 use vpc_common::{
     Ip, Mac, Vni,
     endpoint::{Endpoint, EndpointKey, flags},
+    port::Port,
     route::{Route, kind},
 };
 
@@ -184,7 +185,8 @@ impl Words<'_> {
             }
             for Changed { key, from, to } in &changes.changed {
                 let (from, to) = (hop(self.old, from), hop(self.new, to));
-                lines.push(format!("~ route {} {of}: {from} -> {to}", prefix(*key)));
+                // What else a route says is told rule by rule.
+                lines.extend((from != to).then(|| format!("~ route {} {of}: {from} -> {to}", prefix(*key))));
             }
             for (key, route) in &changes.removed {
                 lines.push(format!("- route {} {} {of}", prefix(*key), hop(self.old, route)));
@@ -322,7 +324,8 @@ fn hop(of: &Desired, route: &Route) -> String {
         kind::INTERNET => "to the internet gateway".into(),
         kind::NAT => {
             let name = of.outside.gateway_names.get(&route.next_hop.low().get());
-            format!("to NAT gateway {}", name.map_or("unknown", String::as_str))
+            let list = if route.next_hop.0[0] == Port::NO_ACL { "" } else { " by its egress allow list" };
+            format!("to NAT gateway {}{list}", name.map_or("unknown", String::as_str))
         }
         _ => "unreachable".into(),
     }

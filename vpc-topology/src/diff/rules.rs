@@ -15,7 +15,7 @@ pub(super) fn describe(old: &Names, new: &Names, lines: &mut Vec<String>) {
     for (owner, directions) in &new {
         let Some(before) = old.get(owner) else {
             if !is_default(owner) {
-                lines.push(format!("+ {} with {}", words(owner), counted(directions)));
+                lines.push(format!("+ {} with {}", words(owner), counted(owner, directions)));
             }
             continue;
         };
@@ -30,7 +30,7 @@ pub(super) fn describe(old: &Names, new: &Names, lines: &mut Vec<String>) {
         }
     }
     for (owner, directions) in old.iter().filter(|(owner, _)| !new.contains_key(*owner) && !is_default(owner)) {
-        lines.push(format!("- {} with {}", words(owner), counted(directions)));
+        lines.push(format!("- {} with {}", words(owner), counted(owner, directions)));
     }
 }
 
@@ -87,8 +87,11 @@ fn is_default(owner: &str) -> bool {
     owner.ends_with("/default")
 }
 
-fn counted(directions: &BTreeMap<&str, Rules<'_>>) -> String {
+fn counted(owner: &str, directions: &BTreeMap<&str, Rules<'_>>) -> String {
     let count = |direction| directions.get(direction).map_or(0, BTreeMap::len);
+    if owner.starts_with("nat_gateway ") {
+        return format!("{} rules", count("egress"));
+    }
     format!("{} ingress and {} egress rules", count("ingress"), count("egress"))
 }
 
@@ -97,6 +100,7 @@ pub(super) fn words(name: &str) -> String {
     match name.split_once(' ') {
         Some(("security_group", name)) => format!("security group {name}"),
         Some(("policy_group", name)) => format!("policy group {name}"),
+        Some(("nat_gateway", name)) => format!("egress allow list of NAT gateway {name}"),
         Some(("network_acl", name)) => format!("network ACL {name}"),
         _ => name.to_owned(),
     }

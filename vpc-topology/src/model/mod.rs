@@ -27,7 +27,7 @@ pub use gateway::{InterfaceAddress, InternetGateway, NodeGateway};
 pub use label::{LabelText, Labels};
 pub use mac::PortMac;
 pub use name::{DeviceName, Name};
-pub use nat::{ExternalSocket, L4Port, NatGateway, PortCount, PortForward};
+pub use nat::{EgressRule, ExternalSocket, L4Port, NatGateway, PortCount, PortForward};
 pub use network_acl::{AclAction, AclRule, NetworkAcl};
 pub use node::{Dscp, Node, ReceiveMode};
 pub use number::{NodeId, RuleNumber, SessionCount, SessionTimeout, Version, VniNumber};

@@ -1,6 +1,9 @@
 //! NAT gateways.
 
-use super::{AtLeastOne, Name, service::Protocol};
+use super::{
+    AtLeastOne, Cidr, Name, Stated,
+    service::{IcmpCode, IcmpType, PortRange, Protocol, Service},
+};
 use crate::{
     diagnostics::Spanned,
     document::{Mismatch, Scalar, ScalarText, record},
@@ -22,8 +25,34 @@ record! {
         ports_per_node: Option<Spanned<PortCount>>,
         /// Ports of its addresses that lead to ports of the VPC.
         port_forwards: Vec<PortForward>,
+        /// What it lets out. Default: all; an empty list lets nothing out. Replies pass, also those of forwarded ports.
+        egress_allow: Stated<Vec<EgressRule>>,
     }
     later []
+}
+
+record! {
+    /// What a NAT gateway lets out: a service, and the blocks of IPv4 with which it is allowed.
+    pub struct EgressRule, "egress rule" {
+        /// The IP protocol.
+        protocol: Spanned<Protocol>,
+        /// Destination ports, for TCP and UDP. Default: all.
+        ports: Stated<AtLeastOne<Spanned<PortRange>>>,
+        /// Type of the message, for ICMP. Default: all.
+        icmp_type: Stated<Spanned<IcmpType>>,
+        /// Code of the message, where a type is given. Default: all.
+        icmp_code: Stated<Spanned<IcmpCode>>,
+        /// Where to.
+        cidr_blocks: AtLeastOne<Spanned<Cidr>>,
+    }
+    later []
+}
+
+impl EgressRule {
+    /// What it says of services.
+    pub fn service(&self) -> Service<'_> {
+        Service::new(self.protocol, &self.ports, &self.icmp_type, &self.icmp_code)
+    }
 }
 
 record! {

@@ -1,11 +1,14 @@
 //! The way to the outside: gateway nodes, internet gateways, elastic IPs, NAT gateways, port forwards.
 
-use super::{Unique, links::Resolved, names::Names};
+use super::{Unique, links::Resolved, names::Names, rules};
 use crate::{
     compile::nat_gateway_ids,
     diagnostics::{Problem, Span, Spanned},
     document::Record,
-    model::{Address, ElasticIp, File, InternetGateway, NatGateway, Node, NodeGateway, Port, Protocol, Range, Vpc},
+    model::{
+        Address, EgressRule, ElasticIp, File, InternetGateway, NatGateway, Node, NodeGateway, Port, Protocol, Range,
+        Vpc,
+    },
     topology::{At, ElasticLinks, Links, NatLinks},
 };
 use rustc_hash::FxHashMap;
@@ -300,6 +303,9 @@ fn check_nat_gateways(file: &File, resolved: &Resolved, problems: &mut Vec<Probl
             }
         }
         check_slices(file, resolved, gateway, links, problems);
+        for rule in gateway.egress_allow.get().into_iter().flatten() {
+            check_egress(gateway, rule, problems);
+        }
         for (forward, port) in gateway.port_forwards.iter().zip(&links.forwards) {
             if ![Protocol::TCP, Protocol::UDP].contains(&forward.protocol.value) && forward.protocol.given().is_some() {
                 let problem = Problem::new(forward.protocol.span, "only TCP and UDP have ports to forward");
@@ -336,6 +342,20 @@ fn check_nat_gateways(file: &File, resolved: &Resolved, problems: &mut Vec<Probl
             }
         }
     }
+}
+
+fn check_egress(gateway: &NatGateway, rule: &EgressRule, problems: &mut Vec<Problem>) {
+    for block in rule.cidr_blocks.iter().filter(|block| block.given().is_some_and(|block| !block.is_v4())) {
+        let message = format!("the NAT gateway `{}` takes IPv4 only", gateway.name.value);
+        problems.push(Problem::new(block.span, message).label("an IPv6 block"));
+    }
+    // Of a protocol that is of IPv6 only its name is to be complained of.
+    if rule.protocol.value == Protocol::ICMPV6 {
+        let message = format!("the NAT gateway `{}` takes IPv4 only", gateway.name.value);
+        problems.push(Problem::new(rule.protocol.span, message).label("write `icmp`"));
+        return;
+    }
+    rules::check_service(rule, &rule.service(), &[], problems);
 }
 
 /// Every node with ports of the VPC has a slice of the gateway's ports.

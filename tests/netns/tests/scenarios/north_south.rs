@@ -13,6 +13,7 @@ use vpc_lab::{
     iperf::iperf,
     outside::SERVER,
     ping::{Fragmentation, PingOptions},
+    tcp::{Conversation, EchoServer, connect},
     wait::eventually,
 };
 use vpc_netns_tests::{SOON, all_answered, drops, fabric, learnt_mtu};
@@ -312,4 +313,33 @@ fn traceroute_and_path_mtu_discovery_work_through_nat() {
         .unwrap();
         all_answered(guest.ping(SERVER, sized(1_322)).unwrap()).unwrap();
     }
+}
+
+#[test]
+fn a_nat_gateway_lets_out_what_is_on_its_list() {
+    let allow = |rules: &str| {
+        TOPOLOGY.replace("{name: ngw, vpc: red,", &format!("{{name: ngw, vpc: red, egress_allow: [{rules}],"))
+    };
+    let web = "{protocol: tcp, ports: [8080], cidr_blocks: [198.51.100.0/24]}";
+    let mut fabric = fabric(&allow(web)).unwrap();
+    let to = |port| SocketAddr::new(SERVER, port);
+    let _servers = [8_080, 8_081].map(|port| EchoServer::start(outside(&fabric), port).unwrap());
+    let talk = Conversation::start(guest(&fabric, "app-1"), to(8_080)).with_context(|| drops(&fabric)).unwrap();
+    assert!(connect(guest(&fabric, "app-1"), to(8_081), Duration::from_millis(500)).is_err(), "not on the list");
+    let text = vpcctl(fabric.node("hv1").unwrap(), "drops").unwrap();
+    assert!(text.contains("egress_allow"), "{text}");
+    // The other way round it needs no rule.
+    let seen = seen_by_server(
+        outside(&fabric),
+        guest(&fabric, "db-1"),
+        "10.0.2.5:22".parse().unwrap(),
+        SocketAddr::new(ip(NAT), 2_222),
+    );
+    assert_eq!(seen.with_context(|| drops(&fabric)).unwrap(), SERVER);
+    // Another list reaches the live flow.
+    fabric.edit(&allow("{protocol: tcp, ports: [8081], cidr_blocks: [198.51.100.9/32]}")).unwrap();
+    talk.wait_silent(Duration::from_millis(400), SOON).unwrap();
+    eventually(SOON, || connect(guest(&fabric, "app-1"), to(8_081), Duration::from_millis(500)).map(drop)).unwrap();
+    fabric.edit(&allow(web)).unwrap();
+    talk.wait_answer(SOON).unwrap();
 }

@@ -3,6 +3,7 @@
 //! another one.
 
 mod acls;
+mod egress;
 mod groups;
 mod rule_set;
 mod services;
@@ -12,7 +13,7 @@ pub(crate) use groups::{group_key, group_names};
 use super::{Names, Scope, ids::Ids};
 use crate::{
     compile::Desired,
-    model::{File, NetworkAcl},
+    model::{File, NatGateway, NetworkAcl},
     topology::{At, Identity, Links},
 };
 use groups::Direction;
@@ -47,7 +48,15 @@ struct Described {
 enum User {
     Groups(At<Identity>, Direction),
     Acl(At<NetworkAcl>, Direction),
+    Nat(At<NatGateway>),
     Router,
+}
+
+impl User {
+    /// Whether a rule set that says nothing denies all, and none at all allows all.
+    fn is_acl(&self) -> bool {
+        matches!(self, Self::Acl(..) | Self::Nat(..))
+    }
 }
 
 /// How much of each map the rule sets need.
@@ -93,6 +102,13 @@ pub(crate) fn acl_upper_bounds(file: &File) -> Vec<PolicySizes> {
     acls.map(|acl| of(acl, Direction::Ingress).plus(of(acl, Direction::Egress))).collect()
 }
 
+/// The same for all egress allow lists together.
+pub(crate) fn egress_upper_bounds(file: &File) -> PolicySizes {
+    let gateways = (0..file.nat_gateways.len()).map(At::<NatGateway>::new);
+    let bounds = gateways.map(|gateway| bound(&egress::rules(file, gateway, &BTreeMap::new())));
+    bounds.fold(PolicySizes::default(), PolicySizes::plus)
+}
+
 /// How many entries of each kind rules take at most: from a look at each rule alone where there are few, exactly where
 /// there are many.
 fn bound(rules: &[Rule]) -> PolicySizes {
@@ -109,15 +125,16 @@ impl Policies {
         let identities: BTreeSet<_> =
             scope.subnets.values().flatten().map(|port| port.links(scope.links).identity).collect();
         let acls: BTreeSet<_> = acls_used(scope).collect();
-        let described = describe_rules(scope, &identities, &acls);
+        let gateways = scope.nat_gateways();
+        let described = describe_rules(scope, &identities, &acls, &gateways);
         let numbers: BTreeMap<String, u32> =
             described.iter().map(|(number, rule)| (rule.key.clone(), *number)).collect();
         let members = groups::Members::reached(scope);
         // Rule sets of one content are one rule set. Collisions are resolved in the order of content.
         let mut by_content: BTreeMap<Vec<u8>, (RuleSet, Vec<User>)> = BTreeMap::new();
         let mut add = |set: RuleSet, user: User| {
-            // An ACL and groups have other ids even where they say the same: an ACL that says nothing denies all.
-            let mut content = vec![u8::from(matches!(user, User::Acl(..)))];
+            // ACLs and groups have other ids even where they say the same: an ACL that says nothing denies all.
+            let mut content = vec![u8::from(user.is_acl())];
             content.extend(set.bytes());
             by_content.entry(content).or_insert((set, Vec::new())).1.push(user);
         };
@@ -131,6 +148,9 @@ impl Policies {
             for direction in DIRECTIONS {
                 add(RuleSet::new(&acls::rules(scope.file, acl, direction, &numbers)), User::Acl(acl, direction));
             }
+        }
+        for gateway in gateways {
+            add(RuleSet::new(&egress::rules(scope.file, gateway, &numbers)), User::Nat(gateway));
         }
         if !scope.routers.is_empty() {
             let rule = numbers.get(ROUTER_RULE).copied().unwrap_or_default();
@@ -147,7 +167,7 @@ impl Policies {
             described.into_iter().map(|(number, rule)| ((number, rule.name), (number, rule.text))).unzip();
         let mut policies = Self { ids: BTreeMap::new(), sets: BTreeMap::new(), names, texts };
         for (bytes, (set, users)) in by_content {
-            let of_groups = !users.iter().any(|user| matches!(user, User::Acl(..)));
+            let of_groups = !users.iter().any(|user| user.is_acl());
             let id = if set.is_empty() && of_groups { NOTHING } else { taken.take(&bytes) };
             policies.ids.extend(users.into_iter().map(|user| (user, id)));
             policies.sets.insert(id, set);
@@ -173,6 +193,11 @@ impl Policies {
     /// The rule set for packets that leave a subnet.
     pub(super) fn egress_acl(&self, acl: Option<At<NetworkAcl>>) -> u32 {
         acl.map_or(Port::NO_ACL, |acl| self.id(User::Acl(acl, Direction::Egress)))
+    }
+
+    /// The rule set for what a NAT gateway lets out.
+    pub(super) fn nat_egress(&self, gateway: At<NatGateway>) -> u32 {
+        self.ids.get(&User::Nat(gateway)).copied().unwrap_or(Port::NO_ACL)
     }
 
     /// The rule set of routers.
@@ -218,9 +243,11 @@ fn describe_rules(
     scope: &Scope<'_>,
     identities: &BTreeSet<At<Identity>>,
     acls: &BTreeSet<At<NetworkAcl>>,
+    gateways: &BTreeSet<At<NatGateway>>,
 ) -> BTreeMap<u32, Described> {
     let mut rules = groups::described(scope, identities);
     rules.extend(acls.iter().flat_map(|acl| acls::described(scope.file, *acl)));
+    rules.extend(gateways.iter().flat_map(|gateway| egress::described(scope.file, *gateway)));
     if !scope.routers.is_empty() {
         let text = "all for the workloads behind plain VTEPs".to_owned();
         rules.push(Described { key: ROUTER_RULE.to_owned(), name: ROUTER_RULE.to_owned(), text });
