@@ -11,6 +11,7 @@ mod repeat;
 mod skb;
 mod tables;
 mod verdict;
+mod window;
 mod xdp;
 
 use aya_ebpf::{

@@ -1,6 +1,11 @@
 //! `__sk_buff` as `vpc_datapath::Packet`, and the TC entry points.
 
-use crate::{buffer, repeat, tables, tables::Maps, verdict};
+use crate::{
+    buffer, repeat, tables,
+    tables::Maps,
+    verdict,
+    window::{Window, variable},
+};
 use aya_ebpf::{
     bindings::{
         __sk_buff, BPF_F_ADJ_ROOM_DECAP_L3_IPV4, BPF_F_ADJ_ROOM_DECAP_L3_IPV6, BPF_F_ADJ_ROOM_ENCAP_L2_ETH,
@@ -40,16 +45,13 @@ impl Skb {
         }
         packet
     }
+}
+
+impl Window for Skb {
     #[inline(always)]
     fn bounds(&self) -> (usize, usize) {
         // SAFETY: the context pointer is the kernel's.
         unsafe { ((*self.0).data as usize, (*self.0).data_end as usize) }
-    }
-    #[inline(always)]
-    fn at<T>(&self, offset: usize) -> Option<*mut T> {
-        let (data, end) = self.bounds();
-        let start = data + offset;
-        if start + size_of::<T>() > end { None } else { Some(start as *mut T) }
     }
 }
 
@@ -71,21 +73,19 @@ impl Packet for Skb {
     }
     #[inline(always)]
     fn get<T: Pod>(&self, offset: usize) -> Option<&T> {
-        // SAFETY: `at` checked the bounds; headers have alignment 1 and any bytes are valid.
-        self.at(offset).map(|p| unsafe { &*p })
+        self.header(offset)
     }
     #[inline(always)]
     fn get_mut<T: Pod>(&mut self, offset: usize) -> Option<&mut T> {
-        // SAFETY: as above, and `self` is borrowed for as long as the reference lives.
-        self.at(offset).map(|p| unsafe { &mut *p })
+        self.header_mut(offset)
     }
     #[inline(always)]
     fn get_at<T: Pod>(&self, offset: usize) -> Option<&T> {
-        self.get(core::hint::black_box(offset) & REACH)
+        self.header(variable(offset))
     }
     #[inline(always)]
     fn get_at_mut<T: Pod>(&mut self, offset: usize) -> Option<&mut T> {
-        self.get_mut(core::hint::black_box(offset) & REACH)
+        self.header_mut(variable(offset))
     }
     #[inline(always)]
     fn pull(&mut self, length: u32) {

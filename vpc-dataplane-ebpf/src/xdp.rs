@@ -1,23 +1,26 @@
 //! `xdp_md` as `vpc_datapath::Packet`, and the XDP entry points.
 
-use crate::{buffer, repeat, tables, tables::Maps, verdict};
+use crate::{
+    buffer, repeat, tables,
+    tables::Maps,
+    verdict,
+    window::{Window, variable},
+};
 use aya_ebpf::{bindings::xdp_md, helpers};
 use bytemuck::Pod;
 use vpc_datapath::{
     Packet, ingress,
-    packet::{CopyTarget, NoRoom, REACH, Step},
+    packet::{CopyTarget, NoRoom, Step},
 };
 
 /// A frame at the XDP hook.
 pub struct Frame(*mut xdp_md);
 
-impl Frame {
+impl Window for Frame {
     #[inline(always)]
-    fn at<T>(&self, offset: usize) -> Option<*mut T> {
+    fn bounds(&self) -> (usize, usize) {
         // SAFETY: the context pointer is the kernel's.
-        let (data, end) = unsafe { ((*self.0).data as usize, (*self.0).data_end as usize) };
-        let start = data + offset;
-        if start + size_of::<T>() > end { None } else { Some(start as *mut T) }
+        unsafe { ((*self.0).data as usize, (*self.0).data_end as usize) }
     }
 }
 
@@ -38,21 +41,19 @@ impl Packet for Frame {
     }
     #[inline(always)]
     fn get<T: Pod>(&self, offset: usize) -> Option<&T> {
-        // SAFETY: `at` checked the bounds; headers have alignment 1 and any bytes are valid.
-        self.at(offset).map(|p| unsafe { &*p })
+        self.header(offset)
     }
     #[inline(always)]
     fn get_mut<T: Pod>(&mut self, offset: usize) -> Option<&mut T> {
-        // SAFETY: as above, and `self` is borrowed for as long as the reference lives.
-        self.at(offset).map(|p| unsafe { &mut *p })
+        self.header_mut(offset)
     }
     #[inline(always)]
     fn get_at<T: Pod>(&self, offset: usize) -> Option<&T> {
-        self.get(core::hint::black_box(offset) & REACH)
+        self.header(variable(offset))
     }
     #[inline(always)]
     fn get_at_mut<T: Pod>(&mut self, offset: usize) -> Option<&mut T> {
-        self.get_mut(core::hint::black_box(offset) & REACH)
+        self.header_mut(variable(offset))
     }
     #[inline(always)]
     fn pull(&mut self, _length: u32) {}
