@@ -110,6 +110,16 @@ fn check_hop(file: &File, resolved: &Resolved, at: At<RouteTable>, number: usize
         (ResolvedHop::Internet(gateway), Some(Target::InternetGateway(name))) => {
             let of = resolved.outside.internet_gateways[gateway.index()];
             check_gateway(file, table, name, (of, vpc), problems);
+            let record = gateway.of(file);
+            if record.is_egress_only() && destination.is_some_and(|destination| destination.is_v4()) {
+                let message = format!("the internet gateway `{}` is egress-only, which is for IPv6", name.value);
+                let problem = Problem::new(route.destination.span, message).label("an IPv4 destination");
+                problems.push(
+                    problem
+                        .also(record.name.span, "this gateway")
+                        .help("IPv4 that only opens flows takes a `nat_gateway`"),
+                );
+            }
         }
         (ResolvedHop::Nat(gateway), Some(Target::NatGateway(name))) => {
             check_gateway(file, table, name, (resolved.outside.vpc_of(*gateway), vpc), problems);
