@@ -1,6 +1,7 @@
 //! The agent's life: start, rounds on every change, stop.
 
 use crate::{
+    announce::Announcer,
     answer::Answers,
     args::Run,
     attach::TcWay,
@@ -11,8 +12,11 @@ use crate::{
         server::{self, Call},
     },
     datapath::Datapath,
+    gateway,
+    liveness::{Healths, Liveness, Questions},
     lock,
     machine::{Depth, Observer},
+    maps::outside::Outside,
     netlink::{events::Events, neighbours},
     notify::ServiceManager,
     reconcile::{Outcome, Reconciler, chain},
@@ -31,7 +35,7 @@ use tokio::{
     sync::mpsc,
     task::JoinHandle,
 };
-use vpc_topology::Loader;
+use vpc_topology::{Loader, compile::Desired};
 
 /// Changes of the machine come in bursts.
 const BURST: Duration = Duration::from_millis(5);
@@ -73,7 +77,8 @@ pub async fn run(arguments: Run) -> anyhow::Result<()> {
     let mut tick = tokio::time::interval(Duration::from_secs(1));
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
 
-    let mut agent = Agent::new(arguments, reconciler);
+    let liveness = Liveness::spawn().context("start to ask gateways whether they are alive")?;
+    let mut agent = Agent::new(arguments, reconciler, liveness);
     agent.start(&mut watch).await;
     loop {
         let depth = tokio::select! {
@@ -94,6 +99,10 @@ pub async fn run(arguments: Run) -> anyhow::Result<()> {
             compiled = agent.compiling.finished() => {
                 agent.accept(compiled);
                 Depth::Topology
+            }
+            healths = agent.liveness.changed() => {
+                agent.hear(healths);
+                Depth::Neighbours
             }
             Some(call) = calls.recv() => {
                 if agent.answer(call) {
@@ -138,9 +147,29 @@ impl Compiling {
     }
 }
 
+/// What decides for which addresses a gateway speaks.
+struct SpokenFrom {
+    desired: Arc<Desired>,
+    outside: Outside,
+}
+
+impl PartialEq for SpokenFrom {
+    fn eq(&self, other: &Self) -> bool {
+        let (ours, theirs) = (&self.outside, &other.outside);
+        // Tables that are the same keep their identity.
+        Arc::ptr_eq(&self.desired, &other.desired)
+            && Arc::ptr_eq(&ours.shared.externals, &theirs.shared.externals)
+            && (ours.segment, ours.outlet) == (theirs.segment, theirs.outlet)
+    }
+}
+
 struct Agent {
     arguments: Run,
     reconciler: Reconciler,
+    liveness: Liveness,
+    announcer: Announcer,
+    /// What the announcer was told last is made of this.
+    spoken_from: Option<SpokenFrom>,
     compiling: Compiling,
     /// A text that came while another one was compiled.
     waiting: Option<String>,
@@ -160,11 +189,14 @@ struct Agent {
 }
 
 impl Agent {
-    fn new(arguments: Run, reconciler: Reconciler) -> Self {
+    fn new(arguments: Run, reconciler: Reconciler, liveness: Liveness) -> Self {
         let file = arguments.topology.display().to_string();
         Self {
             arguments,
+            announcer: Announcer::new(gateway::spoken_before(reconciler.actual())),
+            spoken_from: None,
             reconciler,
+            liveness,
             compiling: Compiling::default(),
             waiting: None,
             unkept: None,
@@ -211,7 +243,8 @@ impl Agent {
 
     /// Everything that is wrong now.
     fn problems(&self) -> Vec<String> {
-        self.failure.iter().chain(&self.outcome.problems).cloned().collect()
+        let trouble = self.liveness.tallies().trouble;
+        self.failure.iter().chain(&self.outcome.problems).chain(&trouble).cloned().collect()
     }
 
     /// Reads the file and has it compiled if it is other than before.
@@ -249,6 +282,8 @@ impl Agent {
 
     fn put_into_force(&mut self, compiled: &Compiled) {
         self.reconciler.desire(compiled.desired.clone());
+        let probes = compiled.desired.outside.probes.clone();
+        self.liveness.ask(Questions { source: compiled.desired.node.vtep, probes });
         self.topology.generation += 1;
         tracing::info!(
             ports = compiled.desired.ports.len(),
@@ -282,6 +317,24 @@ impl Agent {
         }
     }
 
+    /// Gateways come and go: the maps follow before anything else is looked at.
+    fn hear(&mut self, healths: Healths) {
+        if let Err(error) = self.reconciler.hear(healths) {
+            self.failure = Some(chain(&error));
+        }
+        self.speak();
+    }
+
+    /// Announces outside for what this gateway newly speaks.
+    fn speak(&mut self) {
+        let Some(desired) = self.reconciler.desired() else { return };
+        let from = SpokenFrom { desired: Arc::clone(desired), outside: self.reconciler.actual().outside.clone() };
+        if self.spoken_from.as_ref() != Some(&from) {
+            self.announcer.speak(gateway::spoken(&from.desired, &from.outside));
+            self.spoken_from = Some(from);
+        }
+    }
+
     async fn round(&mut self, depth: Depth) {
         let start = Instant::now();
         match self.reconciler.round(depth).await {
@@ -301,6 +354,7 @@ impl Agent {
             }
             Err(error) => self.failure = Some(chain(&error)),
         }
+        self.speak();
         if let Some(text) = self.unkept.take()
             && let Err(error) = topology::keep(&self.arguments.run_dir, &text)
         {
@@ -386,6 +440,7 @@ impl Agent {
             pins: bpffs::directory(&self.arguments.bpffs),
             started: self.started,
             limits: self.arguments.sizes.into(),
+            tallies: self.liveness.tallies(),
         };
         let stop = request == Request::Stop;
         match answers.later(&request) {

@@ -2,6 +2,7 @@
 
 mod counters;
 mod drops;
+mod gateways;
 mod listing;
 mod nat;
 mod owners;
@@ -16,6 +17,7 @@ use crate::{
         report::{MapRow, NextHopRow, PlanReport, Status, TopologyStatus, VtepRow},
     },
     foreign,
+    liveness::Tallies,
     reconcile::{Outcome, Reconciler},
     topology,
     underlay::{Described, WayState},
@@ -33,6 +35,7 @@ pub(crate) struct Answers<'a> {
     pub pins: PathBuf,
     pub started: Instant,
     pub limits: Limits,
+    pub tallies: Tallies,
 }
 
 /// An answer that takes long.
@@ -114,6 +117,9 @@ impl Answers<'_> {
                     next_hops: next_hops(described),
                 })
                 .collect(),
+            gateways: desired
+                .map(|desired| gateways::gateways(desired, self.reconciler, &self.tallies))
+                .unwrap_or_default(),
             maps: self.maps()?,
         })
     }

@@ -1,22 +1,27 @@
 //! The way to the outside on a gateway node: its external interface, and the router beyond.
 
 use crate::{
+    announce::Spoken,
     attach::LinkName,
     control::report::Attachment,
     datapath::Datapath,
+    liveness::{Health, Healths, Known},
     machine::Machine,
+    maps::{Image, outside::Outside},
     netlink::neighbours::{Neighbour, NeighbourKey, Permanence},
     reconcile::{Outcome, chain},
 };
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, net::IpAddr};
 use vpc_common::{
-    Mac,
+    Be32, Mac,
     gateway::{Gateways, Outlet},
-    limits,
+    nat::External,
     port::Port,
+    session::V4,
     vtep::Vtep,
 };
-use vpc_topology::compile::{Desired, DesiredOutlet};
+use vpc_datapath::external::speaker;
+use vpc_topology::compile::{Desired, DesiredOutlet, ProbeRole};
 
 /// How a gateway reaches the outside.
 #[derive(Clone, Debug, Default)]
@@ -59,20 +64,109 @@ pub fn outlet(desired: &DesiredOutlet, machine: &Machine) -> DescribedOutlet {
     described
 }
 
-/// The gateways that can be sent to: those whose VTEP has a next hop, and this node if it has a way out.
-pub fn gateways(desired: &Desired, vteps: &BTreeMap<u32, Vtep>, outlet: &Outlet) -> Gateways {
-    let usable = |id: &&u16| {
-        if **id == desired.node.id {
-            return outlet.next_hop != vpc_common::Mac::default();
+/// Which gateways are used, as the maps say it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Choice {
+    /// Element `FABRIC` of `GATEWAYS`.
+    pub fabric: Gateways,
+    /// Element `SEGMENT`.
+    pub segment: Gateways,
+    /// Whether this gateway stays silent outside because it has lost the fabric.
+    pub cut_off: bool,
+}
+
+/// Chooses among the gateways, by what is known of them. A gateway says itself that it cannot serve, or its underlay has
+/// no next hop: then it is not used. Silence counts only while another gateway speaks: where all are silent, it is more
+/// likely that questions get lost than that all gateways died at once.
+pub fn choose(desired: &Desired, vteps: &BTreeMap<u32, Vtep>, outlet: &Outlet, healths: &Healths) -> Choice {
+    let outside = &desired.outside;
+    let reachable = |id: u16| vteps.get(&u32::from(id)).is_some_and(|vtep| vtep.next_hop_count > 0);
+    let health = |id: u16| {
+        if id == desired.node.id {
+            return if outlet.is_usable() { Health::Alive } else { Health::OutOfService };
         }
-        vteps.get(&u32::from(**id)).is_some_and(|vtep| vtep.next_hop_count > 0)
+        let known = healths.get(&id).map_or(Health::Unknown, |known| known.health);
+        if reachable(id) { known } else { Health::OutOfService }
     };
-    let mut gateways = Gateways::default();
-    for (place, id) in (0..limits::GATEWAYS).zip(desired.outside.gateways.iter().filter(usable)) {
-        gateways.nodes[place] = *id;
-        gateways.count = place as u32 + 1;
+    let tier = |id: &u16| match health(*id) {
+        Health::Unknown | Health::Alive => Some(0),
+        Health::Returning => Some(1),
+        Health::Silent => Some(2),
+        Health::OutOfService => None,
+    };
+    let best = outside.gateways.iter().filter_map(tier).min();
+    let (used, others): (Vec<u16>, Vec<u16>) =
+        outside.gateways.iter().partition(|id| best.is_some() && tier(id) == best);
+    // Who answers speaks for himself at once: one that comes back does not know for how long others wait. Nobody speaks
+    // for those who do not.
+    let cut_off = is_cut_off(desired, &reachable, healths);
+    let speaks = |id: &u16| !cut_off && matches!(health(*id), Health::Unknown | Health::Alive | Health::Returning);
+    let (speaking, silent): (Vec<u16>, Vec<u16>) = outside.segment.iter().partition(|id| speaks(id));
+    Choice { fabric: Gateways::of(used, others), segment: Gateways::of(speaking, silent), cut_off }
+}
+
+/// Whether this gateway has lost the fabric while others on its segment may have it. Whoever speaks outside for what he
+/// cannot reach takes it away from those who can.
+fn is_cut_off(desired: &Desired, reachable: &dyn Fn(u16) -> bool, healths: &Healths) -> bool {
+    if desired.outside.segment.len() < 2 {
+        return false;
     }
-    gateways
+    if desired.vteps.iter().all(|vtep| !reachable(vtep.id)) {
+        return true;
+    }
+    // Two gateways that hear nothing from each other do not know which of them is cut off: a third one that has fallen
+    // silent as well tells. One that never spoke tells nothing.
+    let silent = |known: &Known| known.health == Health::Silent;
+    let witness = |known: &Known| known.role == ProbeRole::Witness && known.ever;
+    healths.values().all(|known| silent(known) || (known.role == ProbeRole::Witness && !known.ever))
+        && healths.values().any(witness)
+}
+
+/// For which external addresses this gateway speaks on its segment: those on the link.
+pub fn spoken(desired: &Desired, outside: &Outside) -> Spoken {
+    let Some(outlet) = &desired.outside.outlet else { return Spoken::default() };
+    let on_link = |address: &V4| {
+        let address = IpAddr::from(Be32::from_raw(address[0]).0);
+        outlet.networks.iter().any(|network| network.contains(&address))
+    };
+    let mut spoken = spoken_by(desired.node.id, outside);
+    spoken.addresses.retain(on_link);
+    spoken
+}
+
+/// For which ones an earlier agent had this gateway speak, and perhaps some more.
+pub fn spoken_before(image: &Image) -> Spoken {
+    u16::try_from(image.node.id).map_or_else(|_| Spoken::default(), |id| spoken_by(id, &image.outside))
+}
+
+fn spoken_by(id: u16, outside: &Outside) -> Spoken {
+    let own = |(address, external): &&(V4, External)| speaker(&outside.segment, address, external) == id;
+    let externals = if outside.segment.lives(id) { outside.shared.externals.as_slice() } else { &[] };
+    Spoken {
+        ifindex: outside.outlet.ifindex,
+        own: outside.outlet.own,
+        segment: outside.segment,
+        addresses: externals.iter().filter(own).map(|(address, _)| *address).collect(),
+    }
+}
+
+/// What is wrong with the gateways.
+pub fn problems(desired: &Desired, choice: &Choice, healths: &Healths) -> Vec<String> {
+    let mut problems = Vec::new();
+    for probe in desired.outside.probes.iter().filter(|probe| probe.role == ProbeRole::Gateway) {
+        let used = if choice.fabric.lives(probe.node) { ", but is used since no other one does better" } else { "" };
+        match healths.get(&probe.node).map(|known| known.health) {
+            Some(Health::Silent) => problems.push(format!("gateway {} does not answer{used}", probe.name)),
+            Some(Health::OutOfService) => {
+                problems.push(format!("gateway {} says that it is out of service", probe.name))
+            }
+            _ => {}
+        }
+    }
+    if choice.cut_off {
+        problems.push("this gateway hears nothing of the fabric: it speaks for no address outside".to_owned());
+    }
+    problems
 }
 
 /// Attaches the program of the external interface.
@@ -105,4 +199,90 @@ pub fn attach(desired: &DesiredOutlet, machine: &Machine, datapath: &mut Datapat
     };
     outcome.problems.extend(problem.map(|text| format!("external interface {}: {text}", desired.device)));
     outcome.attachments.push(row);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytemuck::Zeroable;
+    use vpc_common::Mac;
+
+    /// Gateways 2, 3 and 4 on one segment, of which this node is 2, and the node 1 as a witness.
+    fn desired() -> Desired {
+        let mut desired = Desired::default();
+        desired.node.id = 2;
+        (desired.outside.gateways, desired.outside.segment) = (vec![2, 3, 4], vec![2, 3, 4]);
+        let address = vpc_common::Ip::UNSPECIFIED;
+        let vtep = |id: u16| vpc_topology::compile::DesiredVtep { id, name: format!("hv{id}"), address };
+        desired.vteps = [1, 3, 4].map(vtep).into();
+        desired
+    }
+
+    fn usable() -> Outlet {
+        Outlet { ifindex: 7, next_hop: Mac::new([2, 0, 0, 0, 0, 9]), ..Outlet::default() }
+    }
+
+    fn ways(reachable: &[u32]) -> BTreeMap<u32, Vtep> {
+        let vtep = |id: &u32| (*id, Vtep { next_hop_count: 1, ..Vtep::zeroed() });
+        reachable.iter().map(vtep).collect()
+    }
+
+    fn known(health: Health) -> Known {
+        Known { health, role: ProbeRole::Gateway, ever: true }
+    }
+
+    /// Gateways in use, and those that speak, by what is known of 3 and 4.
+    fn chosen(three: Health, four: Health) -> (Vec<u16>, Vec<u16>) {
+        let healths = [(3, known(three)), (4, known(four))].into();
+        let choice = choose(&desired(), &ways(&[1, 3, 4]), &usable(), &healths);
+        assert!([2, 3, 4].iter().all(|id| choice.fabric.contains(*id)), "all may send what comes from outside");
+        (choice.fabric.alive().to_vec(), choice.segment.alive().to_vec())
+    }
+
+    #[test]
+    fn the_best_are_used_and_who_answers_speaks() {
+        use Health::{Alive, OutOfService, Returning, Silent, Unknown};
+        assert_eq!(chosen(Unknown, Alive), (vec![2, 3, 4], vec![2, 3, 4]));
+        assert_eq!(chosen(Silent, OutOfService), (vec![2], vec![2]));
+        assert_eq!(chosen(Returning, Alive), (vec![2, 4], vec![2, 3, 4]));
+    }
+
+    #[test]
+    fn where_all_are_silent_all_are_used_but_who_says_that_it_cannot_serve() {
+        let out_of_service = Outlet::default();
+        let choice = |three, four| {
+            let healths = [(3, known(three)), (4, known(four))].into();
+            let choice = choose(&desired(), &ways(&[1, 3, 4]), &out_of_service, &healths);
+            (choice.fabric.alive().to_vec(), choice.segment.alive().to_vec())
+        };
+        assert_eq!(choice(Health::Silent, Health::Silent), (vec![3, 4], vec![]));
+        assert_eq!(choice(Health::Silent, Health::Returning), (vec![4], vec![4]));
+        assert_eq!(choice(Health::OutOfService, Health::Silent), (vec![4], vec![]));
+        assert_eq!(choice(Health::OutOfService, Health::OutOfService), (vec![], vec![]));
+    }
+
+    #[test]
+    fn a_gateway_without_next_hop_is_not_used() {
+        let choice = choose(&desired(), &ways(&[1, 3]), &usable(), &Healths::new());
+        assert_eq!((choice.fabric.alive(), choice.segment.alive()), (&[2, 3][..], &[2, 3][..]));
+    }
+
+    #[test]
+    fn who_is_cut_off_speaks_for_nobody_and_uses_its_own_way_out() {
+        let choice = choose(&desired(), &ways(&[]), &usable(), &Healths::new());
+        assert_eq!((choice.cut_off, choice.fabric.alive(), choice.segment.alive()), (true, &[2][..], &[][..]));
+        // With ways to all, silence alone proves nothing, that of a witness who has spoken before does.
+        let witness = |health, ever| Known { health, role: ProbeRole::Witness, ever };
+        let cut_off = |one, three| {
+            let healths = [(1, one), (3, known(three)), (4, known(Health::Silent))].into();
+            choose(&desired(), &ways(&[1, 3, 4]), &usable(), &healths).cut_off
+        };
+        assert!(cut_off(witness(Health::Silent, true), Health::Silent));
+        assert!(!cut_off(witness(Health::Silent, false), Health::Silent));
+        assert!(!cut_off(witness(Health::Alive, true), Health::Silent));
+        assert!(!cut_off(witness(Health::Silent, true), Health::OutOfService));
+        let alone =
+            Desired { outside: vpc_topology::compile::Outside { segment: vec![2], ..desired().outside }, ..desired() };
+        assert!(!choose(&alone, &ways(&[]), &usable(), &Healths::new()).cut_off);
+    }
 }

@@ -4,6 +4,7 @@
 //! plan between them ([`maps::plan()`]) is applied in order. Nothing here is on the path of a packet.
 
 pub mod agent;
+pub mod announce;
 mod answer;
 pub mod args;
 pub mod attach;
@@ -16,6 +17,7 @@ mod foreign;
 pub mod gateway;
 pub mod generate;
 pub mod host_stack;
+pub mod liveness;
 pub mod lock;
 pub mod machine;
 pub mod maps;

@@ -7,6 +7,7 @@ use crate::{
     devices::{self, Delivery},
     epoch::{EpochClock, since_boot},
     gateway, host_stack,
+    liveness::Healths,
     machine::{Depth, Machine, Observer},
     maps::{self, Image, Wanted, image::Shared, locate::Full, outside},
     netlink::{
@@ -74,6 +75,7 @@ pub struct Reconciler {
     desired: Option<Arc<Desired>>,
     shared: Shared,
     outside: outside::Shared,
+    healths: Healths,
     epochs: EpochClock,
     /// Addresses of guests whose state was given away, with NAT mappings that are kept here.
     away: BTreeSet<EndpointKey>,
@@ -118,6 +120,7 @@ impl Reconciler {
             desired: None,
             shared: Shared::default(),
             outside: outside::Shared::default(),
+            healths: Healths::new(),
             epochs,
             away,
             inherited: true,
@@ -177,6 +180,25 @@ impl Reconciler {
         self.desired = Some(desired);
     }
 
+    /// What is known of the gateways.
+    pub fn healths(&self) -> &Healths {
+        &self.healths
+    }
+
+    /// Something else is known of the gateways. The maps follow at once, without a look at the machine; whatever else
+    /// that changes is for the next round.
+    ///
+    /// # Errors
+    /// See [`ReconcileError`].
+    pub fn hear(&mut self, healths: Healths) -> Result<(), ReconcileError> {
+        self.healths = healths;
+        let Some(desired) = self.desired.clone() else { return Ok(()) };
+        let mut wanted = self.actual.without(&BTreeSet::new());
+        let choice = gateway::choose(&desired, &wanted.vteps, &wanted.outside.outlet, &self.healths);
+        (wanted.outside.gateways, wanted.outside.segment) = (choice.fabric, choice.segment);
+        self.step(&wanted, &mut Outcome::default())
+    }
+
     /// Tables that are the same as before keep their identity, so that nobody compares them again.
     fn share(&self, desired: &Desired) -> Shared {
         fn keep<T: PartialEq + Clone>(old: &Arc<Vec<T>>, new: &[T]) -> Arc<Vec<T>> {
@@ -209,11 +231,11 @@ impl Reconciler {
             outcome.problems.push(problem);
         }
         let devices = self.ports(&desired, &machine, depth, &mut outcome).await;
-        let rendered = render(&desired, (&self.shared, &self.outside), &devices, &machine);
+        let rendered = render(&desired, (&self.shared, &self.outside), &devices, (&machine, &self.healths));
         self.apply(&rendered.wanted, &mut outcome)?;
         self.take_over()?;
         self.tunnel(&mut outcome).await;
-        uplink::attach(&desired.node, &machine, &mut self.datapath, &self.observer, &mut outcome);
+        uplink::attach(&desired, &machine, &mut self.datapath, &self.observer, &mut outcome);
         if let Some(outlet) = &desired.outside.outlet {
             gateway::attach(outlet, &machine, &mut self.datapath, &mut outcome);
             if rendered.outlet.record.next_hop == Mac::default() {
@@ -230,6 +252,7 @@ impl Reconciler {
                 outcome.problems.push(format!("the outside cannot be reached: no answer from next hop {next_hop}"));
             }
         }
+        outcome.problems.extend(gateway::problems(&desired, &rendered.choice, &self.healths));
         outcome.unresolved.extend(rendered.outlet.unresolved);
         outcome.learned.extend(rendered.outlet.learned);
         self.detach(&desired, &mut outcome);

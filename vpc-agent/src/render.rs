@@ -2,7 +2,8 @@
 
 use crate::{
     devices::Delivery,
-    gateway::{self, DescribedOutlet},
+    gateway::{self, Choice, DescribedOutlet},
+    liveness::Healths,
     machine::Machine,
     maps::{
         Wanted,
@@ -35,6 +36,8 @@ pub struct Rendered {
     pub vteps: Vec<Described>,
     /// The node's own way to the outside, if it is a gateway.
     pub outlet: DescribedOutlet,
+    /// Which gateways are used.
+    pub choice: Choice,
 }
 
 /// Makes the content of the maps. `devices` are the interfaces that are there, by slot.
@@ -42,7 +45,7 @@ pub fn render(
     desired: &Desired,
     (shared, outside): (&Shared, &outside::Shared),
     devices: &BTreeMap<u16, PortDevice>,
-    machine: &Machine,
+    (machine, healths): (&Machine, &Healths),
 ) -> Rendered {
     let mut wanted = Wanted {
         node: Node {
@@ -75,10 +78,8 @@ pub fn render(
         vteps.push(described);
     }
     let outlet = desired.outside.outlet.as_ref().map(|outlet| gateway::outlet(outlet, machine)).unwrap_or_default();
-    wanted.outside = Outside {
-        shared: outside.clone(),
-        gateways: gateway::gateways(desired, &wanted.vteps, &outlet.record),
-        outlet: outlet.record,
-    };
-    Rendered { wanted, vteps, outlet }
+    let choice = gateway::choose(desired, &wanted.vteps, &outlet.record, healths);
+    wanted.outside =
+        Outside { shared: outside.clone(), gateways: choice.fabric, segment: choice.segment, outlet: outlet.record };
+    Rendered { wanted, vteps, outlet, choice }
 }

@@ -9,16 +9,17 @@ use crate::{
     reconcile::{Outcome, chain},
 };
 use vpc_bpf::XdpFeatures;
-use vpc_topology::compile::{DesiredNode, ReceiveMode};
+use vpc_topology::compile::{Desired, ReceiveMode};
 
 /// Attaches the programs of all uplinks.
 pub fn attach(
-    node: &DesiredNode,
+    desired: &Desired,
     machine: &Machine,
     datapath: &mut Datapath,
     observer: &Observer,
     outcome: &mut Outcome,
 ) {
+    let node = &desired.node;
     for device in &node.uplinks {
         let mut row = Attachment {
             role: "uplink".to_owned(),
@@ -31,8 +32,8 @@ pub fn attach(
         match machine.links.get(device) {
             Some(link) => {
                 (row.ifindex, row.mtu) = (link.index, link.mtu);
-                let features = observer.features(link.index);
-                match one(link, node.receive_mode, features, datapath) {
+                let lacks = lacks(link, observer.features(link.index), desired);
+                match one(link, node.receive_mode, lacks, datapath) {
                     Ok(attached) => {
                         row.mode = attached.mode.to_owned();
                         row.reason = attached.reason;
@@ -57,13 +58,37 @@ struct Attached {
     problem: Option<String>,
 }
 
+/// Why XDP would lose something.
+fn lacks(link: &Link, features: Option<XdpFeatures>, desired: &Desired) -> Option<String> {
+    let driver = driver(link);
+    match features {
+        Some(features) if !features.has(XdpFeatures::BASIC) => Some(format!("{driver} has no native XDP")),
+        Some(features) if link.mtu > 3_000 && !features.has(XdpFeatures::RX_SG) => {
+            Some(format!("{driver} has no XDP for frames of several buffers, which an MTU of {} has", link.mtu))
+        }
+        // XDP_TX into such a veth succeeds, and nothing arrives.
+        features
+            if desired.outside.outlet.is_some()
+                && link.kind == "veth"
+                && !features.is_some_and(|features| features.has(XdpFeatures::NDO_XMIT)) =>
+        {
+            Some("its answers to liveness probes get lost: no NAPI on the veth's peer (switch GRO on there)".to_owned())
+        }
+        _ => None,
+    }
+}
+
+fn driver(link: &Link) -> &str {
+    if link.kind.is_empty() { "its driver" } else { &link.kind }
+}
+
 fn one(
     link: &Link,
     mode: ReceiveMode,
-    features: Option<XdpFeatures>,
+    lacks: Option<String>,
     datapath: &mut Datapath,
 ) -> Result<Attached, AttachError> {
-    let driver = if link.kind.is_empty() { "its driver" } else { &link.kind };
+    let driver = driver(link);
     let by_tc = |datapath: &mut Datapath, reason: String, problem| {
         switch(datapath, link, UplinkHook::Tc)?;
         let way = datapath.way();
@@ -72,18 +97,11 @@ fn one(
     if mode == ReceiveMode::Tc {
         return by_tc(datapath, "the topology says `receive_mode: tc`".to_owned(), None);
     }
-    let lacks = match features {
-        Some(features) if !features.has(XdpFeatures::BASIC) => Some(format!("{driver} has no native XDP")),
-        Some(features) if link.mtu > 3_000 && !features.has(XdpFeatures::RX_SG) => {
-            Some(format!("{driver} has no XDP for frames of several buffers, which an MTU of {} has", link.mtu))
-        }
-        _ => None,
-    };
     if let (Some(reason), ReceiveMode::Auto) = (&lacks, mode) {
         return by_tc(datapath, reason.clone(), None);
     }
     match switch(datapath, link, UplinkHook::Xdp) {
-        Ok(()) => Ok(Attached { mode: "xdp", reason: format!("{driver} has native XDP"), problem: None }),
+        Ok(()) => Ok(Attached { mode: "xdp", reason: format!("{driver} has native XDP"), problem: lacks }),
         Err(error) if mode == ReceiveMode::Xdp => Err(error),
         Err(error) if error.number() == Some(libc::EBUSY) => {
             let foreign = failure(&error);

@@ -6,6 +6,7 @@
 mod copy;
 mod features;
 mod filter;
+mod frames;
 mod link;
 mod loader;
 mod map;
@@ -18,6 +19,7 @@ mod test_run;
 
 pub use features::{FeatureQuery, XdpFeatures};
 pub use filter::{Filter, Filters, ForeignFilter};
+pub use frames::FrameSocket;
 pub use link::{Hook, Link, LinkInfo, has_tcx, tcx_ingress_programs};
 pub use loader::{LoadError, Loaded, Loader, kernel_release};
 pub use map::{MapDescription, memory};

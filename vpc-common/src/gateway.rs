@@ -3,28 +3,102 @@
 use crate::{Mac, limits::GATEWAYS, port::Port};
 use bytemuck::{Pod, Zeroable};
 
-/// The one element of the `GATEWAYS` array: the nodes that can be sent to now.
+/// Elements of the `GATEWAYS` array.
+pub mod element {
+    /// All gateways of the fabric.
+    pub const FABRIC: u32 = 0;
+    /// On a gateway: those on its own segment outside, itself among them. None of them is alive where this gateway
+    /// answers nobody there.
+    pub const SEGMENT: u32 = 1;
+    /// How many there are.
+    pub const COUNT: u32 = 2;
+}
+
+/// Shares of what falls to gateways, by hash.
+pub const BUCKETS: usize = 256;
+
+/// Gateways, the living ones first. The same of them gives every node the same choice.
 #[repr(C)]
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Pod, Zeroable, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Pod, Zeroable)]
 pub struct Gateways {
-    /// How many of `nodes` are valid.
+    /// How many are alive: they can be sent to now.
     pub count: u32,
-    /// Their ids; a flow takes number (hash mod count).
+    /// Their ids, then those of the others, then 0.
     pub nodes: [u16; GATEWAYS],
+    /// The living gateway that each share falls to; 0 where none lives.
+    pub buckets: [u16; BUCKETS],
+}
+
+impl Default for Gateways {
+    fn default() -> Self {
+        Self::zeroed()
+    }
 }
 
 impl Gateways {
-    /// Whether a node is one of them.
+    /// Gateways by whether they are alive, each in the order given. What there is no room for is left out. When one dies
+    /// only its own shares fall to others: rendezvous hashing.
+    pub fn of(alive: impl IntoIterator<Item = u16>, others: impl IntoIterator<Item = u16>) -> Self {
+        let mut gateways = Self::default();
+        for (place, node) in gateways.nodes.iter_mut().zip(alive) {
+            *place = node;
+            gateways.count += 1;
+        }
+        for (place, node) in gateways.nodes.iter_mut().skip(gateways.count as usize).zip(others) {
+            *place = node;
+        }
+        let alive = gateways.count as usize;
+        for (bucket, place) in gateways.buckets.iter_mut().enumerate() {
+            let best = gateways.nodes[..alive].iter().max_by_key(|node| Self::bid(bucket as u32, **node));
+            *place = best.copied().unwrap_or_default();
+        }
+        gateways
+    }
+
+    /// What a node bids for a share: the highest bid has it. Every bit of either counts.
+    pub const fn bid(bucket: u32, node: u16) -> u32 {
+        let mut h = bucket ^ (node as u32).wrapping_mul(0x9e37_79b9);
+        h = (h ^ (h >> 16)).wrapping_mul(0x85eb_ca6b);
+        h = (h ^ (h >> 13)).wrapping_mul(0xc2b2_ae35);
+        h ^ (h >> 16)
+    }
+
+    /// The living gateway that something falls to, by its hash; 0 where none lives.
+    #[inline(always)]
+    pub const fn choose(&self, hash: u32) -> u16 {
+        self.buckets[hash as usize & (BUCKETS - 1)]
+    }
+
+    /// Whether a node is one of them, alive or not: what a gateway sends that somebody else takes for dead is as good as
+    /// any other's.
     #[inline(always)]
     pub fn contains(&self, node: u16) -> bool {
         let mut i = 0;
         while i < GATEWAYS {
-            if i < self.count as usize && self.nodes[i] == node {
+            if node != 0 && self.nodes[i] == node {
                 return true;
             }
             i += 1;
         }
         false
+    }
+
+    /// Whether a node is one of the living.
+    #[inline(always)]
+    pub fn lives(&self, node: u16) -> bool {
+        let mut i = 0;
+        while i < GATEWAYS {
+            if self.nodes[i] == node {
+                return i < self.count as usize;
+            }
+            i += 1;
+        }
+        false
+    }
+
+    /// The living gateways.
+    pub fn alive(&self) -> &[u16] {
+        &self.nodes[..(self.count as usize).min(GATEWAYS)]
     }
 }
 
@@ -56,4 +130,28 @@ impl Outlet {
     }
 }
 
-const _: () = assert!(size_of::<Gateways>() == 68 && size_of::<Outlet>() == 160);
+const _: () = assert!(size_of::<Gateways>() == 580 && size_of::<Outlet>() == 160);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_that_dies_loses_its_own_shares_and_nobody_else_any() {
+        let (all, fewer) = (Gateways::of([2, 3, 4, 5], []), Gateways::of([2, 4, 5], [3]));
+        for (before, after) in all.buckets.iter().zip(fewer.buckets) {
+            assert!(after == *before || *before == 3 && after != 3);
+        }
+        for node in [2, 3, 4, 5] {
+            let shares = all.buckets.iter().filter(|bucket| **bucket == node).count();
+            assert!((40..=90).contains(&shares), "{node} has {shares} of 256");
+        }
+        assert!(fewer.contains(3) && !fewer.lives(3) && fewer.lives(5) && !fewer.contains(0) && !fewer.lives(0));
+    }
+
+    #[test]
+    fn the_order_of_the_living_does_not_count() {
+        assert_eq!(Gateways::of([7, 2, 9], []).buckets, Gateways::of([2, 9, 7], [4]).buckets);
+        assert_eq!(Gateways::of([], [2, 9]).choose(77), 0);
+    }
+}

@@ -52,7 +52,7 @@ pub const FORWARDS: &str = "FORWARDS";
 pub const NAT_IN: &str = "NAT_IN";
 /// [`crate::nat::NatOutKey`] to [`crate::nat::NatOut`], hash.
 pub const NAT_OUT: &str = "NAT_OUT";
-/// [`crate::gateway::Gateways`], one element.
+/// [`crate::gateway::Gateways`], array by [`crate::gateway::element`].
 pub const GATEWAYS: &str = "GATEWAYS";
 /// [`crate::gateway::Outlet`], one element.
 pub const OUTLET: &str = "OUTLET";

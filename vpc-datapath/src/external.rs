@@ -20,12 +20,12 @@ use crate::{
 use vpc_common::{
     Be16, Be32, DropReason, Ip, Mac,
     datagram::Share,
-    gateway::Outlet,
+    gateway::{Gateways, Outlet},
     limits::VXLAN_PORT,
-    nat::ExternalPort,
+    nat::{External, ExternalPort, kind},
     node::Node,
     port::{Port, UNDERLAY_SLOT},
-    session::{Hop, Way},
+    session::{Hop, V4, Way},
     wire::{Ethernet, Ipv4, Ipv6, Udp, ether_type, protocol},
 };
 
@@ -48,9 +48,9 @@ fn arrived<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut Scrat
     let node = tables.node().ok_or(DropReason::NoUnderlay)?;
     let outlet = tables.outlet().ok_or(DropReason::NoGateway)?;
     match scratch.flow.ethernet.ether_type {
-        ether_type::ARP => Ok(arp::asked_from_outside(packet, tables, scratch, outlet.own)),
+        ether_type::ARP => Ok(arp::asked_from_outside(packet, tables, scratch, node, outlet.own)),
         ether_type::IPV4 if is_for_us(packet, tables) => from_outside(packet, tables, scratch, node, outlet),
-        ether_type::IPV6 => match nd::asked_from_outside(packet, tables, scratch) {
+        ether_type::IPV6 => match nd::asked_from_outside(packet, tables, scratch, node) {
             Asked::Fabric => nd::answer_outside(packet, tables, scratch, outlet.own),
             Asked::Nothing if is_for_fabric(packet, tables, scratch) => {
                 global::from_outside(packet, tables, scratch, node, outlet)?;
@@ -373,12 +373,23 @@ pub fn outwards<P: Packet, T: Tables>(
 #[inline(always)]
 pub fn gateway_of<T: Tables>(tables: &T, scratch: &Scratch) -> Stage<u16> {
     let gateways = tables.gateways().ok_or(DropReason::NoGateway)?;
-    let count = gateways.count;
-    if count == 0 {
-        return Err(DropReason::NoGateway.into());
+    match gateways.choose(session::outer_port(scratch).get().into()) {
+        0 => Err(DropReason::NoGateway.into()),
+        gateway => Ok(gateway),
     }
-    let number = session::outer_port(scratch).get() as u32 % count;
-    Ok(gateways.nodes[number as usize & (gateways.nodes.len() - 1)])
+}
+
+/// The gateway that answers for an external address on a segment; 0 where none does.
+#[inline(always)]
+pub fn speaker(segment: &Gateways, address: &V4, external: &External) -> u16 {
+    let owner = if external.kind == kind::ELASTIC { external.node } else { 0 };
+    speaker_at(segment, Be32::from_raw(address[0]), owner)
+}
+
+/// The same by the last word of an address: the address's own node if it is one, which saves a tunnel.
+#[inline(always)]
+pub fn speaker_at(segment: &Gateways, last: Be32, owner: u16) -> u16 {
+    if segment.lives(owner) { owner } else { segment.choose(last.get()) }
 }
 
 /// Sends a packet of a guest out of this node's external interface.

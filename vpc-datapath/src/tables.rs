@@ -87,8 +87,10 @@ pub trait Tables {
     fn insert_nat_out(&self, key: &NatOutKey, mapping: &NatOut) -> Result<(), Taken>;
     /// Takes a NAT mapping out.
     fn remove_nat_in(&self, key: &ExternalPort);
-    /// The gateways that can be sent to.
+    /// The gateways of the fabric.
     fn gateways(&self) -> Option<&Gateways>;
+    /// Those on this gateway's own segment outside.
+    fn segment(&self) -> Option<&Gateways>;
     /// How this node reaches the outside.
     fn outlet(&self) -> Option<&Outlet>;
     /// A member of a flood list.

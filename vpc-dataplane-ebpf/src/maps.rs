@@ -10,7 +10,7 @@ use vpc_common::{
     counters::{Counters, Drops},
     datagram::{self, Datagram},
     endpoint::{Endpoint, EndpointKey, MacEntry, MacKey},
-    gateway::{Gateways, Outlet},
+    gateway::{Gateways, Outlet, element},
     limits,
     locate::{BUCKETS, LocateBucket},
     nat::{ElasticKey, External, ExternalPort, Forward, NatIn, NatOut, NatOutKey, NatSlice},
@@ -79,7 +79,7 @@ pub static NAT_IN: HashMap<ExternalPort, NatIn, { limits::NAT_MAPPINGS as usize 
 #[btf_map]
 pub static NAT_OUT: HashMap<NatOutKey, NatOut, { limits::NAT_MAPPINGS as usize }, NO_PREALLOC> = HashMap::new();
 #[btf_map]
-pub static GATEWAYS: Array<Gateways, 1> = Array::new();
+pub static GATEWAYS: Array<Gateways, { element::COUNT as usize }> = Array::new();
 #[btf_map]
 pub static OUTLET: Array<Outlet, 1> = Array::new();
 #[btf_map]

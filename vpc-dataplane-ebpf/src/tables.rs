@@ -7,7 +7,7 @@ use vpc_common::{
     Ip,
     datagram::Datagram,
     endpoint::{Endpoint, EndpointKey, MacEntry, MacKey},
-    gateway::{Gateways, Outlet},
+    gateway::{Gateways, Outlet, element},
     locate::LocateBucket,
     nat::{ElasticKey, External, ExternalPort, Forward, NatIn, NatOut, NatOutKey, NatSlice},
     node::Node,
@@ -178,7 +178,11 @@ impl Tables for Maps {
     }
     #[inline(always)]
     fn gateways(&self) -> Option<&Gateways> {
-        maps::GATEWAYS.get(0)
+        maps::GATEWAYS.get(element::FABRIC)
+    }
+    #[inline(always)]
+    fn segment(&self) -> Option<&Gateways> {
+        maps::GATEWAYS.get(element::SEGMENT)
     }
     #[inline(always)]
     fn outlet(&self) -> Option<&Outlet> {

@@ -10,7 +10,7 @@ use vpc_common::{
 };
 use vpc_topology::{
     CompileError, Limits, Slots, Topology,
-    compile::{Desired, ReceiveMode},
+    compile::{Desired, ProbeRole, ReceiveMode},
 };
 
 fn load(text: &str) -> Topology {
@@ -110,6 +110,57 @@ fn two_nodes() {
     let member = |target, local| FloodMember { target, local, l2_vni: Vni(5001) };
     assert_eq!(members, [(0, member(1, 1)), (1, member(2, 0))]);
     assert_eq!(hv1.vteps.iter().map(|vtep| vtep.id).collect::<Vec<_>>(), [2]);
+}
+
+/// Gateways hv2, hv3 on one segment and hv4 on another, plain nodes hv1, hv5 to hv9, of which hv1 has a port that leads
+/// outside and hv9 is a plain VTEP.
+fn several_gateways() -> Topology {
+    let gateway = |id: u16, block: &str| {
+        format!(
+            "gateway: {{external: eth2, addresses: [{block}.{id}/24], next_hop: {block}.254, bfd: {{interval: {id}0ms}}}}"
+        )
+    };
+    let node = |id: u16| {
+        let more = match id {
+            2 | 3 => gateway(id, "203.0.113"),
+            4 => gateway(id, "192.0.0"),
+            9 => "agent: false".to_owned(),
+            _ => "zone: az".to_owned(),
+        };
+        format!("  - {{name: hv{id}, id: {id}, vtep: 192.0.2.{id}, uplink: eth1, {more}}}\n")
+    };
+    let nodes: String = (1..=9).map(node).collect();
+    load(&format!(
+        "version: 1\nnodes:\n{nodes}vpcs: [{{name: v, vni: 5001, cidr_blocks: [10.0.0.0/16]}}]\n\
+         subnets: [{{name: s, vpc: v, cidr_blocks: [10.0.1.0/24], route_table: out}}]\n\
+         route_tables: [{{name: out, vpc: v, routes: [{{destination: 0.0.0.0/0, internet_gateway: igw}}]}}]\n\
+         internet_gateways: [{{name: igw, vpc: v}}]\n\
+         ports: [{{name: p, subnet: s, node: hv1, device: tap, mac: '02:00:00:00:00:01', private_ips: [10.0.1.10]}}]\n"
+    ))
+}
+
+#[test]
+fn gateways_are_asked_by_who_needs_them_and_by_each_other() {
+    let topology = several_gateways();
+    let asked = |node: &str| {
+        let outside = compile(&topology, node).outside;
+        let probes = outside.probes.iter().map(|probe| (probe.node, probe.role == ProbeRole::Gateway));
+        (outside.segment.clone(), probes.collect::<Vec<_>>())
+    };
+    assert_eq!(asked("hv1"), (vec![], vec![(2, true), (3, true), (4, true)]));
+    assert_eq!(asked("hv5"), (vec![], vec![]), "nothing of it leads outside");
+    assert_eq!(asked("hv4"), (vec![4], vec![(2, true), (3, true)]), "alone on its segment");
+    for (own, other) in [(2, 3), (3, 2)] {
+        let (segment, probes) = asked(&format!("hv{own}"));
+        assert_eq!(segment, [2, 3]);
+        let gateways: Vec<u16> = probes.iter().filter(|(_, gateway)| *gateway).map(|(node, _)| *node).collect();
+        let witnesses: Vec<u16> = probes.iter().filter(|(_, gateway)| !gateway).map(|(node, _)| *node).collect();
+        assert_eq!(gateways, [other, 4]);
+        assert!(witnesses.len() == 3 && witnesses.iter().all(|node| [1, 5, 6, 7, 8].contains(node)), "{witnesses:?}");
+    }
+    let probes = compile(&topology, "hv1").outside.probes;
+    let timers: Vec<_> = probes.iter().map(|probe| (probe.interval.as_millis(), probe.multiplier)).collect();
+    assert_eq!(timers, [(20, 3), (30, 3), (40, 3)]);
 }
 
 #[test]

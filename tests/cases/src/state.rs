@@ -62,6 +62,8 @@ pub struct State {
     pub forwards: BTreeMap<ExternalPort, Forward>,
     /// `GATEWAYS`.
     pub gateways: Gateways,
+    /// The same on this gateway's own segment outside.
+    pub segment: Gateways,
     /// `OUTLET`.
     pub outlet: Outlet,
 }
@@ -99,7 +101,8 @@ impl State {
             elastic_ips: desired.outside.elastic_ips.iter().copied().collect(),
             slices: desired.outside.slices.iter().copied().collect(),
             forwards: desired.outside.forwards.iter().copied().collect(),
-            gateways: gateways(desired, machine),
+            gateways: gateways(desired, machine, &desired.outside.gateways),
+            segment: gateways(desired, machine, &desired.outside.segment),
             outlet: Outlet::default(),
         };
         if let Some(outlet) = &desired.outside.outlet {
@@ -162,19 +165,14 @@ impl State {
     }
 }
 
-/// The gateways that are alive.
-fn gateways(desired: &Desired, machine: &Machine) -> Gateways {
-    let mut gateways = Gateways::default();
+/// Those of some gateways that are alive, then the others.
+fn gateways(desired: &Desired, machine: &Machine, ids: &[u16]) -> Gateways {
     let name = |id: u16| {
         let other = desired.vteps.iter().find(|vtep| vtep.id == id).map(|vtep| vtep.name.as_str());
         other.unwrap_or(&desired.node.name)
     };
-    let alive = desired.outside.gateways.iter().filter(|id| !machine.dead_gateways.contains(name(**id)));
-    for (place, id) in gateways.nodes.iter_mut().zip(alive) {
-        *place = *id;
-        gateways.count += 1;
-    }
-    gateways
+    let (dead, alive): (Vec<u16>, Vec<u16>) = ids.iter().partition(|id| machine.dead_gateways.contains(name(**id)));
+    Gateways::of(alive, dead)
 }
 
 /// The record of a VTEP, with the outer headers as the cases' own serialiser writes them.

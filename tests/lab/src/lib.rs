@@ -11,6 +11,8 @@ pub mod blueprint;
 pub mod capture;
 pub mod command;
 pub mod cpio;
+pub mod crowd;
+pub mod datagrams;
 pub mod fabric;
 pub mod foreign;
 pub mod frames;

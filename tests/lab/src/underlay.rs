@@ -64,6 +64,8 @@ struct Link {
     zone: usize,
     /// Interface of the router.
     device: String,
+    /// The router's whole route to the node's tunnel address.
+    route: String,
 }
 
 impl Underlay {
@@ -129,15 +131,24 @@ impl Underlay {
             if self.options.wire == Wire::Frames {
                 node.netns().run(&format!("ethtool -K {uplink} tx off"))?;
             }
+            if plan.gateway.is_some() {
+                // What the gateway's XDP program answers goes into this end: a veth takes that with NAPI only.
+                router.run(&format!("ethtool -K {device} gro on"))?;
+            }
             to_router.push_str(&format!(" nexthop via {near} dev {uplink}"));
             to_node.push_str(&format!(" nexthop via {far} dev {device}"));
-            self.links.push(Link { node: plan.name.clone(), uplink: uplink.clone(), zone, device });
+            let node = plan.name.clone();
+            self.links.push(Link { node, uplink: uplink.clone(), zone, device, route: String::new() });
         }
         let family = if plan.vtep.is_ipv4() { "-4" } else { "-6" };
         let host = if plan.vtep.is_ipv4() { 32 } else { 128 };
         node.netns().ip(&format!("addr add {}/{host} dev lo", plan.vtep))?;
         node.netns().ip(&format!("{family} route add default src {}{to_router}", plan.vtep))?;
-        self.zones[zone].router.ip(&format!("{family} route add {}/{host}{to_node}", plan.vtep))?;
+        let route = format!("{family} route add {}/{host}{to_node}", plan.vtep);
+        self.zones[zone].router.ip(&route)?;
+        for link in self.links.iter_mut().filter(|link| link.node == plan.name) {
+            link.route.clone_from(&route);
+        }
         for (other, at) in self.zones.iter().enumerate().filter(|(other, _)| *other != zone) {
             let (device, address) = if other < zone {
                 let [_, b4, _, b6] = chain_addresses(other);
@@ -158,7 +169,12 @@ impl Underlay {
     pub fn set_link(&self, node: &str, uplink: &str, state: LinkState) -> Result<()> {
         let link = self.link(node, uplink)?;
         let word = if state == LinkState::Up { "up" } else { "down" };
-        self.router(link).ip(&format!("link set {} {word}", link.device))
+        self.router(link).ip(&format!("link set {} {word}", link.device))?;
+        if state == LinkState::Up {
+            // The kernel has removed the route with its last link, and does not bring it back.
+            let _was_there = self.router(link).ip(&link.route);
+        }
+        Ok(())
     }
 
     /// The router's namespace and interface at the far end of an uplink: what the wire carries is seen there.

@@ -25,6 +25,9 @@ pub struct Status {
     pub attachments: Vec<Attachment>,
     /// The other nodes.
     pub vteps: Vec<VtepRow>,
+    /// The gateways; empty where nothing leads outside.
+    #[serde(default)]
+    pub gateways: Vec<GatewayRow>,
     /// Memory.
     pub maps: Vec<MapRow>,
 }
@@ -86,6 +89,31 @@ pub struct VtepRow {
     pub mtu: u16,
     /// Its ways.
     pub next_hops: Vec<NextHopRow>,
+}
+
+/// A gateway, as this node sees it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct GatewayRow {
+    /// Its name.
+    pub node: String,
+    /// Its id.
+    pub id: u16,
+    /// `alive`, `returning`, `silent`, `out_of_service` or `unknown`; `this` for this node's own.
+    pub state: String,
+    /// Whether packets are sent to it.
+    pub used: bool,
+    /// How long it may be silent, milliseconds; 0 for this node's own.
+    pub detection_ms: u64,
+    /// Questions since the agent started.
+    pub asked: u64,
+    /// Answers.
+    pub answered: u64,
+    /// How often it went out of use.
+    pub failures: u64,
+    /// From the last question to its answer, microseconds.
+    pub round_trip_us: u64,
+    /// On a gateway: external addresses on the same segment for which it speaks; none where they share no segment.
+    pub speaks_for: Option<usize>,
 }
 
 /// One way to another node.

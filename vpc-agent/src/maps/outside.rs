@@ -5,7 +5,7 @@ use bytemuck::{Pod, Zeroable};
 use std::sync::{Arc, Mutex};
 use vpc_bpf::{LoadError, Loaded, Table, TableError};
 use vpc_common::{
-    gateway::{Gateways, Outlet},
+    gateway::{Gateways, Outlet, element},
     maps,
     nat::{ElasticKey, External, ExternalPort, Forward, NatIn, NatOut, NatOutKey, NatSlice},
     session::V4,
@@ -45,8 +45,10 @@ impl Shared {
 pub struct Outside {
     /// What the topology alone decides.
     pub shared: Shared,
-    /// `GATEWAYS`.
+    /// `GATEWAYS`, element `FABRIC`.
     pub gateways: Gateways,
+    /// `GATEWAYS`, element `SEGMENT`.
+    pub segment: Gateways,
     /// `OUTLET`.
     pub outlet: Outlet,
 }
@@ -59,6 +61,7 @@ pub struct OutsidePlan {
     slices: Changes<u32, NatSlice>,
     forwards: Changes<ExternalPort, Forward>,
     gateways: Option<Gateways>,
+    segment: Option<Gateways>,
     outlet: Option<Outlet>,
 }
 
@@ -71,6 +74,7 @@ impl OutsidePlan {
             slices: sorted(&old.shared.slices, &new.shared.slices),
             forwards: sorted(&old.shared.forwards, &new.shared.forwards),
             gateways: (old.gateways != new.gateways).then_some(new.gateways),
+            segment: (old.segment != new.segment).then_some(new.segment),
             outlet: (old.outlet != new.outlet).then_some(new.outlet),
         }
     }
@@ -82,12 +86,17 @@ impl OutsidePlan {
             + self.slices.len()
             + self.forwards.len()
             + usize::from(self.gateways.is_some())
-            + usize::from(self.outlet.is_some())
+            + self.of_this_gateway()
     }
 
-    /// Whether decisions about flows may rest on what changes. The outlet is read for every packet.
+    /// Writes to what only this gateway asks, for every packet.
+    fn of_this_gateway(&self) -> usize {
+        usize::from(self.segment.is_some()) + usize::from(self.outlet.is_some())
+    }
+
+    /// Whether decisions about flows may rest on what changes.
     pub fn changes_decisions(&self) -> bool {
-        self.writes() > usize::from(self.outlet.is_some())
+        self.writes() > self.of_this_gateway()
     }
 }
 
@@ -139,7 +148,8 @@ impl OutsideTables {
                 slices: by_key(&self.slices)?,
                 forwards: by_key(&self.forwards)?,
             },
-            gateways: self.gateways.get(&0)?.unwrap_or_default(),
+            gateways: self.gateways.get(&element::FABRIC)?.unwrap_or_default(),
+            segment: self.gateways.get(&element::SEGMENT)?.unwrap_or_default(),
             outlet: self.outlet.get(&0)?.unwrap_or_else(Zeroable::zeroed),
         })
     }
@@ -157,7 +167,10 @@ impl OutsideTables {
             self.outlet.set(&0, outlet)?;
         }
         if let Some(gateways) = &plan.gateways {
-            self.gateways.set(&0, gateways)?;
+            self.gateways.set(&element::FABRIC, gateways)?;
+        }
+        if let Some(segment) = &plan.segment {
+            self.gateways.set(&element::SEGMENT, segment)?;
         }
         Ok(())
     }

@@ -1,10 +1,12 @@
 //! ARP (RFC 826): the gateway and every known endpoint are answered for, across nodes too.
 
-use crate::{Packet, Scratch, Stage, Tables, Verdict, decide, family::L3, route, source_guard};
+use crate::{Packet, Scratch, Stage, Tables, Verdict, decide, external, family::L3, route, source_guard};
 use vpc_common::{
     Be16, Be32, DropReason, Ip, Mac,
     endpoint::{Endpoint, flags as endpoint_flags},
+    node::Node,
     port::{Port, flags},
+    session::V4,
     wire::{Arp, Ethernet, ether_type},
 };
 
@@ -43,18 +45,27 @@ pub fn answer_for_gateway<P: Packet>(packet: &mut P, scratch: &Scratch) -> Stage
     write_reply(packet, scratch, &Mac::ROUTER)
 }
 
-/// Turns a request for an external address of the fabric into its reply; the rest is the host's.
+/// Turns a request for an external address of the fabric into its reply, if it is this gateway that speaks for it; the
+/// rest is the host's. An announcement (RFC 5227 §3) asks nothing.
 #[inline(always)]
 pub fn asked_from_outside<P: Packet, T: Tables>(
     packet: &mut P,
     tables: &T,
     scratch: &mut Scratch,
+    node: &Node,
     own: Mac,
 ) -> Verdict {
     let asked = parse(packet, scratch).is_ok()
         && scratch.arp.operation == REQUEST
-        && tables.external(&[scratch.arp.target.raw()]).is_some();
+        && scratch.arp.sender != scratch.arp.target
+        && is_own_to_answer(tables, &[scratch.arp.target.raw()], node);
     if asked && write_reply(packet, scratch, &own).is_ok() { Verdict::answer() } else { Verdict::punt() }
+}
+
+#[inline(never)]
+fn is_own_to_answer<T: Tables>(tables: &T, address: &V4, node: &Node) -> bool {
+    let (Some(external), Some(segment)) = (tables.external(address), tables.segment()) else { return false };
+    external::speaker(segment, address, external) as u32 == node.id
 }
 
 #[inline(always)]

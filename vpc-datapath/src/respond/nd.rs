@@ -2,7 +2,7 @@
 
 use super::icmp::{allowance, pseudo_sum};
 use crate::{
-    Packet, Scratch, Stage, Tables, Verdict, checksum,
+    Packet, Scratch, Stage, Tables, Verdict, checksum, external,
     family::{Family, FamilyV6, L3},
     global, parse, route,
     scratch::flow_flags,
@@ -12,6 +12,7 @@ use bytemuck::{Pod, Zeroable};
 use vpc_common::{
     Be16, Be32, DropReason, Ip, Mac,
     endpoint::{Endpoint, flags as endpoint_flags},
+    node::Node,
     port::{Port, flags},
     wire::{Ethernet, Icmp, Ipv6, ether_type, protocol},
 };
@@ -107,16 +108,16 @@ pub fn from_port<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut
 pub enum Asked {
     /// No neighbour solicitation.
     Nothing,
-    /// Who has an address that is none of the fabric's.
+    /// Who has an address for which this gateway does not speak.
     Others,
-    /// Who has an address of the fabric's.
+    /// Who has an address for which it does.
     Fabric,
 }
 
-/// Whether a frame from outside asks for an address of the fabric. The host's own packets must not be disturbed, so nothing
-/// else is looked at.
+/// Whether a frame from outside asks for an address of the fabric for which this gateway speaks. The host's own packets
+/// must not be disturbed, so nothing else is looked at.
 #[inline(always)]
-pub fn asked_from_outside<P: Packet, T: Tables>(packet: &P, tables: &T, scratch: &mut Scratch) -> Asked {
+pub fn asked_from_outside<P: Packet, T: Tables>(packet: &P, tables: &T, scratch: &mut Scratch, node: &Node) -> Asked {
     let Some(ip) = packet.get::<Ipv6>(L3) else { return Asked::Nothing };
     if ip.next_header != protocol::ICMPV6 {
         return Asked::Nothing;
@@ -126,7 +127,12 @@ pub fn asked_from_outside<P: Packet, T: Tables>(packet: &P, tables: &T, scratch:
         return Asked::Nothing;
     }
     let target = Ip::from_bytes(neighbour.target);
-    if global::resolve(tables, scratch, target) { Asked::Fabric } else { Asked::Others }
+    if !global::resolve(tables, scratch, target) {
+        return Asked::Others;
+    }
+    let owner = scratch.inward.node;
+    let speaker = tables.segment().map(|segment| external::speaker_at(segment, target.low(), owner));
+    if speaker.is_some_and(|speaker| speaker as u32 == node.id) { Asked::Fabric } else { Asked::Others }
 }
 
 /// Answers such a solicitation with the MAC of the external interface.

@@ -2,9 +2,11 @@
 //!
 //! What the machine decides (interface indices, MTUs, next hops of the underlay, epochs) is added by the agent.
 
+use ipnet::IpNet;
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
+    time::Duration,
 };
 use vpc_common::{
     Be32, Ip, Vni,
@@ -95,6 +97,10 @@ pub struct Outside {
     pub forwards: Vec<(ExternalPort, Forward)>,
     /// Ids of the gateway nodes.
     pub gateways: Vec<u16>,
+    /// Those of them that share a network outside with this node, itself among them; empty if it is none.
+    pub segment: Vec<u16>,
+    /// The nodes that this one asks whether they are alive, by id.
+    pub probes: Vec<DesiredProbe>,
     /// How this node reaches the outside, if it is a gateway.
     pub outlet: Option<DesiredOutlet>,
     /// Names of the elastic IPs by address.
@@ -110,12 +116,40 @@ pub struct DesiredOutlet {
     pub device: String,
     /// The node's own address there.
     pub address: Be32,
+    /// The networks there.
+    pub networks: Vec<IpNet>,
     /// The router beyond.
     pub next_hop: IpAddr,
     /// The node's own IPv6 address there; unspecified where it has none.
     pub address_v6: Ip,
     /// The router beyond for IPv6.
     pub next_hop_v6: Option<IpAddr>,
+}
+
+/// A node that is asked whether it is alive.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DesiredProbe {
+    /// Its id.
+    pub node: u16,
+    /// Its name.
+    pub name: String,
+    /// Its VTEP address.
+    pub address: Ip,
+    /// Why it is asked.
+    pub role: ProbeRole,
+    /// How often.
+    pub interval: Duration,
+    /// After how many questions without an answer it counts as gone.
+    pub multiplier: u8,
+}
+
+/// Why a node is asked whether it is alive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProbeRole {
+    /// It is a gateway.
+    Gateway,
+    /// It tells a gateway that the underlay is still there when all other gateways are silent.
+    Witness,
 }
 
 /// What the topology says of this node.

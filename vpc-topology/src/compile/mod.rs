@@ -7,6 +7,7 @@ mod desired;
 mod endpoints;
 mod flood;
 mod ids;
+mod liveness;
 mod nat;
 mod policy;
 mod ports;
@@ -113,5 +114,7 @@ pub fn compile(topology: &Topology, node: &str, previous: &Slots, limits: &Limit
         ports,
     };
     policies.write(&mut desired);
+    desired.outside.segment = liveness::segment(&scope);
+    desired.outside.probes = liveness::probes(&scope, &desired.routes, &desired.outside.segment);
     Ok(desired)
 }

@@ -81,6 +81,7 @@ pub(super) fn outside(scope: &Scope<'_>) -> Outside {
     outside.outlet = own.gateway.as_ref().and_then(|gateway| {
         Some(DesiredOutlet {
             device: gateway.external.to_string(),
+            networks: gateway.addresses.iter().map(|address| address.value.0.trunc()).collect(),
             address: own_address(gateway, true).and_then(|address| match address {
                 IpAddr::V4(v4) => Some(Be32(v4.octets())),
                 IpAddr::V6(_) => None,

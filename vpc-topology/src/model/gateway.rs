@@ -1,6 +1,6 @@
 //! Gateways to the outside: of nodes, and of VPCs.
 
-use super::{Address, DeviceName, Name, OneOrMore};
+use super::{Address, Bfd, DeviceName, Name, OneOrMore};
 use crate::{
     diagnostics::Spanned,
     document::{AtLeastOne, Mismatch, Scalar, ScalarText, record},
@@ -19,6 +19,8 @@ record! {
         addresses: AtLeastOne<Spanned<InterfaceAddress>>,
         /// The router to which everything is sent that goes outside; one of each family. That of IPv6 may be link-local.
         next_hop: OneOrMore<Spanned<Address>>,
+        /// How soon other nodes take it for dead when it is silent. Default: after 3 questions, 100 ms apart.
+        bfd: Option<Bfd>,
     }
     later []
 }

@@ -1,5 +1,6 @@
 //! The vocabulary of topology files, as written: one file per noun, every value with its place.
 
+mod bfd;
 mod cidr;
 mod elastic_ip;
 mod gateway;
@@ -21,6 +22,7 @@ mod subnet;
 mod vpc;
 
 pub use crate::document::{AtLeastOne, OneOrMore, Stated};
+pub use bfd::{Bfd, BfdInterval, BfdMultiplier};
 pub use cidr::{Address, AddressBlock, Cidr, Range};
 pub use elastic_ip::ElasticIp;
 pub use gateway::{InterfaceAddress, InternetGateway, NodeGateway};

@@ -68,6 +68,24 @@ fn people(status: &Status) -> String {
     });
     let headings = ["node", "vtep", "inner mtu", "next hop", "mac", "uplink", "state", "flows"];
     text.push_str(&format!("\n{}\n", table(&headings, rows)));
+    if !status.gateways.is_empty() {
+        let rows = status.gateways.iter().map(|row| {
+            let own = row.state == "this";
+            let or_dash = |text: String| if own { "-".to_owned() } else { text };
+            [
+                row.node.clone(),
+                row.state.clone(),
+                if row.used { "yes" } else { "no" }.to_owned(),
+                or_dash(format!("{} ms", row.detection_ms)),
+                or_dash(format!("{}/{}", row.answered, row.asked)),
+                or_dash(format!("{} us", row.round_trip_us)),
+                or_dash(row.failures.to_string()),
+                row.speaks_for.map_or_else(|| "-".to_owned(), |addresses| addresses.to_string()),
+            ]
+        });
+        let headings = ["gateway", "state", "used", "detection", "answers", "round trip", "failures", "speaks for"];
+        text.push_str(&format!("\n{}\n", table(&headings, rows)));
+    }
     let rows = status.maps.iter().map(|map| {
         let entries = map.entries.map_or_else(|| "-".to_owned(), |entries| entries.to_string());
         [map.name.clone(), entries, map.max_entries.to_string(), bytes(map.bytes)]

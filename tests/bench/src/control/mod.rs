@@ -14,6 +14,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Instant};
 use topology::{NODE, Size, Version, text};
 use vpc_agent::{
     epoch::{EpochClock, since_boot},
+    liveness::Healths,
     machine::Machine,
     maps::{self, Image, Tables, image::Shared},
     render::render,
@@ -142,7 +143,7 @@ impl Node {
             desired,
             (&shared, &vpc_agent::maps::outside::Shared::default()),
             &BTreeMap::new(),
-            &Machine::default(),
+            (&Machine::default(), &Healths::new()),
         );
         let (plan, image) = maps::plan(&self.actual, &rendered.wanted, || self.epochs.next(since_boot()))?;
         clock.lap();

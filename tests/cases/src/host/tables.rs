@@ -216,6 +216,9 @@ impl Tables for HostTables {
     fn gateways(&self) -> Option<&Gateways> {
         Some(&self.state.as_ref()?.gateways)
     }
+    fn segment(&self) -> Option<&Gateways> {
+        Some(&self.state.as_ref()?.segment)
+    }
     fn outlet(&self) -> Option<&Outlet> {
         Some(&self.state.as_ref()?.outlet)
     }

@@ -23,7 +23,7 @@ use vpc_common::{
     counters::{Counters, Drops},
     datagram::Datagram,
     endpoint::{Endpoint, EndpointKey, MacEntry, MacKey},
-    gateway::{Gateways, Outlet},
+    gateway::{Gateways, Outlet, element},
     locate::LocateBucket,
     maps::{self, programs},
     nat::{ElasticKey, External, ExternalPort, Forward, NatIn, NatOut, NatOutKey, NatSlice},
@@ -327,7 +327,10 @@ impl Runner for Kernel {
         self.replace::<ElasticKey, V4>(maps::ELASTIC_IPS, state.elastic_ips.iter().map(|(k, v)| (*k, *v)))?;
         self.replace::<u32, NatSlice>(maps::NAT_GATEWAYS, state.slices.iter().map(|(k, v)| (*k, *v)))?;
         self.replace::<ExternalPort, Forward>(maps::FORWARDS, state.forwards.iter().map(|(k, v)| (*k, *v)))?;
-        self.fill::<Gateways>(maps::GATEWAYS, [(0, state.gateways)].into_iter())?;
+        self.fill::<Gateways>(
+            maps::GATEWAYS,
+            [(element::FABRIC, state.gateways), (element::SEGMENT, state.segment)].into_iter(),
+        )?;
         self.fill::<Outlet>(maps::OUTLET, [(0, state.outlet)].into_iter())?;
         let vteps: Table<u32, Vtep> = self.loaded.table(maps::VTEPS)?;
         for index in 0..64_u16 {

@@ -3,6 +3,7 @@
 
 mod counting;
 mod differential;
+mod failover;
 mod faults;
 mod foreign;
 mod fragments;
@@ -37,6 +38,7 @@ fn the_topologies_of_the_scenarios_are_valid() {
         moving::TOPOLOGY,
         global::TOPOLOGY,
         differential::TOPOLOGY,
+        failover::TOPOLOGY,
     ] {
         if let Err(problems) = vpc_topology::load(text, "topology.yaml") {
             panic!("{problems}");
