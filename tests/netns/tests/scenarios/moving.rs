@@ -65,7 +65,7 @@ fn migrate(fabric: &mut Fabric, from: &str, to: &str) -> Result<()> {
 /// The same by one command, which reaches both agents.
 fn migrate_at_once(fabric: &mut Fabric, from: &str, to: &str) -> Result<()> {
     fabric.move_guest("app", to)?;
-    let run_dir = format!("/proc/{}/root/run/vpc-agent", fabric.agent_mut(to)?.pid());
+    let run_dir = format!("/proc/{}/{}", fabric.agent_mut(to)?.pid(), "root/run/vpc-agent");
     let old = fabric.node(from)?;
     std::thread::scope(|scope| {
         let moving = scope.spawn(|| vpcctl(old, &format!("port move app --to {run_dir}")));
