@@ -66,13 +66,13 @@ fn lacks(link: &Link, features: Option<XdpFeatures>, desired: &Desired) -> Optio
         Some(features) if link.mtu > 3_000 && !features.has(XdpFeatures::RX_SG) => {
             Some(format!("{driver} has no XDP for frames of several buffers, which an MTU of {} has", link.mtu))
         }
-        // XDP_TX into such a veth succeeds, and nothing arrives.
-        features
-            if desired.outside.outlet.is_some()
-                && link.kind == "veth"
-                && !features.is_some_and(|features| features.has(XdpFeatures::NDO_XMIT)) =>
-        {
-            Some("its answers to liveness probes get lost: no NAPI on the veth's peer (switch GRO on there)".to_owned())
+        // Answers go back by redirection. Into a veth whose peer has no NAPI that succeeds, and nothing arrives.
+        Some(features) if desired.outside.outlet.is_some() && !features.has(XdpFeatures::NDO_XMIT) => {
+            let help = if link.kind == "veth" { " (switch GRO on at the veth's peer)" } else { "" };
+            Some(format!("its answers to liveness probes get lost: {driver} takes no frames from XDP{help}"))
+        }
+        None if desired.outside.outlet.is_some() && link.kind == "veth" => {
+            Some("the kernel does not tell whether its answers to liveness probes arrive".to_owned())
         }
         _ => None,
     }

@@ -77,9 +77,9 @@ pub fn tc(verdict: Verdict, direction: Direction, slot: u16, length: u32, back: 
     }
 }
 
-/// Carries out a verdict at the XDP hook of an uplink.
+/// Carries out a verdict at the XDP hook of an uplink. `back` is that uplink's index.
 #[inline(always)]
-pub fn xdp(verdict: Verdict, slot: u16, length: u32) -> u32 {
+pub fn xdp(verdict: Verdict, slot: u16, length: u32, back: u32) -> u32 {
     let mut counters = counters(Direction::Ingress, slot);
     receive(counters.as_deref_mut(), length);
     match verdict.end() {
@@ -108,7 +108,10 @@ pub fn xdp(verdict: Verdict, slot: u16, length: u32) -> u32 {
             if let Some(c) = counters {
                 c.answered += 1;
             }
-            xdp_action::XDP_TX
+            // Not XDP_TX: a veth queues such a frame and wakes its peer only if that has an XDP program too, GRO alone is not
+            // enough (`veth_xdp_flush`, Linux 6.18). A redirection wakes it.
+            // SAFETY: a helper without memory arguments.
+            unsafe { helpers::bpf_redirect(back, 0) as u32 }
         }
         End::Transmit(_) | End::Answer | End::Replicated => {
             drop(counters, slot, DropReason::NoRoom);

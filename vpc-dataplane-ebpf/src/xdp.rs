@@ -115,5 +115,7 @@ pub fn from_uplink(context: *mut xdp_md) -> u32 {
     let Some(scratch) = tables::scratch() else { return verdict::NO_SCRATCH_XDP };
     let end = ingress::uplink(&mut packet, &Maps, scratch);
     // Once a port is known the outer headers are gone: ports count inner frames.
-    verdict::xdp(end, scratch.flow.slot, packet.length())
+    // SAFETY: the context pointer is the kernel's.
+    let back = unsafe { (*context).ingress_ifindex };
+    verdict::xdp(end, scratch.flow.slot, packet.length(), back)
 }

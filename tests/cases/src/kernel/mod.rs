@@ -181,7 +181,7 @@ impl Kernel {
             // TC_ACT_UNSPEC: on to the next program, and at last to the host.
             (true, u32::MAX) | (false, 2) => Class::Passed,
             (true, 2) | (false, 1) => Class::Ended,
-            (true, 7) | (false, 3 | 4) => Class::Redirected,
+            (true, 7) | (false, 4) => Class::Redirected,
             (_, other) => bail!("{program} returned {other}"),
         };
         let packet = (class != Class::Ended).then_some(result.data);
