@@ -101,7 +101,7 @@ pub trait Tables {
     fn insert_session<A: Address>(&self, key: &SessionKey<A>, session: &Session) -> Inserted;
     /// Adds to a count, whatever other CPUs do meanwhile; returns the sum.
     fn count(&self, count: Count, change: i32) -> u32;
-    /// Lends an element of the datagrams: see [`vpc_common::datagram::index`].
+    /// Lends an element of the datagrams: see [`vpc_common::datagram::Share`].
     fn datagram<R>(&self, index: u32, with: impl FnOnce(&mut Datagram) -> R) -> Option<R>;
     /// Lends the bounds of a slot.
     fn buckets<R>(&self, slot: u16, with: impl FnOnce(&mut PortBuckets) -> R) -> Option<R>;
