@@ -3,6 +3,7 @@
 mod groups;
 mod lines;
 mod machine;
+mod outside;
 mod table;
 
 use crate::{
@@ -45,7 +46,7 @@ pub fn run_verb(arguments: &Arguments) -> Result<()> {
 
     let lab =
         if arguments.keep { Lab::named(NAME).context("`cargo xtask demo --down` removes it")? } else { Lab::new()? };
-    println!("Three hypervisors in two zones, three VPCs, nine guests: examples/demo.yaml\n");
+    println!("Three hypervisors in two zones, three VPCs, nine guests, two gateways: examples/demo.yaml\n");
     let start = Instant::now();
     let mut fabric = Fabric::build(lab, &topology, UnderlayOptions::default())?;
     let converged = fabric.start_agents()?;

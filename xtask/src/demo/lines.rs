@@ -1,6 +1,6 @@
 //! The lines of the demo.
 
-use super::{groups, table::Table};
+use super::{groups, outside, table::Table};
 use anyhow::{Context, Result, bail, ensure};
 use std::{
     net::IpAddr,
@@ -15,11 +15,11 @@ use vpc_lab::{
     wait::eventually,
 };
 
-const SECONDS: u32 = 1;
+pub(super) const SECONDS: u32 = 1;
 const TUNNEL_MTU: u32 = 1_450;
 const JUMBO_MTU: u32 = 9_000;
 const OVERHEAD: u32 = 50;
-const PATIENCE: Duration = Duration::from_secs(5);
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 const ADDED: &str = "  - {name: web-4, subnet: red-web, node: hv2, device: tap-web4, mac: \"02:00:00:01:01:13\", \
                      private_ips: [10.0.1.13]}\n";
 
@@ -33,6 +33,8 @@ pub fn all(fabric: &mut Fabric, topology: &str, table: &mut Table) -> String {
     table.line("blue talks to blue on red's addresses, red hears nothing", || isolation(fabric));
     println!(" security groups");
     groups::lines(fabric, topology, table);
+    println!(" the outside");
+    outside::lines(fabric, table);
     println!(" packet sizes");
     table.line("path MTU discovery: the router names the tunnel's MTU", || path_mtu(fabric));
     table.line("jumbo underlay: frames of 8,950 bytes", || jumbo(fabric));
@@ -188,7 +190,7 @@ fn gateway(address: IpAddr) -> IpAddr {
     }
 }
 
-fn complete(pings: Pings) -> Result<String> {
+pub(super) fn complete(pings: Pings) -> Result<String> {
     match pings.round_trip_ms {
         Some(times) if pings.lost() == 0 => Ok(format!("{} of {}, {:.3} ms", pings.received, pings.sent, times.mean)),
         _ => bail!("{} of {} lost", pings.lost(), pings.sent),
