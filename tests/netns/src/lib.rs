@@ -3,7 +3,8 @@
 use anyhow::{Context, Result, bail, ensure};
 use std::{net::IpAddr, time::Duration};
 use vpc_lab::{
-    Fabric, Guest, Lab, UnderlayOptions,
+    Fabric, Guest, Lab, Node, UnderlayOptions,
+    agent::vpcctl_json,
     ping::{PingOptions, Pings},
     wait::eventually,
 };
@@ -41,7 +42,7 @@ ports:
 /// How long a change may take to show.
 pub const SOON: Duration = Duration::from_secs(3);
 
-/// The fabric of a topology with an agent on every node, all converged.
+/// The fabric of a topology with an agent on every node, all converged, and every gateway in use.
 ///
 /// # Errors
 /// It cannot be built, or an agent does not converge.
@@ -56,7 +57,19 @@ pub fn fabric(topology: &str) -> Result<Fabric> {
 pub fn fabric_with(topology: &str, options: UnderlayOptions) -> Result<Fabric> {
     let mut fabric = Fabric::build(Lab::new()?, topology, options)?;
     fabric.start_agents()?;
+    for plan in fabric.blueprint().nodes.iter().filter(|plan| plan.agent) {
+        eventually(2 * SOON, || gateways_are_used(fabric.node(&plan.name)?))?;
+    }
     Ok(fabric)
+}
+
+/// A gateway is used once it has answered that it can serve.
+fn gateways_are_used(node: &Node) -> Result<()> {
+    let status = vpcctl_json(node, "status")?;
+    let gateways = status["gateways"].as_array().context("no gateways in the status")?;
+    let idle: Vec<_> = gateways.iter().filter(|row| row["used"] != true).map(|row| &row["node"]).collect();
+    ensure!(idle.is_empty(), "{} does not use {idle:?}", node.name());
+    Ok(())
 }
 
 /// All addresses of a guest.
