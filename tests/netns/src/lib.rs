@@ -67,7 +67,9 @@ pub fn fabric_with(topology: &str, options: UnderlayOptions) -> Result<Fabric> {
 fn gateways_are_used(node: &Node) -> Result<()> {
     let status = vpcctl_json(node, "status")?;
     let gateways = status["gateways"].as_array().context("no gateways in the status")?;
-    let idle: Vec<_> = gateways.iter().filter(|row| row["used"] != true).map(|row| &row["node"]).collect();
+    // One that was not heard of yet may be used as well, and then say that it is not ready.
+    let serves = |row: &&serde_json::Value| row["used"] == true && (row["state"] == "alive" || row["state"] == "this");
+    let idle: Vec<_> = gateways.iter().filter(|row| !serves(row)).map(|row| &row["node"]).collect();
     ensure!(idle.is_empty(), "{} does not use {idle:?}", node.name());
     Ok(())
 }
