@@ -1,7 +1,7 @@
 //! The slow path: the first packet of a flow is judged, and the outcome recorded.
 
 use crate::{
-    Packet, Scratch, Stage, Tables, Verdict,
+    Packet, Part, Scratch, Stage, Tables, Verdict,
     conntrack::Side,
     deliver, encap,
     encap::Envelope,
@@ -23,7 +23,7 @@ use vpc_common::{
 };
 
 /// Decides over a packet that the workload sent: `scratch.hop`, or the end of its way.
-#[inline(never)]
+#[inline(always)]
 pub fn egress<F: Family, P: Packet, T: Tables>(
     packet: &mut P,
     tables: &T,
@@ -48,13 +48,13 @@ pub fn egress<F: Family, P: Packet, T: Tables>(
     }?;
     scratch.flow.outer_port = session::outer_port(scratch);
     if scratch.flow.flags & flow_flags::UNTRACKED == 0 {
-        session::record::<F, T>(tables, scratch, port, Decision::EGRESS, known, packet.length())?;
+        packet.part::<F, T>(tables, scratch, Part::Record(Decision::EGRESS, known))?;
     }
     Ok(())
 }
 
 /// Decides over a packet to the workload in the flow's slot.
-#[inline(never)]
+#[inline(always)]
 pub fn ingress<F: Family, P: Packet, T: Tables>(
     packet: &mut P,
     tables: &T,
@@ -96,7 +96,7 @@ pub fn ingress<F: Family, P: Packet, T: Tables>(
         policy::acl(tables, scratch, port.ingress_acl, scratch.flow.source)?;
     }
     if scratch.flow.flags & flow_flags::UNTRACKED == 0 {
-        session::record::<F, T>(tables, scratch, port, Decision::ingress(node), known, packet.length())?;
+        packet.part::<F, T>(tables, scratch, Part::Record(Decision::ingress(node), known))?;
     }
     Ok(())
 }
@@ -230,7 +230,7 @@ fn routed<F: Family, P: Packet, T: Tables>(
             };
         }
         Err(NoRoute::Silent(reason)) => return Err(reason.into()),
-        Err(NoRoute::Unreachable(trouble)) => return icmp::error::<F, P, T>(packet, tables, scratch, port, trouble),
+        Err(NoRoute::Unreachable(trouble)) => return packet.part::<F, T>(tables, scratch, Part::Trouble(trouble)),
     };
     if endpoint.flags & endpoint_flags::GATEWAY != 0 {
         return icmp::to_router::<F, P, T>(packet, tables, scratch, port);

@@ -1,7 +1,7 @@
 //! A packet's way from a port: the whole pipeline.
 
 use crate::{
-    Packet, Scratch, Stage, Tables, Verdict,
+    Packet, Part, Scratch, Stage, Tables, Verdict,
     conntrack::Side,
     datagram, decide, deliver, encap,
     encap::Envelope,
@@ -65,25 +65,25 @@ fn ip<F: Family, P: Packet, T: Tables>(
     }
     session::key_of_sender::<F>(scratch, scratch.flow.slot);
     if !session::established::<F, P, T>(packet, tables, scratch, port) {
-        decide::egress::<F, P, T>(packet, tables, scratch, port)?;
+        packet.part::<F, T>(tables, scratch, Part::DecideEgress)?;
     }
-    route::time_to_live::<F, P, T>(packet, tables, scratch, port)?;
+    route::time_to_live::<F, P, T>(packet, tables, scratch)?;
     let target = scratch.hop.target;
     if scratch.hop.way.is_tunnel() {
         let vtep = tables.vtep(target).ok_or(DropReason::NoUnderlay)?;
-        route::size::<F, P, T>(packet, tables, scratch, port, vtep.mtu as u32)?;
+        route::size::<F, P, T>(packet, tables, scratch, vtep.mtu as u32)?;
         rewrite::forward::<F, P>(packet, scratch)?;
         encap::tunnel(packet, vtep, Envelope::of(scratch), &scratch.leaving)
     } else if scratch.hop.way.is_external() {
         if scratch.hop.way.is_hairpin() {
-            external::hairpin::<F, P, T>(packet, tables, scratch, port)
+            packet.part::<F, T>(tables, scratch, Part::Hairpin).and(Err(DropReason::NoMapping.into()))
         } else {
-            external::leave::<F, P, T>(packet, tables, scratch, port)
+            external::leave::<F, P, T>(packet, tables, scratch)
         }
     } else {
         let neighbour = deliver::port(tables, target)?;
         ingress::neighbour::<F, P, T>(packet, tables, scratch, target, neighbour)?;
-        route::size::<F, P, T>(packet, tables, scratch, port, neighbour.mtu)?;
+        route::size::<F, P, T>(packet, tables, scratch, neighbour.mtu)?;
         rewrite::forward::<F, P>(packet, scratch)?;
         deliver::local(packet, target, &scratch.leaving)
     }

@@ -1,7 +1,7 @@
 //! To the outside and from there: the pipelines of gateways, and of the nodes whose ports talk to the outside.
 
 use crate::{
-    Packet, Scratch, Stage, Tables, Verdict,
+    Packet, Part, Scratch, Stage, Tables, Verdict,
     conntrack::Side,
     datagram, deliver, encap,
     encap::Envelope,
@@ -10,7 +10,7 @@ use crate::{
     nat::{self, End},
     parse,
     respond::{
-        Trouble, arp, icmp,
+        Trouble, arp,
         nd::{self, Asked},
     },
     rewrite, route,
@@ -49,11 +49,11 @@ fn arrived<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut Scrat
     let outlet = tables.outlet().ok_or(DropReason::NoGateway)?;
     match scratch.flow.ethernet.ether_type {
         ether_type::ARP => Ok(arp::asked_from_outside(packet, tables, scratch, node, outlet.own)),
-        ether_type::IPV4 if is_for_us(packet, tables) => from_outside(packet, tables, scratch, node, outlet),
+        ether_type::IPV4 if is_for_us(packet, tables) => from_outside(packet, tables, scratch, node),
         ether_type::IPV6 => match nd::asked_from_outside(packet, tables, scratch, node) {
             Asked::Fabric => nd::answer_outside(packet, tables, scratch, outlet.own),
             Asked::Nothing if is_for_fabric(packet, tables, scratch) => {
-                global::from_outside(packet, tables, scratch, node, outlet)?;
+                global::from_outside(packet, tables, scratch, node)?;
                 global::settle(packet, tables, scratch)?;
                 take::<FamilyV6, P, T>(packet, tables, scratch, Origin::OutsideHere)
             }
@@ -114,7 +114,6 @@ fn from_outside<P: Packet, T: Tables>(
     tables: &T,
     scratch: &mut Scratch,
     node: &Node,
-    outlet: &Outlet,
 ) -> Stage<Verdict> {
     understand(packet, tables, scratch)?;
     if FamilyV4::is_martian_source(scratch.flow.source) || scratch.flow.ethernet.destination.is_group() {
@@ -130,14 +129,14 @@ fn from_outside<P: Packet, T: Tables>(
     // The owner counts the TTL down.
     let way = Way::TUNNEL.with(Way::ROUTED).with(Way::HAIRPIN).in_network(vpc);
     scratch.hop = Hop { destination: Mac::ROUTER, target, way };
-    route::time_to_live::<FamilyV4, P, T>(packet, tables, scratch, &outlet.router)?;
+    route::time_to_live::<FamilyV4, P, T>(packet, tables, scratch)?;
     if target as u32 == node.id {
         settle(packet, tables, scratch)?;
         return take::<FamilyV4, P, T>(packet, tables, scratch, Origin::OutsideHere);
     }
     let vtep = tables.vtep(target).ok_or(DropReason::NoUnderlay)?;
     scratch.flow.outer_port = session::outer_port(scratch);
-    route::size::<FamilyV4, P, T>(packet, tables, scratch, &outlet.router, vtep.mtu as u32)?;
+    route::size::<FamilyV4, P, T>(packet, tables, scratch, vtep.mtu as u32)?;
     rewrite::forward::<FamilyV4, P>(packet, scratch)?;
     encap::tunnel(packet, vtep, Envelope::of(scratch), &scratch.leaving)
 }
@@ -268,7 +267,7 @@ pub fn too_big<F: Family, P: Packet, T: Tables>(
     outlet: &Outlet,
 ) -> Stage<Verdict> {
     scratch.path_mtu = outlet.mtu;
-    match icmp::error::<F, P, T>(packet, tables, scratch, &outlet.router, Trouble::TooBig) {
+    match packet.part::<F, T>(tables, scratch, Part::Trouble(Trouble::TooBig)) {
         Err(end) if end == Verdict::answer() => encap::back(packet, tables, scratch, scratch.outer.vni),
         Err(end) => Err(end),
         Ok(()) => Err(DropReason::TooBig.into()),
@@ -343,7 +342,7 @@ pub fn outwards<P: Packet, T: Tables>(
     }
     match nat::choose::<P, T>(tables, scratch, port, gateway, known) {
         Err(end) if end == Verdict::drop(DropReason::NatExhausted) => {
-            let answered = icmp::error::<FamilyV4, P, T>(packet, tables, scratch, port, Trouble::NatExhausted);
+            let answered = packet.part::<FamilyV4, T>(tables, scratch, Part::Trouble(Trouble::NatExhausted));
             // Of many packets a few are answered: that is not what was wrong with the others.
             let limited = answered == Err(Verdict::drop(DropReason::IcmpRate));
             return if limited { Err(end) } else { answered };
@@ -394,17 +393,12 @@ pub fn speaker_at(segment: &Gateways, last: Be32, owner: u16) -> u16 {
 
 /// Sends a packet of a guest out of this node's external interface.
 #[inline(never)]
-pub fn leave<F: Family, P: Packet, T: Tables>(
-    packet: &mut P,
-    tables: &T,
-    scratch: &mut Scratch,
-    port: &Port,
-) -> Stage<Verdict> {
+pub fn leave<F: Family, P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut Scratch) -> Stage<Verdict> {
     let outlet = tables.outlet().ok_or(DropReason::NoGateway)?;
     if outlet.ifindex == 0 {
         return Err(DropReason::NoGateway.into());
     }
-    fits::<F, P, T>(packet, tables, scratch, port, outlet.mtu)?;
+    fits::<F, P, T>(packet, tables, scratch, outlet.mtu)?;
     rewrite::forward::<F, P>(packet, scratch)?;
     out(packet, outlet, if F::ICMP == FamilyV4::ICMP { outlet.next_hop } else { outlet.next_hop_v6 })
 }
@@ -412,17 +406,8 @@ pub fn leave<F: Family, P: Packet, T: Tables>(
 /// Hands a packet of a port of this node to one of this node, both by their external addresses. It stays the sender's: a
 /// drop is counted there.
 #[inline(always)]
-pub fn hairpin<F: Family, P: Packet, T: Tables>(
-    packet: &mut P,
-    tables: &T,
-    scratch: &mut Scratch,
-    port: &Port,
-) -> Stage<Verdict> {
-    if F::ICMP == FamilyV4::ICMP {
-        turn(packet, tables, scratch, port)
-    } else {
-        global::turn(packet, tables, scratch, port)
-    }?;
+pub fn hairpin<F: Family, P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut Scratch) -> Stage<Verdict> {
+    if F::ICMP == FamilyV4::ICMP { turn(packet, tables, scratch) } else { global::turn(packet, tables, scratch) }?;
     let (sender, epoch) = (scratch.flow.slot, scratch.flow.epoch);
     let end = take::<F, P, T>(packet, tables, scratch, Origin::OutsideHere);
     (scratch.flow.slot, scratch.flow.epoch) = (sender, epoch);
@@ -431,14 +416,14 @@ pub fn hairpin<F: Family, P: Packet, T: Tables>(
 
 /// Translates both ends of such a packet.
 #[inline(never)]
-fn turn<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut Scratch, port: &Port) -> Stage {
+fn turn<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut Scratch) -> Stage {
     nat::outside(packet, scratch, End::Destination)?;
     nat::resolve(tables, scratch)?;
     if scratch.inward.left != 0 {
         return Err(DropReason::NoMapping.into());
     }
     let mtu = deliver::port(tables, scratch.inward.slot)?.mtu;
-    fits::<FamilyV4, P, T>(packet, tables, scratch, port, mtu)?;
+    fits::<FamilyV4, P, T>(packet, tables, scratch, mtu)?;
     let flow = &scratch.flow;
     let (address, external_port) = (flow.external, flow.external_port);
     nat::replace(packet, scratch, End::Source, address, external_port)?;
@@ -452,16 +437,10 @@ fn turn<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut Scratch,
 
 /// Whether the packet is small enough; its sender is told if not. What goes to the outside from here is not cut.
 #[inline(always)]
-pub fn fits<F: Family, P: Packet, T: Tables>(
-    packet: &mut P,
-    tables: &T,
-    scratch: &mut Scratch,
-    port: &Port,
-    mtu: u32,
-) -> Stage {
+pub fn fits<F: Family, P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut Scratch, mtu: u32) -> Stage {
     if packet.length() > mtu + size_of::<Ethernet>() as u32 && route::too_big(packet, scratch, mtu) {
         scratch.path_mtu = mtu;
-        return icmp::error::<F, P, T>(packet, tables, scratch, port, Trouble::TooBig);
+        return packet.part::<F, T>(tables, scratch, Part::Trouble(Trouble::TooBig));
     }
     Ok(())
 }

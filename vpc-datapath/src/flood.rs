@@ -1,9 +1,9 @@
 //! Broadcast and multicast: head-end replication to the nodes and ports of one subnet (RFC 7348 §4.2), never back.
 
 use crate::{
-    Packet, Scratch, Tables, Verdict, encap,
+    Packet, Part, Scratch, Stage, Tables, Verdict, encap,
     encap::Envelope,
-    family::Family,
+    family::{Family, FamilyV4},
     packet::{CopyTarget, Repeat, Step},
     policy, session,
 };
@@ -49,7 +49,7 @@ pub fn take(bucket: &mut TokenBucket, rate: u32, now: u64) -> Token {
 /// Which ports hear a flooded frame. A type, since each is a loop of its own for the verifier.
 pub trait Audience {
     /// Whether `port` does.
-    fn hears<T: Tables>(tables: &T, scratch: &mut Scratch, port: &Port) -> bool;
+    fn hears<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut Scratch, port: &Port) -> bool;
 }
 
 /// The ports whose groups let the packet in.
@@ -57,8 +57,8 @@ struct Admitting<F>(core::marker::PhantomData<F>);
 
 impl<F: Family> Audience for Admitting<F> {
     #[inline(always)]
-    fn hears<T: Tables>(tables: &T, scratch: &mut Scratch, port: &Port) -> bool {
-        policy::hears::<F, T>(tables, scratch, port)
+    fn hears<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut Scratch, port: &Port) -> bool {
+        policy::hears::<F, P, T>(packet, tables, scratch, port)
     }
 }
 
@@ -67,7 +67,7 @@ struct Speaking;
 
 impl Audience for Speaking {
     #[inline(always)]
-    fn hears<T: Tables>(_tables: &T, scratch: &mut Scratch, port: &Port) -> bool {
+    fn hears<P: Packet, T: Tables>(_packet: &mut P, _tables: &T, scratch: &mut Scratch, port: &Port) -> bool {
         scratch.flow.ethernet.ether_type == ether_type::ARP || port.flags & flags::NON_IP != 0
     }
 }
@@ -110,6 +110,25 @@ fn replicate<A: Audience, P: Packet, T: Tables>(
     P::repeat(FLOOD_FANOUT, &mut locals);
     let (first, sent) = (locals.members as u32, locals.sent);
     scratch.flow.outer_port = session::outer_port(scratch);
+    // The family does not matter: this part knows of none.
+    match packet.part::<FamilyV4, T>(tables, scratch, Part::FloodNodes(first)) {
+        Err(end) if sent == 0 => end,
+        _ => Verdict::replicated(),
+    }
+}
+
+/// Replicates the packet to the nodes that hold members of the port's subnet, which follow behind `first` local ones.
+///
+/// # Errors
+/// It was too large for all of them.
+#[inline(always)]
+pub fn to_nodes<P: Packet, T: Tables>(
+    packet: &mut P,
+    tables: &T,
+    scratch: &mut Scratch,
+    port: &Port,
+    first: u32,
+) -> Stage {
     let envelope = Envelope { vni: port.l2_vni, source_port: scratch.flow.outer_port, tos: 0 };
     let inner = &scratch.flow.ethernet;
     let length = packet.length();
@@ -117,10 +136,7 @@ fn replicate<A: Audience, P: Packet, T: Tables>(
     let mut remotes =
         Remotes { packet, tables, subnet: port.subnet, first, envelope, inner, length, frame, too_big: 0 };
     P::repeat(FLOOD_FANOUT, &mut remotes);
-    if remotes.too_big != 0 && remotes.opened() == 0 && sent == 0 {
-        return Verdict::drop(DropReason::TooBig);
-    }
-    Verdict::replicated()
+    if remotes.too_big != 0 && remotes.opened() == 0 { Err(DropReason::TooBig.into()) } else { Ok(()) }
 }
 
 /// Replicates a packet from the tunnel to the local ports of its subnet, to no other node.
@@ -192,7 +208,7 @@ impl<A: Audience, P: Packet, T: Tables> Step for Locals<'_, A, P, T> {
         if let Some(port) = self.tables.port(slot)
             && port.ifindex != 0
             && port.flags & flags::ROUTER == 0
-            && A::hears(self.tables, self.scratch, port)
+            && A::hears(self.packet, self.tables, self.scratch, port)
         {
             self.sent = 1;
             self.packet.send_copy(CopyTarget::Interface(port.ifindex));

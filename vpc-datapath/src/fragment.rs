@@ -18,9 +18,10 @@ const MOST: u32 = 32;
 const HEADER: u32 = size_of::<Ipv4>() as u32;
 const L4: u32 = L3 as u32 + HEADER;
 
-/// Sends the packet in fragments of at most `mtu` bytes (always `Err`).
-#[inline(never)]
-pub fn send<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut Scratch, mtu: u32) -> Stage {
+/// Sends the packet in fragments of at most `scratch.path_mtu` bytes (always `Err`).
+#[inline(always)]
+pub fn send<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut Scratch) -> Stage {
+    let mtu = scratch.path_mtu;
     let payload = scratch.flow.l3_length as u32 - HEADER;
     if payload > BUFFER || mtu < 68 || packet.gso_size() != 0 {
         return Err(DropReason::TooBig.into());

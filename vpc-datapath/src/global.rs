@@ -96,13 +96,7 @@ fn is_of_link(flow: &Flow) -> bool {
 /// A packet from outside to an address of the fabric: to its owner on another node (`Err`), or `scratch.inward` is one of
 /// this node. [`settle`] is next.
 #[inline(never)]
-pub fn from_outside<P: Packet, T: Tables>(
-    packet: &mut P,
-    tables: &T,
-    scratch: &mut Scratch,
-    node: &Node,
-    outlet: &Outlet,
-) -> Stage {
+pub fn from_outside<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut Scratch, node: &Node) -> Stage {
     understand(packet, tables, scratch)?;
     let Flow { source, destination, .. } = scratch.flow;
     if scratch.flow.ethernet.destination.is_group() {
@@ -119,13 +113,13 @@ pub fn from_outside<P: Packet, T: Tables>(
     let (target, vpc) = (scratch.inward.node, scratch.inward.vpc);
     let way = Way::TUNNEL.with(Way::ROUTED).with(Way::HAIRPIN).in_network(vpc);
     scratch.hop = Hop { destination: Mac::ROUTER, target, way };
-    route::time_to_live::<FamilyV6, P, T>(packet, tables, scratch, &outlet.router)?;
+    route::time_to_live::<FamilyV6, P, T>(packet, tables, scratch)?;
     if target as u32 == node.id {
         return Ok(());
     }
     let vtep = tables.vtep(target).ok_or(DropReason::NoUnderlay)?;
     scratch.flow.outer_port = session::outer_port(scratch);
-    route::size::<FamilyV6, P, T>(packet, tables, scratch, &outlet.router, vtep.mtu as u32)?;
+    route::size::<FamilyV6, P, T>(packet, tables, scratch, vtep.mtu as u32)?;
     rewrite::forward::<FamilyV6, P>(packet, scratch)?;
     let envelope = Envelope::of(scratch);
     Err(encap::tunnel(packet, vtep, envelope, &scratch.leaving).unwrap_or_else(|end| end))
@@ -252,7 +246,7 @@ pub fn outwards<T: Tables>(tables: &T, scratch: &mut Scratch, port: &Port, known
 
 /// Prepares a packet from a port of this node to another one's address outside. [`external::take`] is next.
 #[inline(never)]
-pub fn turn<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut Scratch, port: &Port) -> Stage {
+pub fn turn<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut Scratch) -> Stage {
     let destination = scratch.flow.destination;
     if !resolve(tables, scratch, destination) {
         return Err(DropReason::NoMapping.into());
@@ -262,7 +256,7 @@ pub fn turn<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut Scra
     let owner = route::endpoint(tables, scratch, vpc, destination).ok_or(DropReason::NoMapping)?;
     let slot = deliver::locate_endpoint(tables, owner.l2_vni, owner.mac)?;
     let mtu = deliver::port(tables, slot)?.mtu;
-    external::fits::<FamilyV6, P, T>(packet, tables, scratch, port, mtu)?;
+    external::fits::<FamilyV6, P, T>(packet, tables, scratch, mtu)?;
     settle(packet, tables, scratch)
 }
 

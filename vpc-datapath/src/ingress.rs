@@ -1,9 +1,9 @@
 //! A packet's way from the underlay to a port: the whole pipeline.
 
 use crate::{
-    Packet, Scratch, Stage, Tables, Verdict,
+    Packet, Part, Scratch, Stage, Tables, Verdict,
     conntrack::Side,
-    datagram, decide,
+    datagram,
     deliver::{self, locate},
     egress, encap, external,
     family::{Family, FamilyV4, FamilyV6},
@@ -140,7 +140,7 @@ pub(crate) fn admit<F: Family, P: Packet, T: Tables>(
     if session::admitted::<F, P, T>(packet, tables, scratch, port, origin) {
         return Ok(());
     }
-    decide::ingress::<F, P, T>(packet, tables, scratch, port, origin)
+    packet.part::<F, T>(tables, scratch, Part::DecideIngress(origin))
 }
 
 /// Whether a port of this node takes what another one sends to it. The packet stays the sender's: a drop is counted there.

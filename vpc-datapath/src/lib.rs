@@ -25,6 +25,7 @@ pub mod moved;
 pub mod nat;
 pub mod packet;
 pub mod parse;
+pub mod part;
 pub mod policy;
 pub mod reflector;
 pub mod respond;
@@ -38,6 +39,7 @@ pub mod uplink;
 pub mod verdict;
 
 pub use packet::Packet;
+pub use part::Part;
 pub use scratch::Scratch;
 pub use tables::Tables;
 pub use verdict::{Stage, Verdict};

@@ -6,7 +6,7 @@ use crate::{
     deliver,
     family::{Family, FamilyV4, quoted_ports},
     moved,
-    packet::{Part, Repeat, Step, SumChange, Zero},
+    packet::{Covered, Repeat, Step, SumChange, Zero},
     route,
     scratch::{Flow, Inward, flow_flags},
     session::{self, Known},
@@ -380,7 +380,7 @@ fn segment<P: Packet, const CHECKSUM: usize>(
     zero: Zero,
 ) -> Stage {
     packet
-        .change_sum(L4 + CHECKSUM, SumChange { old, new, part: Part::PseudoHeader, zero })
+        .change_sum(L4 + CHECKSUM, SumChange { old, new, covered: Covered::PseudoHeader, zero })
         .map_err(|_| DropReason::NoRoom)?;
     let field = match end {
         End::Source => packet.get_mut::<Be16>(L4),
@@ -392,7 +392,7 @@ fn segment<P: Packet, const CHECKSUM: usize>(
         return Ok(());
     }
     *field = port;
-    let change = SumChange { old: old.raw() as u32, new: port.raw() as u32, part: Part::Segment, zero };
+    let change = SumChange { old: old.raw() as u32, new: port.raw() as u32, covered: Covered::Segment, zero };
     Ok(packet.change_sum(L4 + CHECKSUM, change).map_err(|_| DropReason::NoRoom)?)
 }
 

@@ -1,6 +1,6 @@
 //! What the pipeline may do to a packet.
 
-use crate::checksum;
+use crate::{Part, Scratch, Stage, Tables, checksum, family::Family};
 use bytemuck::Pod;
 use vpc_common::Be16;
 
@@ -40,9 +40,9 @@ pub trait Packet {
         if change.zero == Zero::Absent && *sum == Be16::default() {
             return Ok(());
         }
-        *sum = match change.part {
-            Part::PseudoHeader => checksum::update_address(*sum, change.old, change.new),
-            Part::Segment => checksum::update(*sum, change.old as u16, change.new as u16),
+        *sum = match change.covered {
+            Covered::PseudoHeader => checksum::update_address(*sum, change.old, change.new),
+            Covered::Segment => checksum::update(*sum, change.old as u16, change.new as u16),
         };
         if change.zero == Zero::Absent && *sum == Be16::default() {
             *sum = Be16::new(0xffff);
@@ -66,6 +66,17 @@ pub trait Packet {
     fn resize(&mut self, length: u32) -> Result<(), NoRoom>;
     /// Sends a copy as it stands now.
     fn send_copy(&mut self, target: CopyTarget);
+    /// Runs a part of a pipeline. In the kernel parts are functions that the verifier checks by themselves.
+    ///
+    /// # Errors
+    /// The end of the packet's way.
+    #[inline(always)]
+    fn part<F: Family, T: Tables>(&mut self, tables: &T, scratch: &mut Scratch, part: Part) -> Stage
+    where
+        Self: Sized,
+    {
+        part.run::<F, Self, T>(self, tables, scratch)
+    }
     /// Runs `step` with 0, 1, … until it returns [`Repeat::Stop`], at most `times`.
     fn repeat<S: Step>(times: u32, step: &mut S);
 }
@@ -78,14 +89,14 @@ pub struct SumChange {
     /// What stands there.
     pub new: u32,
     /// Where.
-    pub part: Part,
+    pub covered: Covered,
     /// What a checksum of zero says.
     pub zero: Zero,
 }
 
 /// What of a checksum's coverage changes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Part {
+pub enum Covered {
     /// An address in the pseudo header.
     PseudoHeader,
     /// A word of the segment itself.

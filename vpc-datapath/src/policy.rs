@@ -1,12 +1,12 @@
 //! Security groups, policy groups and network ACLs: one to four look-ups, however many rules there are.
 
 use crate::{
-    Packet, Scratch, Stage, Tables,
+    Packet, Part, Scratch, Stage, Tables,
     conntrack::Side,
     family::Family,
     respond::nd,
     route,
-    scratch::{Flow, flow_flags},
+    scratch::{Flow, Question, flow_flags},
     session::{self, Known},
 };
 use vpc_common::{
@@ -22,7 +22,7 @@ use vpc_common::{
 /// flow that it opens. Leaves in `flow.allowed_by` who did.
 #[inline(always)]
 pub fn admit<F: Family, P: Packet, T: Tables>(
-    packet: &P,
+    packet: &mut P,
     tables: &T,
     scratch: &mut Scratch,
     port: &Port,
@@ -47,7 +47,8 @@ pub fn admit<F: Family, P: Packet, T: Tables>(
     };
     let wanted = service_of(&scratch.flow, opener == side.opener());
     let rules = if opener == decided::OPENED_HERE { port.egress_rules } else { port.ingress_rules };
-    let judged = judge(tables, scratch, port, rules, peer, wanted);
+    scratch.question = Question::about(port, rules, peer, wanted);
+    let judged = packet.part::<F, T>(tables, scratch, Part::Judge);
     if judged.is_err() && known.outlives_its_rule() {
         scratch.flow.allowed_by = RuleVerdict { action: action::ALLOW_KEEP, rule: 0 };
         return Ok(());
@@ -57,10 +58,9 @@ pub fn admit<F: Family, P: Packet, T: Tables>(
 
 /// Whether a port hears a broadcast or multicast packet.
 #[inline(always)]
-pub fn hears<F: Family, T: Tables>(tables: &T, scratch: &mut Scratch, port: &Port) -> bool {
-    let peer = scratch.flow.source;
-    let wanted = service_of(&scratch.flow, true);
-    is_exempt::<F>(&scratch.flow, Side::Peer) || judge(tables, scratch, port, port.ingress_rules, peer, wanted).is_ok()
+pub fn hears<F: Family, P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut Scratch, port: &Port) -> bool {
+    scratch.question = Question::about(port, port.ingress_rules, scratch.flow.source, service_of(&scratch.flow, true));
+    is_exempt::<F>(&scratch.flow, Side::Peer) || packet.part::<F, T>(tables, scratch, Part::Judge).is_ok()
 }
 
 /// What a network ACL says to a packet that passes the router, whatever its flow.
@@ -134,9 +134,13 @@ fn service_of(flow: &Flow, by_opener: bool) -> Be32 {
     }
 }
 
-/// Asks a rule set of groups.
-#[inline(never)]
-fn judge<T: Tables>(tables: &T, scratch: &mut Scratch, port: &Port, rules: u32, peer: Ip, service: Be32) -> Stage {
+/// Asks a rule set of groups: `scratch.question`. Leaves in `flow.allowed_by` who allows it.
+///
+/// # Errors
+/// Nobody does.
+#[inline(always)]
+pub fn judge<T: Tables>(tables: &T, scratch: &mut Scratch) -> Stage {
+    let Question { peer, rules, service, .. } = scratch.question;
     if rules == NOTHING {
         return Err(DropReason::SecurityGroup.into());
     }
@@ -146,7 +150,7 @@ fn judge<T: Tables>(tables: &T, scratch: &mut Scratch, port: &Port, rules: u32, 
         scratch.flow.allowed_by = *verdict;
         return Ok(());
     }
-    let identity = identity_of(tables, scratch, port, peer);
+    let identity = identity_of(tables, scratch);
     if identity == NOBODY {
         return Err(DropReason::SecurityGroup.into());
     }
@@ -200,16 +204,17 @@ fn said_to<'t, T: Tables>(
     }
 }
 
-/// The groups of whoever has an address: in the port's VPC, or in a peer's where the route table leads there.
+/// The groups of the question's peer: in the port's VPC, or in a peer's where the route table leads there.
 #[inline(always)]
-fn identity_of<T: Tables>(tables: &T, scratch: &mut Scratch, port: &Port, address: Ip) -> u32 {
-    if let Some(endpoint) = route::endpoint(tables, scratch, port.vpc, address) {
+fn identity_of<T: Tables>(tables: &T, scratch: &mut Scratch) -> u32 {
+    let Question { peer, vpc, route_table, .. } = scratch.question;
+    if let Some(endpoint) = route::endpoint(tables, scratch, vpc, peer) {
         return endpoint.identity;
     }
-    scratch.route = RouteKey { prefix_len: 32 + 128, table: Be32::new(port.route_table), destination: address };
+    scratch.route = RouteKey { prefix_len: 32 + 128, table: Be32::new(route_table), destination: peer };
     match tables.route(&scratch.route) {
-        Some(route) if route.kind == kind::LOCAL && route.vpc != port.vpc => {
-            route::endpoint(tables, scratch, route.vpc, address).map_or(NOBODY, |endpoint| endpoint.identity)
+        Some(route) if route.kind == kind::LOCAL && route.vpc != vpc => {
+            route::endpoint(tables, scratch, route.vpc, peer).map_or(NOBODY, |endpoint| endpoint.identity)
         }
         _ => NOBODY,
     }

@@ -1,10 +1,9 @@
 //! Routing: from a destination to the endpoint that takes the packet, and what a router checks before it forwards.
 
 use crate::{
-    Packet, Scratch, Stage, Tables, checksum,
+    Packet, Part, Scratch, Stage, Tables, checksum,
     family::Family,
-    fragment,
-    respond::{Trouble, icmp},
+    respond::Trouble,
     scratch::{SessionKeys, flow_flags},
 };
 use vpc_common::{
@@ -102,42 +101,31 @@ pub fn is_gateway<T: Tables>(tables: &T, scratch: &mut Scratch, vpc: Vni, addres
 
 /// What a router checks before anything else: time to live.
 #[inline(always)]
-pub fn time_to_live<F: Family, P: Packet, T: Tables>(
-    packet: &mut P,
-    tables: &T,
-    scratch: &mut Scratch,
-    port: &Port,
-) -> Stage {
+pub fn time_to_live<F: Family, P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut Scratch) -> Stage {
     if scratch.hop.way.is_routed() && scratch.flow.ttl <= 1 {
-        return icmp::error::<F, P, T>(packet, tables, scratch, port, Trouble::TtlExceeded);
+        return packet.part::<F, T>(tables, scratch, Part::Trouble(Trouble::TtlExceeded));
     }
     Ok(())
 }
 
 /// The size of a packet that will be forwarded, against the path's MTU.
 #[inline(always)]
-pub fn size<F: Family, P: Packet, T: Tables>(
-    packet: &mut P,
-    tables: &T,
-    scratch: &mut Scratch,
-    port: &Port,
-    mtu: u32,
-) -> Stage {
+pub fn size<F: Family, P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut Scratch, mtu: u32) -> Stage {
     const L2: u32 = size_of::<Ethernet>() as u32;
     if packet.length() <= mtu + L2 {
         return Ok(());
     }
     if too_big(packet, scratch, mtu) {
+        scratch.path_mtu = mtu;
         // Segments, and a packet whose checksum its sender's interface was to finish, cannot be cut here: their sender is
         // told, although it did not ask to be, and makes smaller ones.
         if scratch.flow.flags & flow_flags::DONT_FRAGMENT != 0
             || packet.gso_size() != 0
             || checksum_is_begun(packet, scratch)
         {
-            scratch.path_mtu = mtu;
-            return icmp::error::<F, P, T>(packet, tables, scratch, port, Trouble::TooBig);
+            return packet.part::<F, T>(tables, scratch, Part::Trouble(Trouble::TooBig));
         }
-        return fragment::send::<P, T>(packet, tables, scratch, mtu);
+        return packet.part::<F, T>(tables, scratch, Part::Fragment);
     }
     if packet.gso_size() == 0 {
         // The packet fits, its padding does not.

@@ -2,12 +2,12 @@
 
 use bytemuck::{Pod, Zeroable};
 use vpc_common::{
-    Be16, Ip, Mac, Vni,
+    Be16, Be32, Ip, Mac, Vni,
     datagram::Datagram,
     endpoint::{EndpointKey, MacKey},
     nat::{ElasticKey, ExternalPort, NatIn, NatOutKey},
     policy::{IdentityKey, RuleKey, RuleVerdict, SubjectKey},
-    port::SourceKey,
+    port::{Port, SourceKey},
     route::RouteKey,
     session::{Hop, Session, SessionKey, V4, V6},
     wire::{Arp, Ethernet},
@@ -45,6 +45,8 @@ pub struct Scratch {
     pub source: SourceKey,
     /// Key for the route trie.
     pub route: RouteKey,
+    /// What a rule set is asked.
+    pub question: Question,
     /// Key for the subjects of a rule set, by address.
     pub subject: SubjectKey,
     /// The same by identity.
@@ -65,6 +67,30 @@ pub struct Scratch {
     pub nat_in: NatIn,
     /// Rule set of what the NAT gateway at hand lets out.
     pub egress_rules: u32,
+}
+
+/// What the groups of a port are asked: may this peer use this service?
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Pod, Zeroable, Default)]
+pub struct Question {
+    /// The other end of the flow.
+    pub peer: Ip,
+    /// The rule set.
+    pub rules: u32,
+    /// See [`vpc_common::policy::service`].
+    pub service: Be32,
+    /// The port's VPC, in which the peer may be a member of groups.
+    pub vpc: Vni,
+    /// The port's route table, which may lead to those of a peer VPC.
+    pub route_table: u32,
+}
+
+impl Question {
+    /// A question to the groups of `port`.
+    #[inline(always)]
+    pub fn about(port: &Port, rules: u32, peer: Ip, service: Be32) -> Self {
+        Self { peer, rules, service, vpc: port.vpc, route_table: port.route_table }
+    }
 }
 
 /// Who is to have a packet from outside.

@@ -81,6 +81,7 @@ pub fn established<F: Family, P: Packet, T: Tables>(
 
 /// Where a packet to a workload comes from.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u32)]
 pub enum Origin {
     /// Another node, by the tunnel.
     Tunnel,
@@ -90,6 +91,19 @@ pub enum Origin {
     Outside,
     /// From outside, or by an external address, on this node.
     OutsideHere,
+}
+
+impl Origin {
+    /// The inverse of `as u32`.
+    #[inline(always)]
+    pub const fn from_number(number: u32) -> Self {
+        match number {
+            0 => Self::Tunnel,
+            1 => Self::Node,
+            2 => Self::Outside,
+            _ => Self::OutsideHere,
+        }
+    }
 }
 
 /// [`Session::ingress_vtep`] of flows that stay on the node: no node has this id.
@@ -176,6 +190,17 @@ impl Known {
     const STANDS: u32 = 1 << 8;
     const CONFIRMED: u32 = 1 << 9;
 
+    /// As a number.
+    #[inline(always)]
+    pub const fn number(self) -> u32 {
+        self.0
+    }
+    /// The inverse of [`Known::number`].
+    #[inline(always)]
+    pub const fn from_number(number: u32) -> Self {
+        Self(number)
+    }
+
     /// Whether a session stands for the packet.
     #[inline(always)]
     pub const fn stands(self) -> bool {
@@ -254,6 +279,17 @@ impl Decision {
     /// `scratch.hop`, for what the workload sends.
     pub const EGRESS: Self = Self(u32::MAX);
 
+    /// As a number.
+    #[inline(always)]
+    pub const fn number(self) -> u32 {
+        self.0
+    }
+    /// The inverse of [`Decision::number`].
+    #[inline(always)]
+    pub const fn from_number(number: u32) -> Self {
+        Self(number)
+    }
+
     /// Packets to the workload may come from the VTEP of that node; 0: from this node.
     #[inline(always)]
     pub const fn ingress(node: u16) -> Self {
@@ -265,7 +301,8 @@ impl Decision {
     }
 }
 
-/// Records a decision: in the flow's session, or in a new one within the port's quota.
+/// Records a decision: in the flow's session, or in a new one within the port's quota. A function of its own, where the
+/// compiler knows that the scratch is nobody else's: elsewhere it copies a session over the stack.
 #[inline(never)]
 pub fn record<F: Family, T: Tables>(
     tables: &T,

@@ -1,7 +1,7 @@
 //! `__sk_buff` as `vpc_datapath::Packet`, and the TC entry points.
 
 use crate::{
-    buffer, repeat, tables,
+    buffer, parts, repeat, tables,
     tables::Maps,
     verdict,
     window::{Window, variable},
@@ -24,8 +24,10 @@ use vpc_common::{
     wire::{Ethernet, ether_type},
 };
 use vpc_datapath::{
-    Packet, Tables, deliver, egress, external, ingress,
-    packet::{CopyTarget, NoRoom, Part, REACH, Step, SumChange, Zero},
+    Packet, Part, Scratch, Stage, Tables, deliver, egress, external,
+    family::Family,
+    ingress,
+    packet::{CopyTarget, Covered, NoRoom, REACH, Step, SumChange, Zero},
     scratch::Outer,
 };
 
@@ -44,6 +46,14 @@ impl Skb {
             packet.pull(HEADERS);
         }
         packet
+    }
+}
+
+impl Skb {
+    /// The same packet in another function, which a part is: its headers are linear.
+    #[inline(always)]
+    pub fn again(skb: *mut __sk_buff) -> Self {
+        Self(skb)
     }
 }
 
@@ -108,11 +118,11 @@ impl Packet for Skb {
         let (at, old, new) = (at as u32, change.old as u64, change.new as u64);
         // SAFETY: a helper on the context.
         let result = unsafe {
-            match change.part {
-                Part::PseudoHeader => {
+            match change.covered {
+                Covered::PseudoHeader => {
                     helpers::bpf_l4_csum_replace(self.0, at, old, new, BPF_F_PSEUDO_HDR as u64 | zero | 4)
                 }
-                Part::Segment => helpers::bpf_l4_csum_replace(self.0, at, old, new, zero | 2),
+                Covered::Segment => helpers::bpf_l4_csum_replace(self.0, at, old, new, zero | 2),
             }
         };
         if result == 0 { Ok(()) } else { Err(NoRoom) }
@@ -185,6 +195,10 @@ impl Packet for Skb {
         let CopyTarget::Interface(ifindex) = target;
         // SAFETY: a helper on the context. A copy that could not be made is lost like any datagram on a full link.
         unsafe { helpers::bpf_clone_redirect(self.0, ifindex, 0) };
+    }
+    #[inline(always)]
+    fn part<F: Family, T: Tables>(&mut self, _maps: &T, scratch: &mut Scratch, part: Part) -> Stage {
+        parts::of_skb::<F>(self.0, scratch, part)
     }
     #[inline(always)]
     fn repeat<S: Step>(times: u32, step: &mut S) {

@@ -1,7 +1,7 @@
 //! `xdp_md` as `vpc_datapath::Packet`, and the XDP entry points.
 
 use crate::{
-    buffer, repeat, tables,
+    buffer, parts, repeat, tables,
     tables::Maps,
     verdict,
     window::{Window, variable},
@@ -9,12 +9,22 @@ use crate::{
 use aya_ebpf::{bindings::xdp_md, helpers};
 use bytemuck::Pod;
 use vpc_datapath::{
-    Packet, ingress,
+    Packet, Part, Scratch, Stage, Tables,
+    family::Family,
+    ingress,
     packet::{CopyTarget, NoRoom, Step},
 };
 
 /// A frame at the XDP hook.
 pub struct Frame(*mut xdp_md);
+
+impl Frame {
+    /// The same frame in another function, which a part is.
+    #[inline(always)]
+    pub fn again(frame: *mut xdp_md) -> Self {
+        Self(frame)
+    }
+}
 
 impl Window for Frame {
     #[inline(always)]
@@ -101,6 +111,10 @@ impl Packet for Frame {
     #[inline(always)]
     fn send_copy(&mut self, _target: CopyTarget) {
         // XDP cannot copy: what needs it goes on through the tunnel device.
+    }
+    #[inline(always)]
+    fn part<F: Family, T: Tables>(&mut self, _maps: &T, scratch: &mut Scratch, part: Part) -> Stage {
+        parts::of_frame::<F>(self.0, scratch, part)
     }
     #[inline(always)]
     fn repeat<S: Step>(times: u32, step: &mut S) {

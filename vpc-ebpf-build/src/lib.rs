@@ -165,6 +165,9 @@ fn cargo(toolchain: &Toolchain, linker: &Path) -> Command {
         "-Clink-arg=--btf".to_owned(),
         // In order, LLVM would call a memcpy() that copies byte by byte for whatever is not aligned.
         "-Clink-arg=--disable-expand-memcpy-in-order".to_owned(),
+        // A table that a `match` becomes would be a map of constants, made anew at each load: programs would then seem to be
+        // others than those that run.
+        "-Cjump-tables=no".to_owned(),
         "-Cdebuginfo=2".to_owned(),
         "-Ctarget-cpu=v3".to_owned(),
         "-Ctarget-feature=+allows-misaligned-mem-access".to_owned(),

@@ -46,7 +46,7 @@ pub fn to_router<F: Family, P: Packet, T: Tables>(
 }
 
 /// Turns the packet into an ICMP error about itself, or drops it where none may be sent (always `Err`).
-#[inline(never)]
+#[inline(always)]
 pub fn error<F: Family, P: Packet, T: Tables>(
     packet: &mut P,
     tables: &T,

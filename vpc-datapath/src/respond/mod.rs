@@ -7,6 +7,7 @@ pub mod nd;
 /// What a sender is to be told by an ICMP error. Without payload: a register that is only set in some variants is one
 /// that the verifier refuses to see passed on ("R5 !read_ok", Linux 6.18).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u32)]
 pub enum Trouble {
     /// TTL or hop limit used up.
     TtlExceeded,
@@ -20,4 +21,19 @@ pub enum Trouble {
     TooBig,
     /// No port of the NAT gateway is left.
     NatExhausted,
+}
+
+impl Trouble {
+    /// The inverse of `as u32`.
+    #[inline(always)]
+    pub const fn from_number(number: u32) -> Self {
+        match number {
+            0 => Self::TtlExceeded,
+            1 => Self::NetUnreachable,
+            2 => Self::HostUnreachable,
+            3 => Self::PortUnreachable,
+            4 => Self::TooBig,
+            _ => Self::NatExhausted,
+        }
+    }
 }
