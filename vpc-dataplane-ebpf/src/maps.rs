@@ -75,9 +75,9 @@ pub static NAT_GATEWAYS: HashMap<u32, NatSlice, { limits::NAT_GATEWAYS as usize 
 #[btf_map]
 pub static FORWARDS: HashMap<ExternalPort, Forward, { limits::FORWARDS as usize }, NO_PREALLOC> = HashMap::new();
 #[btf_map]
-pub static NAT_IN: HashMap<ExternalPort, NatIn, { limits::NAT_MAPPINGS as usize }, NO_PREALLOC> = HashMap::new();
+pub static NAT_IN: HashMap<ExternalPort, NatIn, { limits::NAT_MAPPINGS as usize }> = HashMap::new();
 #[btf_map]
-pub static NAT_OUT: HashMap<NatOutKey, NatOut, { limits::NAT_MAPPINGS as usize }, NO_PREALLOC> = HashMap::new();
+pub static NAT_OUT: HashMap<NatOutKey, NatOut, { limits::NAT_MAPPINGS as usize }> = HashMap::new();
 #[btf_map]
 pub static GATEWAYS: Array<Gateways, { element::COUNT as usize }> = Array::new();
 #[btf_map]

@@ -17,6 +17,9 @@ pub struct Arguments {
     /// Fewer and shorter samples: for a first look
     #[arg(long)]
     quick: bool,
+    /// Only this section of a part, also several: frames, sockets, gso of east-west; nodes, nat, rules, gso of stateful
+    #[arg(long, value_name = "SECTION")]
+    only: Vec<String>,
     /// Also write all samples to this file
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -53,6 +56,9 @@ pub fn run_verb(arguments: &Arguments) -> Result<()> {
     }
     if arguments.quick {
         command.arg("--quick");
+    }
+    for section in &arguments.only {
+        command.args(["--only", section]);
     }
     for (option, file) in [("--json", &arguments.json), ("--compare", &arguments.compare)] {
         if let Some(file) = file {

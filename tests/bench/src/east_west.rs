@@ -2,7 +2,7 @@
 //! veth as the limit. All three are up at once and are measured in turn.
 
 use crate::{
-    Effort,
+    Effort, Only,
     programs::Programs,
     report::Report,
     rig::{
@@ -22,8 +22,8 @@ const TARGET: f64 = 2.0;
 ///
 /// # Errors
 /// The agents do not come up, the kernel refuses something, or packets do not arrive.
-pub fn run(effort: Effort, report: &mut Report) -> Result<()> {
-    {
+pub fn run(effort: Effort, only: &Only, report: &mut Report) -> Result<()> {
+    if only.wants("frames") || only.wants("sockets") {
         let programs = Programs::load()?;
         let ours = Ours::new(Wire::Frames, ReceiveMode::Xdp, Rules::None)?;
         let by_tc = Ours::new(Wire::Frames, ReceiveMode::Tc, Rules::None)?;
@@ -32,23 +32,34 @@ pub fn run(effort: Effort, report: &mut Report) -> Result<()> {
         let behind_xdp = Kernel::new(&other, Wire::Frames, Receive::BehindXdp(&programs))?;
         let bare = Bare::new(&lab, Wire::Frames)?;
         let paths: [&dyn Path; 5] = [&ours, &kernel, &bare, &by_tc, &behind_xdp];
-        let generator = Generators::start(&paths[..4], &programs, effort)?;
-        for flows in [1, 10_000] {
-            let group = format!("64-byte frames, whole path on one core, {flows} flows");
-            let rivals = [Rival { number: 1, target: Some(TARGET) }, Rival { number: 2, target: None }];
-            generator.established(&group, flows, &rivals, report)?;
+        if only.wants("frames") {
+            let generator = Generators::start(&paths[..4], &programs, effort)?;
+            for flows in [1, 10_000] {
+                let group = format!("64-byte frames, whole path on one core, {flows} flows");
+                let rivals = [Rival { number: 1, target: Some(TARGET) }, Rival { number: 2, target: None }];
+                generator.established(&group, flows, &rivals, report)?;
+            }
+            generator.stop()?;
         }
-        generator.stop()?;
-        sockets::tcp(
-            &paths,
-            &[Contest::reach(0, 4), Contest::reach(3, 1), Contest::show(0, 1)],
-            "MTU frames on the wire, GRO on",
-            effort,
-            report,
-        )?;
-        sockets::udp(&paths[..3], effort, report)?;
-        sockets::request_response(&paths[..3], effort, report)?;
+        if only.wants("sockets") {
+            sockets::tcp(
+                &paths,
+                &[Contest::reach(0, 4), Contest::reach(3, 1), Contest::show(0, 1)],
+                "MTU frames on the wire, GRO on",
+                effort,
+                report,
+            )?;
+            sockets::udp(&paths[..3], effort, report)?;
+            sockets::request_response(&paths[..3], effort, report)?;
+        }
     }
+    if only.wants("gso") {
+        with_segments_across(effort, report)?;
+    }
+    Ok(())
+}
+
+fn with_segments_across(effort: Effort, report: &mut Report) -> Result<()> {
     let ours = Ours::new(Wire::Gso, ReceiveMode::Tc, Rules::None)?;
     let lab = Lab::new()?;
     let kernel = Kernel::new(&lab, Wire::Gso, Receive::Plain)?;

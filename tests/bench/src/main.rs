@@ -31,6 +31,9 @@ struct Arguments {
     /// Fewer and shorter samples: for a first look
     #[arg(long, global = true)]
     quick: bool,
+    /// Of the parts between nodes, only these: frames, sockets, gso; nodes, nat, rules
+    #[arg(long, global = true, value_name = "SECTION")]
+    only: Vec<String>,
     /// Also write all samples to this file
     #[arg(long, global = true, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -63,6 +66,16 @@ pub enum Effort {
     Full,
 }
 
+/// The sections that are wanted.
+pub struct Only<'a>(&'a [String]);
+
+impl Only<'_> {
+    /// Whether that one is.
+    pub fn wants(&self, section: &str) -> bool {
+        self.0.is_empty() || self.0.iter().any(|wanted| wanted == section)
+    }
+}
+
 fn main() -> ExitCode {
     match run(&Arguments::parse()) {
         Ok(()) => ExitCode::SUCCESS,
@@ -76,16 +89,17 @@ fn main() -> ExitCode {
 fn run(arguments: &Arguments) -> Result<()> {
     let effort = if arguments.quick { Effort::Quick } else { Effort::Full };
     let earlier = arguments.compare.as_deref().map(Report::read).transpose()?;
+    let only = Only(&arguments.only);
     let mut report = Report::new(machine::describe());
     match &arguments.what {
         Some(What::Load(load)) => return load::run(load),
-        Some(What::EastWest) => east_west::run(effort, &mut report)?,
-        Some(What::Stateful) => stateful::run(effort, &mut report)?,
+        Some(What::EastWest) => east_west::run(effort, &only, &mut report)?,
+        Some(What::Stateful) => stateful::run(effort, &only, &mut report)?,
         Some(What::Control) => control::run(effort, &mut report)?,
         Some(What::Pipelines) => pipelines::run(effort, &mut report)?,
         None => {
-            east_west::run(effort, &mut report)?;
-            stateful::run(effort, &mut report)?;
+            east_west::run(effort, &only, &mut report)?;
+            stateful::run(effort, &only, &mut report)?;
             control::run(effort, &mut report)?;
             pipelines::run(effort, &mut report)?;
         }

@@ -2,7 +2,7 @@
 //! then from a guest to the outside by NAT, on one node.
 
 use crate::{
-    Effort,
+    Effort, Only,
     programs::Programs,
     report::Report,
     rig::{
@@ -33,11 +33,24 @@ const SWEEP_RATIO: f64 = 1.2;
 ///
 /// # Errors
 /// The agents do not come up, the kernel refuses something, or packets do not arrive.
-pub fn run(effort: Effort, report: &mut Report) -> Result<()> {
+pub fn run(effort: Effort, only: &Only, report: &mut Report) -> Result<()> {
     let programs = Programs::load()?;
-    between_nodes(&programs, effort, report)?;
-    to_the_outside(&programs, effort, report)?;
-    by_rules(&programs, effort, report)?;
+    if only.wants("nodes") {
+        between_nodes(&programs, effort, report)?;
+    }
+    if only.wants("nat") {
+        to_the_outside(&programs, effort, report)?;
+    }
+    if only.wants("rules") {
+        by_rules(&programs, effort, report)?;
+    }
+    if only.wants("gso") {
+        with_segments_across(effort, report)?;
+    }
+    Ok(())
+}
+
+fn with_segments_across(effort: Effort, report: &mut Report) -> Result<()> {
     let ours = Ours::new(Wire::Gso, ReceiveMode::Tc, Rules::Some(RULES))?;
     let lab = Lab::new()?;
     let mut kernel = Kernel::new(&lab, Wire::Gso, Receive::Plain)?;
