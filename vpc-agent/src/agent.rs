@@ -12,16 +12,16 @@ use crate::{
         server::{self, Call},
     },
     datapath::Datapath,
-    gateway,
+    gateway::{self, SpokenFrom},
+    growth::{self, Growth},
     liveness::{Healths, Liveness, Questions},
     lock,
     machine::{Depth, Observer},
-    maps::outside::Outside,
     netlink::{events::Events, neighbours},
     notify::ServiceManager,
     reconcile::{Outcome, Reconciler, chain},
     sweeper,
-    topology::{self, Compiled},
+    topology::{self, Compiled, Compiling},
     watch::FileWatch,
 };
 use anyhow::Context;
@@ -33,9 +33,9 @@ use std::{
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::mpsc,
-    task::JoinHandle,
 };
-use vpc_topology::{Loader, compile::Desired};
+use vpc_bpf::{Loaded, Sizes};
+use vpc_topology::{Limits, Loader};
 
 /// Changes of the machine come in bursts.
 const BURST: Duration = Duration::from_millis(5);
@@ -67,8 +67,10 @@ pub async fn run(arguments: Run) -> anyhow::Result<()> {
     let mut events =
         Events::subscribe(observer.feature_changes(), &way).context("subscribe to the kernel's messages")?;
     let mut watch = FileWatch::new(&arguments.topology)?;
-    let datapath = Datapath::load(&arguments.bpffs, arguments.sizes.into(), way)?;
-    sweeper::spawn(&datapath.tables).context("start the session sweeper")?;
+    let mut sizes: Sizes = arguments.sizes.into();
+    sizes.sessions = growth::at_start(&arguments.bpffs, arguments.sizes.sessions_at_start, sizes.sessions);
+    let datapath = Datapath::load(&arguments.bpffs, sizes, way)?;
+    let sweeper = sweeper::spawn(&datapath.tables).context("start the session sweeper")?;
     let reconciler = Reconciler::new(datapath, observer).context("read the maps")?;
     let (calls_in, mut calls) = mpsc::channel(64);
     server::listen(&arguments.run_dir, calls_in).context("listen on the control socket")?;
@@ -78,7 +80,7 @@ pub async fn run(arguments: Run) -> anyhow::Result<()> {
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
 
     let liveness = Liveness::spawn().context("start to ask gateways whether they are alive")?;
-    let mut agent = Agent::new(arguments, reconciler, liveness);
+    let mut agent = Agent::new(arguments, (sizes, sweeper), reconciler, liveness);
     agent.start(&mut watch).await;
     loop {
         let depth = tokio::select! {
@@ -99,6 +101,10 @@ pub async fn run(arguments: Run) -> anyhow::Result<()> {
             compiled = agent.compiling.finished() => {
                 agent.accept(compiled);
                 Depth::Topology
+            }
+            loaded = agent.growth.finished() => {
+                agent.grow(loaded);
+                Depth::Routes
             }
             healths = agent.liveness.changed() => {
                 agent.hear(healths);
@@ -133,44 +139,20 @@ pub async fn run(arguments: Run) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A topology on its way. It may be large, so it is compiled beside the loop.
-#[derive(Default)]
-struct Compiling(Option<JoinHandle<Result<Compiled, String>>>);
-
-impl Compiling {
-    /// Waits for the result, for ever if nothing is on its way.
-    async fn finished(&mut self) -> Result<Compiled, String> {
-        let Some(task) = &mut self.0 else { return std::future::pending().await };
-        let result = task.await;
-        self.0 = None;
-        result.unwrap_or_else(|error| Err(format!("the compiler failed: {error}")))
-    }
-}
-
-/// What decides for which addresses a gateway speaks.
-struct SpokenFrom {
-    desired: Arc<Desired>,
-    outside: Outside,
-}
-
-impl PartialEq for SpokenFrom {
-    fn eq(&self, other: &Self) -> bool {
-        let (ours, theirs) = (&self.outside, &other.outside);
-        // Tables that are the same keep their identity.
-        Arc::ptr_eq(&self.desired, &other.desired)
-            && Arc::ptr_eq(&ours.shared.externals, &theirs.shared.externals)
-            && (ours.segment, ours.outlet) == (theirs.segment, theirs.outlet)
-    }
-}
-
 struct Agent {
     arguments: Run,
+    /// Of the maps as they are now.
+    sizes: Sizes,
+    growth: Growth,
+    sweeper: sweeper::Handle,
     reconciler: Reconciler,
     liveness: Liveness,
     announcer: Announcer,
     /// What the announcer was told last is made of this.
     spoken_from: Option<SpokenFrom>,
     compiling: Compiling,
+    /// What the topology in force was made from.
+    in_force: Option<Compiled>,
     /// A text that came while another one was compiled.
     waiting: Option<String>,
     /// A good text that is not yet written as the last good one.
@@ -189,15 +171,24 @@ struct Agent {
 }
 
 impl Agent {
-    fn new(arguments: Run, reconciler: Reconciler, liveness: Liveness) -> Self {
+    fn new(
+        arguments: Run,
+        (sizes, sweeper): (Sizes, sweeper::Handle),
+        reconciler: Reconciler,
+        liveness: Liveness,
+    ) -> Self {
         let file = arguments.topology.display().to_string();
         Self {
             arguments,
+            sizes,
+            growth: Growth::default(),
+            sweeper,
             announcer: Announcer::new(gateway::spoken_before(reconciler.actual())),
             spoken_from: None,
             reconciler,
             liveness,
             compiling: Compiling::default(),
+            in_force: None,
             waiting: None,
             unkept: None,
             loader: Arc::default(),
@@ -244,7 +235,8 @@ impl Agent {
     /// Everything that is wrong now.
     fn problems(&self) -> Vec<String> {
         let trouble = self.liveness.tallies().trouble;
-        self.failure.iter().chain(&self.outcome.problems).chain(&trouble).cloned().collect()
+        let own = self.failure.as_ref().into_iter().chain(self.growth.problem());
+        own.chain(&self.outcome.problems).chain(&trouble).cloned().collect()
     }
 
     /// Reads the file and has it compiled if it is other than before.
@@ -259,7 +251,7 @@ impl Agent {
 
     fn compile(&mut self, text: String) {
         let (name, node) = (self.topology.file.clone(), self.arguments.node.clone());
-        let (present, limits) = (self.reconciler.present(), self.arguments.sizes.into());
+        let (present, limits) = (self.reconciler.present(), self.limits());
         let loader = Arc::clone(&self.loader);
         let task = move || topology::compile_next(&loader, &text, &name, &node, &present, &limits);
         self.compiling.0 = Some(tokio::task::spawn_blocking(task));
@@ -277,10 +269,52 @@ impl Agent {
         }
         if let Some(text) = self.waiting.take() {
             self.compile(text);
+        } else {
+            self.share_anew();
+        }
+    }
+
+    /// What a topology must fit into.
+    fn limits(&self) -> Limits {
+        Limits { sessions: self.sizes.sessions, ..self.arguments.sizes.into() }
+    }
+
+    /// The shares of ports are those of the session table: the topology in force is compiled again for another one.
+    fn share_anew(&mut self) {
+        let Some(compiled) = self.in_force.as_ref().filter(|compiled| compiled.sessions != self.sizes.sessions) else {
+            return;
+        };
+        if self.compiling.0.is_some() {
+            // What is on its way comes here as well.
+        } else if self.topology.state == "file" {
+            self.compile(compiled.text.to_string());
+        } else {
+            self.fall_back();
+        }
+    }
+
+    /// Goes on with larger session tables.
+    fn grow(&mut self, loaded: Result<Loaded, String>) {
+        let start = Instant::now();
+        let grown = loaded.and_then(|loaded| {
+            self.reconciler.adopt(loaded).map_err(|error| chain(&error))?;
+            let tables = &self.reconciler.datapath.tables;
+            self.sweeper.follow(tables).map_err(|error| chain(&error))?;
+            Ok(tables.sessions_v4.description().max_entries)
+        });
+        match grown {
+            Ok(sessions) => {
+                let milliseconds = start.elapsed().as_secs_f64() * 1e3;
+                tracing::info!(sessions, milliseconds, "session tables have grown");
+                self.sizes.sessions = sessions;
+                self.share_anew();
+            }
+            Err(error) => self.growth.has_failed(&error),
         }
     }
 
     fn put_into_force(&mut self, compiled: &Compiled) {
+        self.in_force = Some(compiled.clone());
         self.reconciler.desire(compiled.desired.clone());
         let probes = compiled.desired.outside.probes.clone();
         self.liveness.ask(Questions { source: compiled.desired.node.vtep, probes });
@@ -307,7 +341,7 @@ impl Agent {
     fn fall_back(&mut self) {
         let Some(text) = topology::kept(&self.arguments.run_dir) else { return };
         let name = topology::last_good_path(&self.arguments.run_dir).display().to_string();
-        let (present, limits) = (self.reconciler.present(), self.arguments.sizes.into());
+        let (present, limits) = (self.reconciler.present(), self.limits());
         match topology::compile(&text, &name, &self.arguments.node, &present, &limits) {
             Ok(compiled) => {
                 self.put_into_force(&compiled);
@@ -388,6 +422,7 @@ impl Agent {
     async fn tick(&mut self) -> Option<Depth> {
         self.ticks += 1;
         self.manager.alive();
+        self.growth.look(&self.reconciler, &self.arguments, self.sizes);
         let handle = self.reconciler.observer.handle();
         for key in self.outcome.unresolved.iter().take(CONFIRMATIONS) {
             if let Err(error) = neighbours::resolve(handle, *key).await {
@@ -420,9 +455,9 @@ impl Agent {
         let Call { request, answer } = call;
         // A port's state moves between two rounds, so that its slot is the same from the first look to the last write.
         let moved = match &request {
-            Request::ExportPort { port } => Some(to_answer(self.reconciler.give(port).map_err(|error| chain(&error)))),
+            Request::ExportPort { port } => Some(Answer::of(self.reconciler.give(port).map_err(|error| chain(&error)))),
             Request::ImportPort { state } => {
-                Some(to_answer(self.reconciler.take(state).map_err(|error| chain(&error))))
+                Some(Answer::of(self.reconciler.take(state).map_err(|error| chain(&error))))
             }
             _ => None,
         };
@@ -439,7 +474,7 @@ impl Agent {
             node: &self.arguments.node,
             pins: bpffs::directory(&self.arguments.bpffs),
             started: self.started,
-            limits: self.arguments.sizes.into(),
+            limits: self.limits(),
             tallies: self.liveness.tallies(),
         };
         let stop = request == Request::Stop;
@@ -454,13 +489,5 @@ impl Agent {
             }
         }
         stop
-    }
-}
-
-/// Turns a result into an answer.
-pub(crate) fn to_answer<T: serde::Serialize>(result: Result<T, String>) -> Answer {
-    match result.and_then(|value| serde_json::to_value(value).map_err(|error| error.to_string())) {
-        Ok(value) => Answer::Ok(value),
-        Err(error) => Answer::Error(error),
     }
 }

@@ -11,7 +11,6 @@ mod sessions;
 mod slots;
 
 use crate::{
-    agent::to_answer,
     control::{
         Answer, Request,
         report::{MapRow, NextHopRow, PlanReport, Status, TopologyStatus, VtepRow},
@@ -45,10 +44,10 @@ impl Answers<'_> {
     /// The answer to a question that takes no time.
     pub(crate) fn now(&self, request: &Request) -> Answer {
         match request {
-            Request::Status => to_answer(self.status()),
-            Request::Get(kind) => to_answer(listing::list(*kind, self.reconciler, self.outcome)),
-            Request::Drops => to_answer(drops::drops(self.reconciler)),
-            Request::Stop => to_answer(Ok(())),
+            Request::Status => Answer::of(self.status()),
+            Request::Get(kind) => Answer::of(listing::list(*kind, self.reconciler, self.outcome)),
+            Request::Drops => Answer::of(drops::drops(self.reconciler)),
+            Request::Stop => Answer::of(Ok(())),
             Request::Plan { .. }
             | Request::Sessions { .. }
             | Request::FlushSessions(_)
@@ -63,21 +62,21 @@ impl Answers<'_> {
         match request {
             Request::Sessions { filter, limit } => {
                 let (found, limit) = (sessions::Chosen::new(self.reconciler, filter), *limit);
-                Some(Box::new(move || to_answer(found.and_then(|found| found.read(limit)))))
+                Some(Box::new(move || Answer::of(found.and_then(|found| found.read(limit)))))
             }
             Request::FlushSessions(filter) => {
                 let found = sessions::Chosen::new(self.reconciler, filter);
-                Some(Box::new(move || to_answer(found.and_then(|found| found.flush()))))
+                Some(Box::new(move || Answer::of(found.and_then(|found| found.flush()))))
             }
             Request::Nat { filter, limit } => {
                 let (found, limit) = (nat::Translations::new(self.reconciler, filter), *limit);
-                Some(Box::new(move || to_answer(found.and_then(|found| found.read(limit)))))
+                Some(Box::new(move || Answer::of(found.and_then(|found| found.read(limit)))))
             }
             Request::Plan { name, text } => {
                 let (name, text, node, limits) = (name.clone(), text.clone(), self.node.to_owned(), self.limits);
                 let (present, old) = (self.reconciler.present(), self.reconciler.desired().cloned());
                 Some(Box::new(move || {
-                    to_answer(topology::compile(&text, &name, &node, &present, &limits).map(|new| {
+                    Answer::of(topology::compile(&text, &name, &node, &present, &limits).map(|new| {
                         let old = old.map(|old| Desired::clone(&old)).unwrap_or_default();
                         let plan = vpc_topology::diff::Plan::between(&old, &new.desired);
                         PlanReport { changes: plan.describe(&old, &new.desired), writes: plan.len() }

@@ -78,9 +78,12 @@ pub struct MapSizes {
     /// Routes of all tables.
     #[arg(long, value_name = "N", default_value_t = limits::ROUTES, value_parser = entries())]
     pub routes: u32,
-    /// Sessions of each address family.
+    /// Most sessions of each address family.
     #[arg(long, value_name = "N", default_value_t = limits::SESSIONS, value_parser = entries())]
     pub sessions: u32,
+    /// Sessions that there is room for at first. When half of that is used the tables grow, up to `--sessions`.
+    #[arg(long, value_name = "N", default_value_t = limits::SESSIONS_AT_START, value_parser = entries())]
+    pub sessions_at_start: u32,
     /// Source prefixes over all local ports.
     #[arg(long, value_name = "N", default_value_t = limits::SOURCES, value_parser = entries())]
     pub sources: u32,

@@ -39,10 +39,31 @@ impl Datapath {
     /// # Errors
     /// Where the kernel refuses something; what was attached before stays as it was.
     pub fn load(bpffs: &Path, sizes: Sizes, way: TcWay) -> Result<Self, DatapathError> {
-        let loaded = Loader::new(sizes).pin_dir(bpffs::maps(bpffs)).load()?;
+        let mut loaded = Self::prepare(bpffs, sizes)?;
+        loaded.fill()?;
         let tables = Tables::new(&loaded)?;
         let attachments = Attachments::open(&bpffs::links(bpffs), way).map_err(DatapathError::Links)?;
         Ok(Self { loaded, tables, attachments })
+    }
+
+    /// Loads programs and maps of those sizes beside what is there: see [`Datapath::adopt`].
+    ///
+    /// # Errors
+    /// As for [`Datapath::load`].
+    pub fn prepare(bpffs: &Path, sizes: Sizes) -> Result<Loaded, DatapathError> {
+        Ok(Loader::new(sizes).pin_dir(bpffs::maps(bpffs)).load()?)
+    }
+
+    /// Goes on with prepared programs and maps. [`Datapath::take_over`] is next, at once: what packets write to the old
+    /// maps meanwhile is brought over then.
+    ///
+    /// # Errors
+    /// Where a map cannot be read or written; nothing has changed then.
+    pub fn adopt(&mut self, mut loaded: Loaded) -> Result<(), DatapathError> {
+        loaded.fill()?;
+        self.tables = Tables::new(&loaded)?;
+        self.loaded = loaded;
+        Ok(())
     }
 
     /// How programs get to TC ingress.

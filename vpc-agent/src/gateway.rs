@@ -11,7 +11,7 @@ use crate::{
     netlink::neighbours::{Neighbour, NeighbourKey, Permanence},
     reconcile::{Outcome, chain},
 };
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 use vpc_common::{
     Be32, Mac,
     gateway::{Gateways, Outlet},
@@ -199,6 +199,24 @@ pub fn attach(desired: &DesiredOutlet, machine: &Machine, datapath: &mut Datapat
     };
     outcome.problems.extend(problem.map(|text| format!("external interface {}: {text}", desired.device)));
     outcome.attachments.push(row);
+}
+
+/// What decides for which addresses a gateway speaks.
+pub struct SpokenFrom {
+    /// What is desired.
+    pub desired: Arc<Desired>,
+    /// What the maps hold of it.
+    pub outside: Outside,
+}
+
+impl PartialEq for SpokenFrom {
+    fn eq(&self, other: &Self) -> bool {
+        let (ours, theirs) = (&self.outside, &other.outside);
+        // Tables that are the same keep their identity.
+        Arc::ptr_eq(&self.desired, &other.desired)
+            && Arc::ptr_eq(&ours.shared.externals, &theirs.shared.externals)
+            && (ours.segment, ours.outlet) == (theirs.segment, theirs.outlet)
+    }
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ pub mod epoch;
 mod foreign;
 pub mod gateway;
 pub mod generate;
+pub mod growth;
 pub mod host_stack;
 pub mod liveness;
 pub mod lock;

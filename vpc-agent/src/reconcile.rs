@@ -27,7 +27,7 @@ use std::{
     sync::Arc,
 };
 use thiserror::Error;
-use vpc_bpf::TableError;
+use vpc_bpf::{Loaded, TableError};
 use vpc_common::{Mac, endpoint::EndpointKey};
 use vpc_topology::compile::Desired;
 
@@ -279,11 +279,21 @@ impl Reconciler {
         Ok(Outcome::default())
     }
 
+    /// Goes on with prepared programs and maps, which take over what the others hold.
+    ///
+    /// # Errors
+    /// See [`ReconcileError`]. Programs that could not be replaced are tried again by the next round.
+    pub fn adopt(&mut self, loaded: Loaded) -> Result<(), ReconcileError> {
+        self.datapath.adopt(loaded)?;
+        self.inherited = true;
+        self.take_over()
+    }
+
     fn take_over(&mut self) -> Result<(), ReconcileError> {
         if self.inherited {
             let replaced = self.datapath.take_over()?;
             if replaced > 0 {
-                tracing::info!(replaced, "replaced the programs of an earlier agent");
+                tracing::info!(replaced, "replaced the programs");
             }
             self.inherited = false;
         }

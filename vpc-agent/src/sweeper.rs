@@ -34,7 +34,7 @@ const REST: u32 = 19;
 pub const MAPPING_TICKS: u16 = 56;
 
 /// What the sweeper works on.
-struct Sweeper {
+pub struct Sweeper {
     v4: Sessions<V4>,
     v6: Sessions<V6>,
     nat_in: Table<ExternalPort, NatIn>,
@@ -45,23 +45,43 @@ struct Sweeper {
     vpc_usage: Table<u32, Usage>,
 }
 
+/// The running sweeper.
+#[derive(Clone)]
+pub struct Handle(Arc<Mutex<Arc<Sweeper>>>);
+
+impl Handle {
+    /// From its next sweep on it works on these maps.
+    ///
+    /// # Errors
+    /// Where no descriptor can be had.
+    pub fn follow(&self, tables: &Tables) -> Result<(), TableError> {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(Sweeper::new(tables)?);
+        Ok(())
+    }
+
+    fn current(&self) -> Arc<Sweeper> {
+        Arc::clone(&self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
 /// Starts it. It ends with the process.
 ///
 /// # Errors
 /// Where no thread or descriptor can be had.
-pub fn spawn(tables: &Tables) -> Result<(), io::Error> {
-    let sweeper = Sweeper::new(tables).map_err(io::Error::other)?;
+pub fn spawn(tables: &Tables) -> Result<Handle, io::Error> {
+    let handle = Handle(Arc::new(Mutex::new(Arc::new(Sweeper::new(tables).map_err(io::Error::other)?))));
+    let sweeping = handle.clone();
     thread::Builder::new().name("sweeper".to_owned()).spawn(move || {
         loop {
             thread::sleep(PAUSE);
-            match sweeper.sweep() {
+            match sweeping.current().sweep() {
                 Ok(0) => {}
                 Ok(removed) => tracing::debug!(removed, "removed expired sessions"),
                 Err(error) => tracing::warn!(%error, "sweep sessions"),
             }
         }
     })?;
-    Ok(())
+    Ok(handle)
 }
 
 impl Sweeper {

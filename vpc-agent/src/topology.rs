@@ -6,6 +6,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
 };
+use tokio::task::JoinHandle;
 use vpc_common::endpoint::EndpointKey;
 use vpc_topology::{
     Limits, Loader, Slots, Topology,
@@ -19,6 +20,25 @@ pub struct Compiled {
     pub text: Arc<str>,
     /// What this node needs.
     pub desired: Arc<Desired>,
+    /// The size of the session table that its ports share.
+    pub sessions: u32,
+}
+
+/// A topology on its way. It may be large, so it is compiled beside the loop.
+#[derive(Debug, Default)]
+pub struct Compiling(pub Option<JoinHandle<Result<Compiled, String>>>);
+
+impl Compiling {
+    /// Waits for the result, for ever if nothing is on its way.
+    ///
+    /// # Errors
+    /// Every problem, for people.
+    pub async fn finished(&mut self) -> Result<Compiled, String> {
+        let Some(task) = &mut self.0 else { return std::future::pending().await };
+        let result = task.await;
+        self.0 = None;
+        result.unwrap_or_else(|error| Err(format!("the compiler failed: {error}")))
+    }
 }
 
 /// What of the present the next version goes on from.
@@ -61,7 +81,7 @@ fn finish(topology: &Topology, text: &str, node: &str, present: &Present, limits
             endpoints.insert(at, (key, endpoint));
         }
     }
-    Ok(Compiled { text: text.into(), desired: Arc::new(desired) })
+    Ok(Compiled { text: text.into(), desired: Arc::new(desired), sessions: limits.sessions })
 }
 
 /// Where the last good topology is kept, so that a restart with a bad file changes nothing.

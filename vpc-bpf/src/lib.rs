@@ -7,6 +7,7 @@ mod copy;
 mod features;
 mod filter;
 mod frames;
+mod handover;
 mod link;
 mod loader;
 mod map;

@@ -2,7 +2,7 @@
 
 use crate::{
     Sizes, Table, TableError,
-    copy::copy_entries,
+    handover::Outgrown,
     map::{MapDescription, describe, memory},
     program::{ProgramInfo, program_info},
     syscall::{open_pin, pin},
@@ -16,7 +16,7 @@ use std::{
     collections::BTreeMap,
     fs, io,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
-    path::{Path, PathBuf},
+    path::PathBuf,
 };
 use thiserror::Error;
 
@@ -109,8 +109,10 @@ pub struct Loader {
 pub struct Loaded {
     maps: BTreeMap<String, OwnedFd>,
     programs: BTreeMap<String, OwnedFd>,
-    pins: Option<PathBuf>,
-    replaced: Vec<String>,
+    pub(crate) pins: Option<PathBuf>,
+    pub(crate) outgrown: Vec<Outgrown>,
+    /// What an agent that died between [`Loaded::fill`] and [`Loaded::commit`] left: programs may have written to it.
+    pub(crate) abandoned: Vec<(String, RawTable)>,
 }
 
 impl Loader {
@@ -134,8 +136,8 @@ impl Loader {
 
     /// Loads maps and programs.
     ///
-    /// A pinned map is reused if type, sizes and flags agree. If they do not, there is a new map filled with the
-    /// entries of the old one, and the pin stays as it was until [`Loaded::commit`].
+    /// A pinned map is reused if type, sizes and flags agree. If they do not there is a new map, which is empty until
+    /// [`Loaded::fill`], and the pin stays as it was until [`Loaded::commit`].
     ///
     /// # Errors
     /// See [`LoadError`]. Pinned maps and attached programs are untouched then.
@@ -158,7 +160,13 @@ impl Loader {
         for (name, program) in object.programs_mut() {
             programs.insert(name.to_owned(), verify(name, program)?);
         }
-        let mut loaded = Loaded { maps: BTreeMap::new(), programs, pins: self.pins.clone(), replaced: Vec::new() };
+        let mut loaded = Loaded {
+            maps: BTreeMap::new(),
+            programs,
+            pins: self.pins.clone(),
+            outgrown: Vec::new(),
+            abandoned: Vec::new(),
+        };
         for (name, map) in object.maps() {
             // Sections of constants are maps too; they belong to the programs alone.
             if !name.starts_with('.') {
@@ -172,6 +180,9 @@ impl Loader {
         }
         for (name, pin) in pinned {
             loaded.take_over(&name, pin)?;
+            if let Some(directory) = &self.pins {
+                loaded.find_abandoned(&name, directory)?;
+            }
         }
         Ok(loaded)
     }
@@ -295,43 +306,12 @@ impl Loaded {
         })
     }
 
-    /// Names of the maps that were made anew although one was pinned, since sizes differ. The attached programs still
-    /// use the old ones.
-    pub fn replaced(&self) -> &[String] {
-        &self.replaced
-    }
-
-    /// Pins the maps that were made anew in the place of the old ones. Called once the programs are replaced: a crash
-    /// before it leaves the old pins, and the next start copies again.
-    ///
-    /// # Errors
-    /// Where a pin cannot be made or moved.
-    pub fn commit(&mut self) -> Result<(), LoadError> {
-        let Some(directory) = self.pins.clone() else { return Ok(()) };
-        for name in std::mem::take(&mut self.replaced) {
-            let (next, path) = (directory.join(format!("{name}-next")), directory.join(&name));
-            let failed = |operation, path: &Path| {
-                let path = path.to_owned();
-                move |source| LoadError::Pin { operation, path, source }
-            };
-            match fs::remove_file(&next) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    return Err(failed("remove pin", &next)(error));
-                }
-                _ => {}
-            }
-            pin(self.map_ref(&name)?, &next).map_err(failed("pin map at", &next))?;
-            fs::rename(&next, &path).map_err(failed("move pin to", &path))?;
-        }
-        Ok(())
-    }
-
     fn map_ref(&self, name: &str) -> Result<BorrowedFd<'_>, LoadError> {
         let map = self.maps.get(name);
         map.map(OwnedFd::as_fd).ok_or_else(|| LoadError::Missing { what: "map", name: name.to_owned() })
     }
 
-    fn map(&self, name: &str) -> Result<OwnedFd, LoadError> {
+    pub(crate) fn map(&self, name: &str) -> Result<OwnedFd, LoadError> {
         self.map_ref(name)?.try_clone_to_owned().map_err(|source| LoadError::Pin {
             operation: "duplicate the descriptor of map",
             path: name.into(),
@@ -348,8 +328,8 @@ impl Loaded {
                 source,
             }),
             PinnedMap::Differs(old) => {
-                self.replaced.push(name.to_owned());
-                Ok(copy_entries(&RawTable::new(old)?, &RawTable::new(self.map(name)?)?)?)
+                self.outgrown.push(Outgrown { name: name.to_owned(), table: RawTable::new(old)?, copied: None });
+                Ok(())
             }
         }
     }

@@ -15,6 +15,7 @@ use vpc_common::{
     endpoint::{Endpoint, EndpointKey},
     maps,
     port::{Port, SourceKey},
+    session::{Session, SessionKey, V4},
 };
 
 /// A private bpffs and network namespace for the calling thread.
@@ -114,18 +115,22 @@ fn programs_run_on_a_made_up_packet() {
 fn pinned_maps_are_reused_only_if_they_agree() {
     let sandbox = Sandbox::new("pins");
     let pins = sandbox.path("vpc/v1");
-    let load = |sizes| Loader::new(sizes).pin_dir(&pins).load().unwrap();
+    let load = |sizes| {
+        let mut loaded = Loader::new(sizes).pin_dir(&pins).load().unwrap();
+        loaded.fill().unwrap();
+        loaded
+    };
     let key = EndpointKey { vpc: Vni(7), address: Ip::v4(Be32::new(1)) };
     load(small()).table(maps::ENDPOINTS).unwrap().set(&key, &Endpoint { subnet: 9, ..Endpoint::default() }).unwrap();
 
     let same = load(small());
-    assert!(same.replaced().is_empty(), "{:?}", same.replaced());
+    assert_eq!(same.replaced().count(), 0);
     let subnet = |table: vpc_bpf::Table<EndpointKey, Endpoint>| table.get(&key).unwrap().map(|found| found.subnet);
     assert_eq!(subnet(same.table(maps::ENDPOINTS).unwrap()), Some(9));
 
     let mut larger = load(Sizes { endpoints: 6_000, ..small() });
-    let mut replaced = larger.replaced().to_vec();
-    replaced.sort();
+    let mut replaced: Vec<_> = larger.replaced().collect();
+    replaced.sort_unstable();
     assert_eq!(replaced, [maps::ENDPOINTS, maps::MACS]);
     assert_eq!(subnet(larger.table(maps::ENDPOINTS).unwrap()), Some(9));
     let pinned = || vpc_bpf::Table::open(&pins.join(maps::ENDPOINTS)).unwrap();
@@ -133,6 +138,49 @@ fn pinned_maps_are_reused_only_if_they_agree() {
     larger.commit().unwrap();
     assert_eq!(pinned().description().max_entries, 6_000);
     assert_eq!(subnet(pinned()), Some(9));
+}
+
+#[test]
+fn sessions_that_change_while_their_table_grows_are_not_lost() {
+    type Sessions = vpc_bpf::Table<SessionKey<V4>, Session>;
+    let sandbox = Sandbox::new("growth");
+    let pins = sandbox.path("vpc/v1");
+    let load = |sessions| Loader::new(Sizes { sessions, ..small() }).pin_dir(&pins).load().unwrap();
+    let table = |loaded: &vpc_bpf::Loaded| -> Sessions { loaded.table(maps::SESSIONS_V4).unwrap() };
+    let key = |port| SessionKey { slot: 1, local_port: vpc_common::Be16::new(port), ..SessionKey::default() };
+    let seen = |packets| Session { sent_packets: packets, ..Session::default() };
+    let small_one = load(1_024);
+    let old = table(&small_one);
+    old.set_all(&[(key(1), seen(1)), (key(2), seen(1)), (key(3), seen(1))]).unwrap();
+
+    let mut large_one = load(2_048);
+    assert_eq!(table(&large_one).entries().unwrap().len(), 0, "empty until it is filled");
+    large_one.fill().unwrap();
+    // Packets go on by the old table, then by both, then by the new one.
+    old.set_all(&[(key(2), seen(2)), (key(3), seen(2)), (key(4), seen(1))]).unwrap();
+    table(&large_one).set_all(&[(key(3), seen(7)), (key(5), seen(1))]).unwrap();
+
+    // An agent that dies here leaves both to the next one, which may want yet another size.
+    drop(large_one);
+    let mut largest = load(4_096);
+    largest.fill().unwrap();
+    largest.commit().unwrap();
+    let mut found: Vec<_> =
+        table(&largest).entries().unwrap().into_iter().map(|(key, s)| (key.local_port.get(), s.sent_packets)).collect();
+    found.sort_unstable();
+    assert_eq!(found, [(1, 1), (2, 2), (3, 2), (4, 1), (5, 1)]);
+    assert!(!pins.join("SESSIONS_V4-next").exists());
+
+    // Without a crash: who was there first, who changed meanwhile, who is new.
+    let mut again = load(8_192);
+    again.fill().unwrap();
+    table(&largest).set_all(&[(key(1), seen(9)), (key(6), seen(1))]).unwrap();
+    table(&again).set(&key(2), &seen(8)).unwrap();
+    again.commit().unwrap();
+    let packets = |port| table(&again).get(&key(port)).unwrap().map(|session| session.sent_packets);
+    assert_eq!([1, 2, 3, 4, 5, 6].map(packets), [Some(9), Some(8), Some(2), Some(1), Some(1), Some(1)]);
+    let pinned: Sessions = vpc_bpf::Table::open(&pins.join(maps::SESSIONS_V4)).unwrap();
+    assert_eq!(pinned.description().max_entries, 8_192);
 }
 
 /// The object with a program that reads what it never set.

@@ -53,15 +53,15 @@ pub fn peer(number: u8) -> [String; 2] {
 }
 
 impl TestNode {
-    /// Loads the programs and fills their maps. The guest is behind interface `ifindex`; what goes to the other node is
-    /// sent to an interface that does not exist.
+    /// Loads the programs and fills their maps, with room for so many sessions. The guest is behind interface `ifindex`;
+    /// what goes to the other node is sent to an interface that does not exist.
     ///
     /// # Errors
     /// The kernel refuses something.
-    pub fn new(ifindex: u32) -> Result<Self> {
+    pub fn new(ifindex: u32, sessions: u32) -> Result<Self> {
         let desired = desired(&topology("")?)?;
         let (slot, port) = guest(&desired)?;
-        let loaded = Loader::new(Sizes::default()).load()?;
+        let loaded = Loader::new(Sizes { sessions, ..Sizes::default() }).load()?;
         let remote = desired.vteps.first().context("a second node")?;
         // Both families' tables are filled at once, which is more than a port may have.
         let record = Port {

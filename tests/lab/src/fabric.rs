@@ -106,10 +106,18 @@ impl Fabric {
     /// # Errors
     /// One does not converge.
     pub fn start_agents(&mut self) -> Result<Duration> {
+        self.start_agents_with(&[])
+    }
+
+    /// The same with more arguments.
+    ///
+    /// # Errors
+    /// As for [`Fabric::start_agents`].
+    pub fn start_agents_with(&mut self, arguments: &[&str]) -> Result<Duration> {
         let start = Instant::now();
         for plan in self.blueprint.nodes.iter().filter(|plan| plan.agent) {
             let node = self.nodes.get(&plan.name).with_context(|| format!("no node {}", plan.name))?;
-            self.agents.insert(plan.name.clone(), Agent::start(node, &self.topology)?);
+            self.agents.insert(plan.name.clone(), Agent::start_with(node, &self.topology, arguments)?);
         }
         for (name, agent) in &mut self.agents {
             agent.wait_ready().with_context(|| format!("node {name}"))?;

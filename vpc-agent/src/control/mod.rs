@@ -111,3 +111,13 @@ pub enum Answer {
     /// Why not.
     Error(String),
 }
+
+impl Answer {
+    /// Of a result, in the form of its type.
+    pub fn of<T: Serialize>(result: Result<T, String>) -> Self {
+        match result.and_then(|value| serde_json::to_value(value).map_err(|error| error.to_string())) {
+            Ok(value) => Self::Ok(value),
+            Err(error) => Self::Error(error),
+        }
+    }
+}

@@ -26,6 +26,7 @@ pub(crate) use ids::{Ids, subnet_ids};
 pub(crate) use nat::nat_gateway_ids;
 pub(crate) use policy::{Policies, group_key};
 pub(crate) use scope::Scope;
+pub use sessions::session_share;
 pub use sizes::Excess;
 pub(crate) use sizes::upper_bounds;
 

@@ -51,13 +51,17 @@ fn in_ticks(seconds: u32) -> u16 {
     u16::try_from(ticks.max(1)).unwrap_or(u16::MAX)
 }
 
-/// How many sessions each port of a node may have where nothing else is said. The shares of all ports together fit
-/// into the table. The number of ports is rounded up to a power of two: a port that comes or goes seldom changes the
-/// share of the others.
+/// How many sessions each port of the node may have where nothing else is said.
 pub(super) fn share(scope: &Scope<'_>, limits: &Limits) -> u32 {
-    let ports = scope.subnets.values().map(Vec::len).sum::<usize>() + scope.routers.len();
+    session_share(scope.subnets.values().map(Vec::len).sum::<usize>() + scope.routers.len(), limits.sessions)
+}
+
+/// How many of a table's sessions each of so many ports may have where nothing else is said. The shares of all ports
+/// together fit into the table. The number of ports is rounded up to a power of two: a port that comes or goes seldom
+/// changes the share of the others.
+pub fn session_share(ports: usize, sessions: u32) -> u32 {
     let ports = u32::try_from(ports.next_power_of_two()).unwrap_or(u32::MAX);
-    (limits.sessions / ports).max(1)
+    (sessions / ports).max(1)
 }
 
 /// How many sessions a port may have.

@@ -8,6 +8,7 @@ mod faults;
 mod foreign;
 mod fragments;
 mod global;
+mod growth;
 mod instances;
 mod interop;
 mod isolation;

@@ -1,0 +1,80 @@
+//! Session tables that grow while packets go on.
+
+use anyhow::{Result, ensure};
+use std::{
+    net::SocketAddr,
+    thread,
+    time::{Duration, Instant},
+};
+use vpc_lab::{
+    Fabric, Lab, UnderlayOptions,
+    agent::vpcctl_json,
+    crowd::Crowd,
+    tcp::{EchoServer, attempts},
+    wait::eventually,
+};
+use vpc_netns_tests::{SOON, TOPOLOGY, drops};
+
+/// Of the four ports of hv1 each may have 256 of these.
+const AT_START: u64 = 1_024;
+const MOST: u64 = 8_192;
+/// Not yet half of that; then more than half.
+const CONNECTIONS: usize = 100;
+const MORE: usize = 60;
+/// Connections are made one after the other all the while, fewer than the port may have at first.
+const PATIENCE: Duration = Duration::from_millis(900);
+const PAUSE: Duration = Duration::from_millis(20);
+const WHILE: Duration = Duration::from_secs(5);
+
+fn fabric() -> Result<Fabric> {
+    let mut fabric = Fabric::build(Lab::new()?, TOPOLOGY, UnderlayOptions::default())?;
+    let (at_start, most) = (AT_START.to_string(), MOST.to_string());
+    fabric.start_agents_with(&["--sessions-at-start", &at_start, "--sessions", &most])?;
+    Ok(fabric)
+}
+
+fn room(fabric: &Fabric, node: &str) -> Result<u64> {
+    let status = vpcctl_json(fabric.node(node)?, "status")?;
+    let maps = status["maps"].as_array().cloned().unwrap_or_default();
+    let entries = maps.iter().find(|map| map["name"] == "SESSIONS_V4").and_then(|map| map["max_entries"].as_u64());
+    entries.ok_or_else(|| anyhow::anyhow!("no SESSIONS_V4 in {status}"))
+}
+
+#[test]
+fn session_tables_grow_under_traffic_and_nobody_notices() {
+    let fabric = fabric().unwrap();
+    let guest = |name: &str| fabric.guest(name).expect("a guest");
+    let to = |name: &str, port| SocketAddr::new(guest(name).ipv4().expect("an address"), port);
+    let (crowd_at, more_at) = (to("a2", 8_080), to("a2", 8_081));
+    let (a1, a2) = (guest("a1").netns(), guest("a2").netns());
+    let crowd = Crowd::start(a1, a2, (crowd_at, crowd_at), CONNECTIONS).unwrap();
+    let _server = EchoServer::start(guest("b1").netns(), 80).unwrap();
+    thread::sleep(Duration::from_secs(2));
+    assert_eq!(room(&fabric, "hv1").unwrap(), AT_START, "half of a port's share is not in use");
+
+    let (made, more, since) = thread::scope(|scope| {
+        let (b2, b1) = (guest("b2").netns(), to("b1", 80));
+        let making = scope.spawn(move || attempts(b2, b1, PATIENCE, PAUSE, WHILE));
+        let more = Crowd::start(a1, a2, (more_at, more_at), MORE).unwrap();
+        let grown = || ensure_room(&fabric, MOST);
+        eventually(SOON, grown).unwrap();
+        let since = Instant::now();
+        (making.join().expect("attempts end").unwrap(), more, since)
+    });
+    println!("connections made meanwhile: {made:?}");
+    assert!(made.tried > 100 && made.succeeded == made.tried, "{made:?}{}", drops(&fabric));
+    for crowd in [crowd, more] {
+        let gathering = crowd.stop(since).unwrap();
+        println!("{gathering:?}");
+        assert!(gathering.broken == 0 && gathering.silent == 0, "{gathering:?}{}", drops(&fabric));
+        assert!(gathering.longest_wait < PATIENCE, "{gathering:?}");
+    }
+    let status = vpcctl_json(fabric.node("hv1").unwrap(), "status").unwrap();
+    assert_eq!(status["problems"], serde_json::json!([]));
+}
+
+fn ensure_room(fabric: &Fabric, wanted: u64) -> Result<()> {
+    let room = room(fabric, "hv1")?;
+    ensure!(room == wanted, "room for {room} sessions");
+    Ok(())
+}

@@ -1,0 +1,117 @@
+//! Session tables grow with their use. A look-up costs what the memory costs that it touches: in tables for 131,072
+//! sessions an established packet, and more so a new flow, takes less time than in tables for a million, and a node of
+//! which little is asked keeps little memory.
+//!
+//! The table of one size is followed by one of eight times that size, up to what the operator allows. Programs that use
+//! it are loaded beside the agent's loop and put in the place of the others, whose sessions they go on with.
+
+use crate::{
+    args::Run,
+    bpffs,
+    datapath::{Datapath, DatapathError},
+    maps::{Tables, tables::Sessions},
+    reconcile::{Reconciler, chain},
+};
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
+use tokio::task::JoinHandle;
+use vpc_bpf::{Loaded, Sizes, Table, TableError};
+use vpc_common::{maps, session::V4};
+use vpc_topology::compile::session_share;
+
+/// How much larger the next table is.
+const FACTOR: u32 = 8;
+/// Of what a port may have, or of the whole table, this part in use is reason to grow.
+const IN_USE: u32 = 2;
+/// How long after a failure it is tried again.
+const RETRY: Duration = Duration::from_secs(60);
+
+/// With how many sessions an agent starts: with as many as the tables of an earlier one have room for.
+pub fn at_start(bpffs: &Path, least: u32, most: u32) -> u32 {
+    let pinned: Option<Sessions<V4>> = Table::open(&bpffs::maps(bpffs).join(maps::SESSIONS_V4)).ok();
+    pinned.map_or(0, |pinned| pinned.description().max_entries).max(least).min(most)
+}
+
+/// How many sessions the tables should have room for, if that is more than now.
+///
+/// # Errors
+/// Where the maps cannot be read.
+fn due(tables: &Tables, sessions: u32, most: u32, ports: usize) -> Result<Option<u32>, TableError> {
+    if sessions >= most {
+        return Ok(None);
+    }
+    let used: Vec<u32> = tables.port_usage.entries()?.into_iter().map(|(_, usage)| usage.sessions).collect();
+    Ok(is_scarce(sessions, ports, &used).then(|| sessions.saturating_mul(FACTOR).min(most)))
+}
+
+/// Whether a port, or all together, have used too much of what there is.
+fn is_scarce(sessions: u32, ports: usize, used: &[u32]) -> bool {
+    let all: u64 = used.iter().map(|used| u64::from(*used)).sum();
+    let busiest = used.iter().copied().max().unwrap_or_default();
+    all > u64::from(sessions / IN_USE) || busiest > session_share(ports, sessions) / IN_USE
+}
+
+/// A larger table on its way.
+#[derive(Debug, Default)]
+pub struct Growth {
+    task: Option<JoinHandle<Result<Loaded, DatapathError>>>,
+    failed: Option<(Instant, String)>,
+}
+
+impl Growth {
+    /// Begins to load programs for larger tables where the present ones are getting scarce.
+    pub fn look(&mut self, reconciler: &Reconciler, arguments: &Run, sizes: Sizes) {
+        let too_soon = self.failed.as_ref().is_some_and(|(when, _)| when.elapsed() < RETRY);
+        let Some(desired) = reconciler.desired().filter(|_| self.task.is_none() && !too_soon) else { return };
+        match due(&reconciler.datapath.tables, sizes.sessions, arguments.sizes.sessions, desired.ports.len()) {
+            Ok(None) => {}
+            Ok(Some(sessions)) => {
+                tracing::info!(from = sizes.sessions, to = sessions, "session tables grow");
+                self.failed = None;
+                let (bpffs, sizes) = (arguments.bpffs.clone(), Sizes { sessions, ..sizes });
+                self.task = Some(tokio::task::spawn_blocking(move || Datapath::prepare(&bpffs, sizes)));
+            }
+            Err(error) => tracing::warn!(error = %chain(&error), "read how many sessions there are"),
+        }
+    }
+
+    /// Waits for them, for ever if nothing is on its way.
+    ///
+    /// # Errors
+    /// The kernel refuses something, most likely for want of memory.
+    pub async fn finished(&mut self) -> Result<Loaded, String> {
+        let Some(task) = &mut self.task else { return std::future::pending().await };
+        let result = task.await;
+        self.task = None;
+        match result {
+            Ok(Ok(loaded)) => Ok(loaded),
+            Ok(Err(error)) => Err(chain(&error)),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    /// It did not succeed, and is not tried for a while.
+    pub fn has_failed(&mut self, error: &str) {
+        self.failed = Some((Instant::now(), format!("session tables do not grow: {error}")));
+    }
+
+    /// Why it did not succeed last.
+    pub fn problem(&self) -> Option<&String> {
+        self.failed.as_ref().map(|(_, problem)| problem)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_scarce;
+
+    #[test]
+    fn tables_grow_before_a_port_or_the_node_runs_short() {
+        assert!(!is_scarce(1_024, 4, &[128, 128, 100]));
+        assert!(is_scarce(1_024, 4, &[129]), "a port has more than half of its 256");
+        assert!(is_scarce(1_024, 4, &[128, 128, 128, 129]));
+        assert!(is_scarce(1_024, 1, &[600]) && !is_scarce(1_024, 1, &[512]));
+    }
+}
