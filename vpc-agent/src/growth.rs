@@ -1,4 +1,4 @@
-//! Session tables grow with their use. A look-up costs what the memory costs that it touches: in tables for 131,072
+//! Session tables grow with their use. A look-up costs what the memory costs that it touches: in tables for 65,536
 //! sessions an established packet, and more so a new flow, takes less time than in tables for a million, and a node of
 //! which little is asked keeps little memory.
 //!
@@ -25,6 +25,8 @@ use vpc_topology::compile::session_share;
 const FACTOR: u32 = 8;
 /// Of what a port may have, or of the whole table, this part in use is reason to grow.
 const IN_USE: u32 = 2;
+/// The least that a port may have, whatever is in use, so that tables have grown before it is asked for.
+const LEAST_SHARE: u32 = 1_024;
 /// How long after a failure it is tried again.
 const RETRY: Duration = Duration::from_secs(60);
 
@@ -46,11 +48,12 @@ fn due(tables: &Tables, sessions: u32, most: u32, ports: usize) -> Result<Option
     Ok(is_scarce(sessions, ports, &used).then(|| sessions.saturating_mul(FACTOR).min(most)))
 }
 
-/// Whether a port, or all together, have used too much of what there is.
+/// Whether a port, or all together, have used too much of what there is, or may have too little.
 fn is_scarce(sessions: u32, ports: usize, used: &[u32]) -> bool {
     let all: u64 = used.iter().map(|used| u64::from(*used)).sum();
     let busiest = used.iter().copied().max().unwrap_or_default();
-    all > u64::from(sessions / IN_USE) || busiest > session_share(ports, sessions) / IN_USE
+    let share = session_share(ports, sessions);
+    share < LEAST_SHARE || busiest > share / IN_USE || all > u64::from(sessions / IN_USE)
 }
 
 /// A larger table on its way.
@@ -61,7 +64,7 @@ pub struct Growth {
 }
 
 impl Growth {
-    /// Begins to load programs for larger tables where the present ones are getting scarce.
+    /// Begins to load programs for larger tables where the present ones are scarce, or soon will be.
     pub fn look(&mut self, reconciler: &Reconciler, arguments: &Run, sizes: Sizes) {
         let too_soon = self.failed.as_ref().is_some_and(|(when, _)| when.elapsed() < RETRY);
         let Some(desired) = reconciler.desired().filter(|_| self.task.is_none() && !too_soon) else { return };
@@ -109,9 +112,10 @@ mod tests {
 
     #[test]
     fn tables_grow_before_a_port_or_the_node_runs_short() {
-        assert!(!is_scarce(1_024, 4, &[128, 128, 100]));
-        assert!(is_scarce(1_024, 4, &[129]), "a port has more than half of its 256");
-        assert!(is_scarce(1_024, 4, &[128, 128, 128, 129]));
-        assert!(is_scarce(1_024, 1, &[600]) && !is_scarce(1_024, 1, &[512]));
+        assert!(!is_scarce(8_192, 4, &[1_024, 1_024, 1_000]));
+        assert!(is_scarce(8_192, 4, &[1_025]), "a port has more than half of its 2,048");
+        assert!(is_scarce(8_192, 4, &[1_024, 1_024, 1_024, 1_025]));
+        assert!(is_scarce(8_192, 1, &[4_097]) && !is_scarce(8_192, 1, &[4_096]));
+        assert!(is_scarce(8_192, 9, &[]) && !is_scarce(8_192, 8, &[]), "nine ports would have 512 each");
     }
 }

@@ -11,7 +11,7 @@ pub const VTEPS: u32 = 4_096;
 /// Sessions of each address family.
 pub const SESSIONS: u32 = 1 << 20;
 /// The same of a node of which little is asked: the tables grow with their use.
-pub const SESSIONS_AT_START: u32 = 1 << 17;
+pub const SESSIONS_AT_START: u32 = 1 << 16;
 /// Addresses that rule sets tell apart, over all rule sets of one node.
 pub const SUBJECTS: u32 = 1 << 18;
 /// Sets of groups that rule sets tell apart, over all rule sets of one node.

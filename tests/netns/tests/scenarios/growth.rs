@@ -15,12 +15,12 @@ use vpc_lab::{
 };
 use vpc_netns_tests::{SOON, TOPOLOGY, drops};
 
-/// Of the four ports of hv1 each may have 256 of these.
-const AT_START: u64 = 1_024;
-const MOST: u64 = 8_192;
+/// Of the four ports of hv1 each may have 1,024 of these.
+const AT_START: u64 = 4_096;
+const MOST: u64 = 32_768;
 /// Not yet half of that; then more than half.
-const CONNECTIONS: usize = 100;
-const MORE: usize = 60;
+const CONNECTIONS: usize = 400;
+const MORE: usize = 200;
 /// Connections are made one after the other all the while, fewer than the port may have at first.
 const PATIENCE: Duration = Duration::from_millis(900);
 const PAUSE: Duration = Duration::from_millis(20);
