@@ -16,6 +16,7 @@ use crate::{
         neighbours::NeighbourKey,
         tunnel,
     },
+    packet_rate,
     port_state::{self, Given, PortStateError, Taken, kept},
     render::{PortDevice, render},
     topology::Present,
@@ -342,6 +343,14 @@ impl Reconciler {
                     Ok(()) => {
                         row.mode = self.datapath.way().mode().to_owned();
                         row.reason = self.datapath.way().explain(&delivery.reason);
+                        let around = (desired, machine, &self.observer);
+                        match packet_rate::settle(port, link, around, &mut self.datapath) {
+                            Ok(()) if port.packet_rate => row.mode.insert_str(0, "xdp+"),
+                            Ok(()) => {}
+                            Err(why) => {
+                                outcome.problems.push(format!("port {}: no packet-rate mode: {why}", port.name));
+                            }
+                        }
                         devices.insert(*slot, PortDevice { ifindex: link.index, mtu, delivery });
                     }
                     Err(error) => {
@@ -428,7 +437,7 @@ impl Reconciler {
             .names()
             .into_iter()
             .filter(|name| match name {
-                LinkName::Port(uid) => !ports.contains(uid),
+                LinkName::Port(uid) | LinkName::PortXdp(uid) => !ports.contains(uid),
                 LinkName::Uplink(device, UplinkHook::Xdp | UplinkHook::Tc) => !desired.node.uplinks.contains(device),
                 LinkName::External(device) => {
                     desired.outside.outlet.as_ref().is_none_or(|outlet| outlet.device != *device)

@@ -67,6 +67,8 @@ pub const SCRATCH: &str = "SCRATCH";
 pub mod programs {
     /// TC ingress of a workload port.
     pub const PORT: &str = "vpc_port";
+    /// XDP on a workload port in packet-rate mode.
+    pub const PORT_XDP: &str = "vpc_port_xdp";
     /// XDP on an uplink.
     pub const UPLINK_XDP: &str = "vpc_uplink_xdp";
     /// TC ingress of an uplink where XDP is not used.

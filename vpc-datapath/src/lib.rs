@@ -1,6 +1,6 @@
 //! Packet logic of the VPC router, free of I/O: the same code runs in the kernel and under tests.
 //!
-//! [`egress`] is what happens to a packet from a port, [`ingress`] to one from the underlay, [`external`] to one from
+//! [`egress`] is what happens to a packet from a port ([`shortcut`]: to most of them in packet-rate mode), [`ingress`] to one from the underlay, [`external`] to one from
 //! outside: each a screen of named
 //! stages. A stage returns what the next one needs, or the [`Verdict`] that ends the packet's way.
 //!
@@ -33,6 +33,7 @@ pub mod rewrite;
 pub mod route;
 pub mod scratch;
 pub mod session;
+pub mod shortcut;
 pub mod source_guard;
 pub mod tables;
 pub mod uplink;

@@ -53,6 +53,18 @@ pub fn established<F: Family, P: Packet, T: Tables>(
     scratch: &mut Scratch,
     port: &Port,
 ) -> bool {
+    established_by::<F, P, T>(packet, tables, scratch, port, |_| true)
+}
+
+/// The same, if it goes a way that is accepted; otherwise the session stays as it is.
+#[inline(always)]
+pub fn established_by<F: Family, P: Packet, T: Tables>(
+    packet: &P,
+    tables: &T,
+    scratch: &mut Scratch,
+    port: &Port,
+    accepts: impl FnOnce(&Hop) -> bool,
+) -> bool {
     if scratch.flow.flags & flow_flags::UNTRACKED != 0 {
         return false;
     }
@@ -64,7 +76,10 @@ pub fn established<F: Family, P: Packet, T: Tables>(
         }
         // The same addresses may be reached through the router or directly: the frame says which was meant.
         let expected = if session.egress.way.is_routed() { Mac::ROUTER } else { session.egress.destination };
-        if flow.ethernet.destination != expected || !conntrack::stands(session, flow, &port.timeouts, now) {
+        if flow.ethernet.destination != expected
+            || !conntrack::stands(session, flow, &port.timeouts, now)
+            || !accepts(&session.egress)
+        {
             return Passes::NO;
         }
         session.last_seen = now;

@@ -26,6 +26,12 @@ pub fn vpc_port(context: TcContext) -> i32 {
     skb::from_port(context.skb.skb)
 }
 
+/// XDP on the interface of a workload in packet-rate mode, in front of [`vpc_port`].
+#[xdp(frags)]
+pub fn vpc_port_xdp(context: XdpContext) -> u32 {
+    xdp::from_port(context.ctx)
+}
+
 /// TC ingress of the tunnel device: tunnel packets that the kernel has decapsulated and merged.
 #[classifier]
 pub fn vpc_tunnel(context: TcContext) -> i32 {

@@ -77,10 +77,10 @@ pub fn tc(verdict: Verdict, direction: Direction, slot: u16, length: u32, back: 
     }
 }
 
-/// Carries out a verdict at the XDP hook of an uplink. `back` is that uplink's index.
+/// Carries out a verdict at the XDP hook of an uplink, or of a port. `back` is its index.
 #[inline(always)]
-pub fn xdp(verdict: Verdict, slot: u16, length: u32, back: u32) -> u32 {
-    let mut counters = counters(Direction::Ingress, slot);
+pub fn xdp(verdict: Verdict, direction: Direction, slot: u16, length: u32, back: u32) -> u32 {
+    let mut counters = counters(direction, slot);
     receive(counters.as_deref_mut(), length);
     match verdict.end() {
         End::Deliver(target) => match maps::PORT_DEVICES.redirect(target as u32, xdp_action::XDP_DROP as u64) {
@@ -110,8 +110,11 @@ pub fn xdp(verdict: Verdict, slot: u16, length: u32, back: u32) -> u32 {
             }
             // Not XDP_TX: a veth queues such a frame and wakes its peer only if that has an XDP program too, GRO alone is not
             // enough (`veth_xdp_flush`, Linux 6.18). A redirection wakes it.
-            // SAFETY: a helper without memory arguments.
-            unsafe { helpers::bpf_redirect(back, 0) as u32 }
+            redirect(back) as u32
+        }
+        End::Transmit(ifindex) if direction == Direction::Egress => {
+            forward(counters, length);
+            redirect(ifindex) as u32
         }
         End::Transmit(_) | End::Answer | End::Replicated => {
             drop(counters, slot, DropReason::NoRoom);

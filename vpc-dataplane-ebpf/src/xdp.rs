@@ -6,13 +6,18 @@ use crate::{
     verdict,
     window::{Window, variable},
 };
-use aya_ebpf::{bindings::xdp_md, helpers};
+use aya_ebpf::{
+    bindings::{xdp_action, xdp_md},
+    helpers,
+};
 use bytemuck::Pod;
+use vpc_common::locate::LocateKey;
 use vpc_datapath::{
-    Packet, Part, Scratch, Stage, Tables,
+    Packet, Part, Scratch, Stage, Tables, Verdict, deliver,
     family::Family,
     ingress,
     packet::{CopyTarget, NoRoom, Step},
+    shortcut,
 };
 
 /// A frame at the XDP hook.
@@ -131,5 +136,25 @@ pub fn from_uplink(context: *mut xdp_md) -> u32 {
     // Once a port is known the outer headers are gone: ports count inner frames.
     // SAFETY: the context pointer is the kernel's.
     let back = unsafe { (*context).ingress_ifindex };
-    verdict::xdp(end, scratch.flow.slot, packet.length(), back)
+    verdict::xdp(end, verdict::Direction::Ingress, scratch.flow.slot, packet.length(), back)
+}
+
+/// A workload's interface.
+#[inline(always)]
+pub fn from_port(context: *mut xdp_md) -> u32 {
+    let mut packet = Frame(context);
+    let length = packet.length();
+    // SAFETY: the context pointer is the kernel's.
+    let ifindex = unsafe { (*context).ingress_ifindex };
+    let Some(scratch) = tables::scratch() else { return verdict::NO_SCRATCH_XDP };
+    let Some(slot) = deliver::locate(&Maps, LocateKey::interface(ifindex)) else { return xdp_action::XDP_PASS };
+    let end = match Maps.port(slot) {
+        Some(port) if port.epoch != 0 => shortcut::shortcut(&mut packet, &Maps, scratch, slot, port),
+        _ => Verdict::punt(),
+    };
+    if end == Verdict::punt() {
+        // To the program at TC, which counts it as well.
+        return xdp_action::XDP_PASS;
+    }
+    verdict::xdp(end, verdict::Direction::Egress, slot, length, ifindex)
 }

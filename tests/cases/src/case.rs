@@ -75,7 +75,7 @@ pub struct Send {
     /// Where it arrives.
     #[serde(default)]
     pub hook: Hook,
-    /// The port that sends it, for [`Hook::Port`] and [`Hook::Wire`]; a device's name where no port has the device.
+    /// The port that sends it, for [`Hook::Port`], [`Hook::PortXdp`] and [`Hook::Wire`]; a device's name where no port has the device.
     pub from: Option<String>,
     /// The packet.
     pub packet: Vec<Layer>,
@@ -109,6 +109,8 @@ pub enum Hook {
     Port,
     /// The same, sent by the workload's end of a real veth: what the kernel itself does to a frame is in it.
     Wire,
+    /// At a port's interface, XDP: packet-rate mode.
+    PortXdp,
     /// At an uplink, XDP.
     UplinkXdp,
     /// At an uplink, TC.

@@ -82,8 +82,10 @@ pub fn run(file: &CaseFile, case: &Case, runner: &mut impl Runner, devices: &Dev
 fn arrive(fabric: &Fabric, send: &Send, runner: &mut impl Runner, devices: &Devices) -> Result<(Record, Vec<String>)> {
     let bytes = packet::serialise(&send.packet, fabric)?.bytes;
     let ifindex = match (send.hook, &send.from) {
-        (Hook::Port | Hook::Wire, Some(from)) => devices.index(fabric.device_of(from).unwrap_or(from))?,
-        (Hook::Port | Hook::Wire, None) => anyhow::bail!("`from` is missing: which port sends it?"),
+        (Hook::Port | Hook::PortXdp | Hook::Wire, Some(from)) => {
+            devices.index(fabric.device_of(from).unwrap_or(from))?
+        }
+        (Hook::Port | Hook::PortXdp | Hook::Wire, None) => anyhow::bail!("`from` is missing: which port sends it?"),
         (Hook::External, _) => devices.index(fabric.external().context("the node is no gateway")?)?,
         _ => 0,
     };

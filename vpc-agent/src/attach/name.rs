@@ -7,6 +7,8 @@ use vpc_bpf::Hook;
 pub enum LinkName {
     /// A port, by its uid.
     Port(u64),
+    /// The same in packet-rate mode: XDP in front of the port's own program.
+    PortXdp(u64),
     /// The tunnel device.
     Tunnel,
     /// An uplink, by its interface's name.
@@ -29,6 +31,7 @@ impl LinkName {
     pub fn file(&self) -> String {
         match self {
             Self::Port(uid) => format!("port-{uid:016x}"),
+            Self::PortXdp(uid) => format!("portxdp-{uid:016x}"),
             Self::Tunnel => "tunnel".to_owned(),
             Self::External(device) => format!("external-{}", encode(device)),
             Self::Uplink(device, UplinkHook::Xdp) => format!("uplink-xdp-{}", encode(device)),
@@ -40,6 +43,9 @@ impl LinkName {
     pub fn parse(file: &str) -> Option<Self> {
         if file == "tunnel" {
             return Some(Self::Tunnel);
+        }
+        if let Some(uid) = file.strip_prefix("portxdp-") {
+            return u64::from_str_radix(uid, 16).ok().map(Self::PortXdp);
         }
         if let Some(uid) = file.strip_prefix("port-") {
             return u64::from_str_radix(uid, 16).ok().map(Self::Port);
@@ -55,7 +61,7 @@ impl LinkName {
     /// Where its program is attached. TC ingress may stand for a filter: see [`super::TcWay`].
     pub fn hook(&self) -> Hook {
         match self {
-            Self::Uplink(_, UplinkHook::Xdp) => Hook::XdpNative,
+            Self::PortXdp(_) | Self::Uplink(_, UplinkHook::Xdp) => Hook::XdpNative,
             _ => Hook::TcxIngress,
         }
     }
@@ -65,6 +71,7 @@ impl LinkName {
         use vpc_common::maps::programs;
         match self {
             Self::Port(_) => programs::PORT,
+            Self::PortXdp(_) => programs::PORT_XDP,
             Self::Tunnel => programs::TUNNEL,
             Self::External(_) => programs::EXTERNAL,
             Self::Uplink(_, UplinkHook::Xdp) => programs::UPLINK_XDP,
@@ -92,6 +99,7 @@ mod tests {
     fn names_of_links_read_back() {
         for name in [
             LinkName::Port(0xfeed),
+            LinkName::PortXdp(0xfeed),
             LinkName::Tunnel,
             LinkName::Uplink("eth1.5".to_owned(), UplinkHook::Xdp),
             LinkName::External("eth2.7".to_owned()),

@@ -198,6 +198,8 @@ pub struct DesiredPort {
     pub name: String,
     /// Its interface on the host's side; none for the router.
     pub device: Option<String>,
+    /// Whether established flows go by XDP.
+    pub packet_rate: bool,
     /// The record, with `epoch`, `ifindex`, `mtu` and the delivery flags zero.
     pub record: Port,
     /// The VPCs whose endpoints and routes decide over its flows: its own and its peers. A change there moves its epoch.

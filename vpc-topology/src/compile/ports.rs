@@ -148,6 +148,7 @@ fn desired(scope: &Scope<'_>, parts: &Parts<'_>, uid: u64, candidate: Candidate<
     DesiredPort {
         name: candidate.name,
         device: candidate.port.and_then(|port| port.device.as_ref()).map(|device| device.to_string()),
+        packet_rate: candidate.port.is_some_and(Port::is_for_packet_rate),
         record,
         reach: scope.reach(candidate.subnet),
         groups: candidate.identity.map(|identity| group_names(scope, identity)).unwrap_or_default(),

@@ -105,6 +105,7 @@ impl Words<'_> {
         });
         let changes = [
             change("device", device(from), device(to)),
+            change("mode", mode(from), mode(to)),
             change("MAC", a.mac, b.mac),
             change("VPC", vpc(self.old, a.vpc), vpc(self.new, b.vpc)),
             change("subnet", subnet(self.old, a.subnet), subnet(self.new, b.subnet)),
@@ -251,6 +252,10 @@ pub(super) fn vpc(of: &Desired, vni: Vni) -> String {
 
 fn subnet(of: &Desired, id: u32) -> String {
     of.names.subnets.get(&id).cloned().unwrap_or_else(|| format!("{id:#010x}"))
+}
+
+const fn mode(port: &DesiredPort) -> &'static str {
+    if port.packet_rate { "packet-rate" } else { "standard" }
 }
 
 fn groups(port: &DesiredPort) -> String {

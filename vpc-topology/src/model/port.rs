@@ -1,7 +1,10 @@
 //! Ports.
 
 use super::{Address, AddressBlock, AtLeastOne, DeviceName, Labels, Name, Quotas, mac::PortMac};
-use crate::{diagnostics::Spanned, document::record};
+use crate::{
+    diagnostics::Spanned,
+    document::{choice, record},
+};
 
 record! {
     /// A workload's interface: a tap or a veth on a node.
@@ -31,14 +34,32 @@ record! {
         labels: Option<Labels>,
         /// What it may use.
         quotas: Option<Quotas>,
+        /// What its interface is best at. Default: standard.
+        mode: Option<Spanned<PortMode>>,
     }
     later ["bandwidth"]
+}
+
+choice! {
+    /// What a port's interface is best at.
+    pub enum PortMode, "a port mode" {
+        /// Bulk data: frames of up to 64 KiB stay whole, by TC alone.
+        Standard = "standard",
+        /// Many small packets: what flows that stand send into the tunnel goes by XDP. On a veth this takes segmentation
+        /// offload away from the workload.
+        PacketRate = "packet-rate",
+    }
 }
 
 impl Port {
     /// Whether it may send and receive for others.
     pub fn routes_for_others(&self) -> bool {
         self.source_dest_check.is_some_and(|check| !check.value)
+    }
+
+    /// Whether small packets count more than bulk data.
+    pub fn is_for_packet_rate(&self) -> bool {
+        self.mode.is_some_and(|mode| mode.value == PortMode::PacketRate)
     }
 
     /// Whether frames that are neither IP nor ARP may pass.

@@ -21,7 +21,9 @@ use vpc_common::{
     nat::{ExternalPort, NatIn},
     port::UNDERLAY_SLOT,
 };
-use vpc_datapath::{Scratch, Tables, Verdict, deliver, egress, external, ingress, scratch::Outer, verdict::End};
+use vpc_datapath::{
+    Scratch, Tables, Verdict, deliver, egress, external, ingress, scratch::Outer, shortcut, verdict::End,
+};
 
 /// What scratch memory holds before each packet: nothing may be read that was not written for it.
 const POISON: u8 = 0xaa;
@@ -49,6 +51,17 @@ impl Host {
             },
         };
         self.counts.at_tc(end, Direction::Egress, slot, length)
+    }
+
+    /// What takes the long way is not counted: the program at TC does.
+    fn port_xdp(&mut self, frame: &mut Frame, scratch: &mut Scratch, ifindex: u32) -> End {
+        let length = frame.bytes().len() as u32;
+        let Some(slot) = deliver::locate(&self.tables, LocateKey::interface(ifindex)) else { return End::Punt };
+        let end = match self.tables.port(slot) {
+            Some(port) if port.epoch != 0 => shortcut::shortcut(frame, &self.tables, scratch, slot, port),
+            _ => Verdict::punt(),
+        };
+        if end == Verdict::punt() { End::Punt } else { self.counts.at_tc(end, Direction::Egress, slot, length) }
     }
 
     fn uplink_xdp(&mut self, frame: &mut Frame, scratch: &mut Scratch) -> End {
@@ -101,6 +114,7 @@ impl Runner for Host {
                 frame.take_vlan_tag();
                 self.port(&mut frame, &mut scratch, arrival.ifindex)
             }
+            Hook::PortXdp => self.port_xdp(&mut frame, &mut scratch, arrival.ifindex),
             Hook::UplinkXdp => self.uplink_xdp(&mut frame, &mut scratch),
             Hook::UplinkTc => self.uplink_tc(&mut frame, &mut scratch),
             Hook::External => self.external(&mut frame, &mut scratch),

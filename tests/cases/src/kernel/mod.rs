@@ -172,8 +172,8 @@ impl Kernel {
     }
 
     fn test_run(&self, program: &str, arrival: &Arrival<'_>) -> Result<Outcome> {
-        let skb = program != programs::UPLINK_XDP;
-        let context = if skb { wire::skb_context(arrival, self.uplink) } else { Vec::new() };
+        let skb = program != programs::UPLINK_XDP && program != programs::PORT_XDP;
+        let context = if skb { wire::skb_context(arrival, self.uplink) } else { wire::xdp_context(arrival) };
         let run = TestRun { data: arrival.bytes, context: &context, ..TestRun::default() };
         let result = test_run(self.loaded.program_fd(program)?, &run)
             .with_context(|| format!("run {program} on {} bytes", arrival.bytes.len()))?;
@@ -345,6 +345,7 @@ impl Runner for Kernel {
         let _old = self.collect(0)?;
         match arrival.hook {
             Hook::Port => self.test_run(programs::PORT, arrival),
+            Hook::PortXdp => self.test_run(programs::PORT_XDP, arrival),
             Hook::UplinkXdp => self.test_run(programs::UPLINK_XDP, arrival),
             Hook::UplinkTc => self.test_run(programs::UPLINK_TC, arrival),
             Hook::External => self.test_run(programs::EXTERNAL, arrival),

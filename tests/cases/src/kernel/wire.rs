@@ -154,6 +154,16 @@ pub(super) fn skb_context(arrival: &Arrival<'_>, uplink: u32) -> Vec<u8> {
     context
 }
 
+/// `xdp_md`: the frame from the first byte to the last, and the interface; none for the kernel's own.
+pub(super) fn xdp_context(arrival: &Arrival<'_>) -> Vec<u8> {
+    if arrival.ifindex == 0 {
+        return Vec::new();
+    }
+    let (data, data_meta, queue, egress) = (0, 0, 0, 0);
+    let words = [data, arrival.bytes.len() as u32, data_meta, arrival.ifindex, queue, egress];
+    words.into_iter().flat_map(u32::to_ne_bytes).collect()
+}
+
 /// A frame whose checksum is only begun, behind the header that says so (`virtio_net_hdr`).
 struct Offloaded {
     header: Vec<u8>,

@@ -16,6 +16,7 @@ mod live;
 mod moving;
 mod mtu;
 mod north_south;
+mod packet_rate;
 mod quota;
 mod stateful;
 mod traffic;
@@ -39,6 +40,7 @@ fn the_topologies_of_the_scenarios_are_valid() {
         moving::TOPOLOGY,
         global::TOPOLOGY,
         differential::TOPOLOGY,
+        &packet_rate::topology(),
         failover::TOPOLOGY,
     ] {
         if let Err(problems) = vpc_topology::load(text, "topology.yaml") {

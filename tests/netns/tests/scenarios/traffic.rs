@@ -30,7 +30,7 @@ fn tcp_and_udp_pass_at_speed_bridged_and_routed_near_and_far() {
 }
 
 /// Every packet of these arrives, whatever path it takes through the receiving node.
-fn everything_arrives(fabric: &Fabric) {
+pub fn everything_arrives(fabric: &Fabric) {
     for (from, to) in PATHS {
         reaches(fabric, from, to).expect("reaches");
         let (from, to) = (fabric.guest(from).expect("a guest"), fabric.guest(to).expect("a guest"));
