@@ -33,4 +33,5 @@ pub mod topology;
 pub mod underlay;
 pub mod uninstall;
 pub mod uplink;
+pub mod usage;
 pub mod watch;

@@ -6,7 +6,7 @@ use crate::{
     programs::Programs,
     report::Report,
     rig::{
-        Bare, Kernel, Ours, Path, Receive, ReceiveMode, Wire,
+        Bare, Kernel, Mode, Ours, Path, Receive, Wire,
         generator::{Generators, Rival},
         rules::Rules,
         sockets::{self, Contest},
@@ -25,8 +25,8 @@ const TARGET: f64 = 2.0;
 pub fn run(effort: Effort, only: &Only, report: &mut Report) -> Result<()> {
     if only.wants("frames") || only.wants("sockets") {
         let programs = Programs::load()?;
-        let ours = Ours::new(Wire::Frames, ReceiveMode::Xdp, Rules::None)?;
-        let by_tc = Ours::new(Wire::Frames, ReceiveMode::Tc, Rules::None)?;
+        let ours = Ours::new(Wire::Frames, Mode::Xdp, Rules::None)?;
+        let by_tc = Ours::new(Wire::Frames, Mode::Tc, Rules::None)?;
         let (lab, other) = (Lab::new()?, Lab::new()?);
         let kernel = Kernel::new(&lab, Wire::Frames, Receive::Plain)?;
         let behind_xdp = Kernel::new(&other, Wire::Frames, Receive::BehindXdp(&programs))?;
@@ -36,7 +36,8 @@ pub fn run(effort: Effort, only: &Only, report: &mut Report) -> Result<()> {
             let generator = Generators::start(&paths[..4], &programs, effort)?;
             for flows in [1, 10_000] {
                 let group = format!("64-byte frames, whole path on one core, {flows} flows");
-                let rivals = [Rival { number: 1, target: Some(TARGET) }, Rival { number: 2, target: None }];
+                let rivals =
+                    [Rival { ours: 0, number: 1, target: Some(TARGET) }, Rival { ours: 0, number: 2, target: None }];
                 generator.established(&group, flows, &rivals, report)?;
             }
             generator.stop()?;
@@ -60,7 +61,7 @@ pub fn run(effort: Effort, only: &Only, report: &mut Report) -> Result<()> {
 }
 
 fn with_segments_across(effort: Effort, report: &mut Report) -> Result<()> {
-    let ours = Ours::new(Wire::Gso, ReceiveMode::Tc, Rules::None)?;
+    let ours = Ours::new(Wire::Gso, Mode::Tc, Rules::None)?;
     let lab = Lab::new()?;
     let kernel = Kernel::new(&lab, Wire::Gso, Receive::Plain)?;
     let paths: [&dyn Path; 3] = [&ours, &kernel, &Bare::new(&lab, Wire::Gso)?];

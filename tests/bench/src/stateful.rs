@@ -6,7 +6,7 @@ use crate::{
     programs::Programs,
     report::Report,
     rig::{
-        Kernel, KernelNat, Ours, OursNat, Path, Receive, ReceiveMode, Wire,
+        Kernel, KernelNat, Mode, Ours, OursNat, Path, Receive, Wire,
         generator::{Generators, Rival},
         rules::{Form, Rules},
         sockets::{self, Contest},
@@ -23,6 +23,8 @@ const NEW_FLOWS: usize = 20_000;
 const NEW_FLOWS_BY_NAT: usize = 5_000;
 /// How much faster than the kernel: flows that stand, every packet a new flow, the same by NAT, and connections a second.
 const ESTABLISHED: f64 = 2.5;
+/// The same where the sender's port is in packet-rate mode.
+const PACKET_RATE: f64 = 5.0;
 const FRESH: f64 = 3.0;
 const NAT: f64 = 1.5;
 const CONNECTIONS: f64 = 1.2;
@@ -51,7 +53,7 @@ pub fn run(effort: Effort, only: &Only, report: &mut Report) -> Result<()> {
 }
 
 fn with_segments_across(effort: Effort, report: &mut Report) -> Result<()> {
-    let ours = Ours::new(Wire::Gso, ReceiveMode::Tc, Rules::Some(RULES))?;
+    let ours = Ours::new(Wire::Gso, Mode::Tc, Rules::Some(RULES))?;
     let lab = Lab::new()?;
     let mut kernel = Kernel::new(&lab, Wire::Gso, Receive::Plain)?;
     kernel.judge_by(RULES, Form::List)?;
@@ -60,14 +62,15 @@ fn with_segments_across(effort: Effort, report: &mut Report) -> Result<()> {
 }
 
 fn between_nodes(programs: &Programs, effort: Effort, report: &mut Report) -> Result<()> {
-    let ours = Ours::new(Wire::Frames, ReceiveMode::Xdp, Rules::Some(RULES))?;
-    let by_tc = Ours::new(Wire::Frames, ReceiveMode::Tc, Rules::Some(RULES))?;
+    let ours = Ours::new(Wire::Frames, Mode::Xdp, Rules::Some(RULES))?;
+    let by_tc = Ours::new(Wire::Frames, Mode::Tc, Rules::Some(RULES))?;
+    let packets = Ours::new(Wire::Frames, Mode::PacketRate, Rules::Some(RULES))?;
     let lab = Lab::new()?;
     let mut kernel = Kernel::new(&lab, Wire::Frames, Receive::Plain)?;
     kernel.judge_by(RULES, Form::List)?;
     let paths: [&dyn Path; 3] = [&ours, &kernel, &by_tc];
     frames(
-        &paths[..2],
+        &[&ours, &kernel, &packets],
         "64-byte frames, both nodes on one core",
         (NEW_FLOWS, [ESTABLISHED, FRESH]),
         (programs, effort),
@@ -95,19 +98,26 @@ fn frames(
     (programs, effort): (&Programs, Effort),
     report: &mut Report,
 ) -> Result<()> {
-    let kernel = |target| [Rival { number: 1, target: Some(target) }];
+    let kernel = |target| Rival { ours: 0, number: 1, target: Some(target) };
+    let packet_rate = (paths.len() > 2).then_some(Rival { ours: 2, number: 1, target: Some(PACKET_RATE) });
+    let of_standing: Vec<_> = std::iter::once(kernel(established)).chain(packet_rate).collect();
     let generators = Generators::start(paths, programs, effort)?;
-    generators.fresh(&format!("{what}, {RULES} rules, every packet a new flow"), new_flows, &kernel(fresh), report)?;
+    generators.fresh(
+        &format!("{what}, {RULES} rules, every packet a new flow"),
+        new_flows,
+        &[kernel(fresh)],
+        report,
+    )?;
     for flows in [1, 10_000] {
         let group = format!("{what}, {RULES} rules, {flows} established flows");
-        generators.established(&group, flows, &kernel(established), report)?;
+        generators.established(&group, flows, &of_standing, report)?;
     }
     generators.stop()
 }
 
 /// New flows by the number of rules.
 fn by_rules(programs: &Programs, effort: Effort, report: &mut Report) -> Result<()> {
-    let ours = Ours::new(Wire::Frames, ReceiveMode::Xdp, Rules::Some(SWEEP[0]))?;
+    let ours = Ours::new(Wire::Frames, Mode::Xdp, Rules::Some(SWEEP[0]))?;
     let (lab, other) = (Lab::new()?, Lab::new()?);
     let mut list = Kernel::new(&lab, Wire::Frames, Receive::Plain)?;
     let mut set = Kernel::new(&other, Wire::Frames, Receive::Plain)?;
@@ -119,7 +129,7 @@ fn by_rules(programs: &Programs, effort: Effort, report: &mut Report) -> Result<
         set.judge_by(rules, Form::Set)?;
         let paths: [&dyn Path; 3] = [&ours, &list, &set];
         let generators = Generators::start(&paths, programs, effort)?;
-        let rivals = [1, 2].map(|number| Rival { number, target: None });
+        let rivals = [1, 2].map(|number| Rival { ours: 0, number, target: None });
         generators.fresh(&group(rules), NEW_FLOWS, &rivals, report)?;
         generators.stop()?;
     }

@@ -9,18 +9,22 @@ use crate::{
     maps::tables::Sessions,
     reconcile::Reconciler,
     sweeper::{idle_seconds, tick},
+    usage::UsageTables,
 };
 use std::{collections::BTreeMap, net::SocketAddr};
 use vpc_bpf::{Table, TableError};
 use vpc_common::{
     Be32, Ip,
+    port::Usage,
     session::{Session, SessionKey, V4, V6, decided, state},
 };
+use vpc_datapath::conntrack::is_half_open;
 
 /// The sessions that a filter chooses, to be read or removed away from the agent's loop.
 pub(super) struct Chosen {
     v4: Sessions<V4>,
     v6: Sessions<V6>,
+    usage: UsageTables,
     owners: Owners,
     nodes: BTreeMap<u16, String>,
     rules: BTreeMap<u32, String>,
@@ -40,6 +44,7 @@ impl Chosen {
         Ok(Self {
             v4: tables.sessions_v4.try_clone().map_err(clone)?,
             v6: tables.sessions_v6.try_clone().map_err(clone)?,
+            usage: UsageTables::new(tables).map_err(clone)?,
             owners,
             nodes,
             rules: desired.map(|desired| desired.names.rules.clone()).unwrap_or_default(),
@@ -63,20 +68,32 @@ impl Chosen {
         Ok(rows)
     }
 
-    /// Removes them: the next packet of each flow is decided like a first one. What ports have used of their quotas
-    /// is corrected by the next sweep.
+    /// Removes them: the next packet of each flow is decided like a first one.
     pub(super) fn flush(&self) -> Result<Flushed, String> {
-        let sessions = self.flush_family(&self.v4, v4)? + self.flush_family(&self.v6, Ip)?;
+        let mut removed = BTreeMap::new();
+        let sessions =
+            self.flush_family(&self.v4, v4, &mut removed)? + self.flush_family(&self.v6, Ip, &mut removed)?;
+        self.usage.give_back(&removed).map_err(|error| error.to_string())?;
         Ok(Flushed { sessions })
     }
 
-    fn flush_family<A>(&self, table: &Table<SessionKey<A>, Session>, ip: impl Fn(A) -> Ip) -> Result<usize, String>
+    fn flush_family<A>(
+        &self,
+        table: &Table<SessionKey<A>, Session>,
+        ip: impl Fn(A) -> Ip,
+        removed: &mut BTreeMap<u16, Usage>,
+    ) -> Result<usize, String>
     where
         A: Copy + 'static,
         SessionKey<A>: bytemuck::Pod,
     {
         let mut keys = Vec::new();
-        self.each(table, ip, |_, key, _, _| keys.push(*key))?;
+        self.each(table, ip, |_, key, _, session| {
+            let usage = removed.entry(key.slot).or_default();
+            usage.sessions += 1;
+            usage.half_open += u32::from(is_half_open(session.state));
+            keys.push(*key);
+        })?;
         table.delete_all(&keys).map_err(|error| error.to_string())?;
         Ok(keys.len())
     }

@@ -2,6 +2,7 @@
 //! Needs root.
 
 mod clsact;
+mod flush;
 mod policies;
 mod sandbox;
 

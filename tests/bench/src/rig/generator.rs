@@ -24,10 +24,12 @@ const FIRST_PORT: usize = 2_000;
 /// How many ports the client uses.
 const PORTS: usize = 60_000;
 
-/// A path that ours, the first, is compared with.
+/// A path that one of ours is compared with.
 #[derive(Clone, Copy, Debug)]
 pub struct Rival {
-    /// Its number.
+    /// The number of ours.
+    pub ours: usize,
+    /// The number of the other.
     pub number: usize,
     /// How much faster ours should be.
     pub target: Option<f64>,
@@ -144,9 +146,9 @@ impl<'a> Generators<'a> {
             report.add(Figure::new(group, path.name(), "ns", samples).foreign(foreign).note(note));
         }
         for rival in rivals {
-            let ratio = samples[rival.number].pairwise(&samples[0], |rival, ours| rival / ours);
-            let name = format!("ours against {}", self.paths[rival.number].name());
-            let target = rival.target.filter(|_| losses[0] <= LOSS).map(Target::AtLeast);
+            let ratio = samples[rival.number].pairwise(&samples[rival.ours], |rival, ours| rival / ours);
+            let name = format!("{} against {}", self.paths[rival.ours].name(), self.paths[rival.number].name());
+            let target = rival.target.filter(|_| losses[rival.ours] <= LOSS).map(Target::AtLeast);
             report.add(Figure::new(group, name, "x", &ratio).foreign(foreign).target(target));
         }
         Ok(())

@@ -15,7 +15,7 @@ pub mod sockets;
 pub use bare::Bare;
 pub use kernel::{Kernel, Receive};
 pub use kernel_nat::KernelNat;
-pub use ours::{Ours, ReceiveMode};
+pub use ours::{Mode, Ours};
 pub use ours_nat::OursNat;
 
 use crate::flows::Macs;

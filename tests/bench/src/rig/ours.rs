@@ -22,19 +22,21 @@ pub struct Ours {
     client: Guest,
     server: Guest,
     nodes: [Node; 2],
-    mode: ReceiveMode,
+    mode: Mode,
     topology: PathBuf,
     _lab: Lab,
 }
 
-/// How the nodes receive: `receive_mode` of the topology.
+/// How the nodes receive: `receive_mode` of the topology; and how the client sends.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum ReceiveMode {
+pub enum Mode {
     /// By XDP, as on real hardware.
     Xdp,
     /// By TC: XDP on a veth uplink copies every frame that has fragments and takes the peer's segmentation offload away,
     /// which no real wire has.
     Tc,
+    /// By XDP, and the client's port is in packet-rate mode.
+    PacketRate,
 }
 
 impl Ours {
@@ -42,7 +44,7 @@ impl Ours {
     ///
     /// # Errors
     /// The agents do not come up, or no ping arrives.
-    pub fn new(wire: Wire, mode: ReceiveMode, rules: Rules) -> Result<Self> {
+    pub fn new(wire: Wire, mode: Mode, rules: Rules) -> Result<Self> {
         let lab = Lab::new()?;
         let text = topology(mode, rules);
         let path = lab.directory().join("east-west.yaml");
@@ -78,8 +80,9 @@ impl Ours {
 impl Path for Ours {
     fn name(&self) -> &'static str {
         match self.mode {
-            ReceiveMode::Xdp => "ours",
-            ReceiveMode::Tc => "ours, receive_mode tc",
+            Mode::Xdp => "ours",
+            Mode::Tc => "ours, receive_mode tc",
+            Mode::PacketRate => "ours, mode packet-rate",
         }
     }
     fn client(&self) -> &Netns {
@@ -126,7 +129,7 @@ fn wire_nodes(nodes: &[Node; 2], wire: Wire) -> Result<()> {
     Ok(())
 }
 
-fn topology(mode: ReceiveMode, rules: Rules) -> String {
+fn topology(mode: Mode, rules: Rules) -> String {
     let (groups, member) = match rules {
         Rules::None => (String::new(), ""),
         Rules::Some(count) => {
@@ -135,9 +138,10 @@ fn topology(mode: ReceiveMode, rules: Rules) -> String {
             (format!("security_groups:\n\x20 - {group}\n"), ", security_groups: [all]")
         }
     };
-    let receive_mode = match mode {
-        ReceiveMode::Xdp => "xdp",
-        ReceiveMode::Tc => "tc",
+    let (receive_mode, port_mode) = match mode {
+        Mode::Xdp => ("xdp", "standard"),
+        Mode::Tc => ("tc", "standard"),
+        Mode::PacketRate => ("xdp", "packet-rate"),
     };
     format!(
         "version: 1\n\
@@ -151,7 +155,8 @@ fn topology(mode: ReceiveMode, rules: Rules) -> String {
          \x20 - {{name: right, vpc: prod, cidr_blocks: [10.0.2.0/24]}}\n\
          {groups}\
          ports:\n\
-         \x20 - {{name: client, subnet: left, node: hv1, device: tap-client, mac: \"{MAC}\", private_ips: [{CLIENT}]{member}}}\n\
+         \x20 - {{name: client, subnet: left, node: hv1, device: tap-client, mac: \"{MAC}\", private_ips: [{CLIENT}], \
+         mode: {port_mode}{member}}}\n\
          \x20 - {{name: server, subnet: right, node: hv2, device: tap-server, mac: \"02:00:00:00:02:10\", \
          private_ips: [{SERVER}]{member}}}\n"
     )
