@@ -1,7 +1,7 @@
 //! The agent's life: start, rounds on every change, stop.
 
 use crate::{
-    announce::Announcer,
+    announce::{Announcer, Spoken},
     answer::Answers,
     args::Run,
     attach::TcWay,
@@ -12,11 +12,10 @@ use crate::{
         server::{self, Call},
     },
     datapath::Datapath,
-    gateway,
     liveness::{Healths, Liveness, Questions},
     lock,
     machine::{Depth, Observer},
-    maps::outside::Outside,
+    maps::{image::Shared, outside::Outside},
     netlink::{events::Events, neighbours},
     notify::ServiceManager,
     reconcile::{Outcome, Reconciler, chain},
@@ -151,14 +150,18 @@ impl Compiling {
 struct SpokenFrom {
     desired: Arc<Desired>,
     outside: Outside,
+    shared: Shared,
 }
 
 impl PartialEq for SpokenFrom {
     fn eq(&self, other: &Self) -> bool {
         let (ours, theirs) = (&self.outside, &other.outside);
+        let (our, their) = (&self.shared, &other.shared);
         // Tables that are the same keep their identity.
         Arc::ptr_eq(&self.desired, &other.desired)
             && Arc::ptr_eq(&ours.shared.externals, &theirs.shared.externals)
+            && Arc::ptr_eq(&our.endpoints, &their.endpoints)
+            && Arc::ptr_eq(&our.routes, &their.routes)
             && (ours.segment, ours.outlet) == (theirs.segment, theirs.outlet)
     }
 }
@@ -193,7 +196,7 @@ impl Agent {
         let file = arguments.topology.display().to_string();
         Self {
             arguments,
-            announcer: Announcer::new(gateway::spoken_before(reconciler.actual())),
+            announcer: Announcer::new(Spoken::before(reconciler.actual())),
             spoken_from: None,
             reconciler,
             liveness,
@@ -328,9 +331,11 @@ impl Agent {
     /// Announces outside for what this gateway newly speaks.
     fn speak(&mut self) {
         let Some(desired) = self.reconciler.desired() else { return };
-        let from = SpokenFrom { desired: Arc::clone(desired), outside: self.reconciler.actual().outside.clone() };
+        let image = self.reconciler.actual();
+        let (outside, shared) = (image.outside.clone(), image.shared.clone());
+        let from = SpokenFrom { desired: Arc::clone(desired), outside, shared };
         if self.spoken_from.as_ref() != Some(&from) {
-            self.announcer.speak(gateway::spoken(&from.desired, &from.outside));
+            self.announcer.speak(Spoken::now(&from.desired, image));
             self.spoken_from = Some(from);
         }
     }

@@ -1,26 +1,21 @@
 //! The way to the outside on a gateway node: its external interface, and the router beyond.
 
 use crate::{
-    announce::Spoken,
     attach::LinkName,
     control::report::Attachment,
     datapath::Datapath,
     liveness::{Health, Healths, Known},
     machine::Machine,
-    maps::{Image, outside::Outside},
     netlink::neighbours::{Neighbour, NeighbourKey, Permanence},
     reconcile::{Outcome, chain},
 };
-use std::{collections::BTreeMap, net::IpAddr};
+use std::collections::BTreeMap;
 use vpc_common::{
-    Be32, Mac,
+    Mac,
     gateway::{Gateways, Outlet},
-    nat::External,
     port::Port,
-    session::V4,
     vtep::Vtep,
 };
-use vpc_datapath::external::speaker;
 use vpc_topology::compile::{Desired, DesiredOutlet, ProbeRole};
 
 /// How a gateway reaches the outside.
@@ -120,34 +115,6 @@ fn is_cut_off(desired: &Desired, reachable: &dyn Fn(u16) -> bool, healths: &Heal
     let witness = |known: &Known| known.role == ProbeRole::Witness && known.ever;
     healths.values().all(|known| silent(known) || (known.role == ProbeRole::Witness && !known.ever))
         && healths.values().any(witness)
-}
-
-/// For which external addresses this gateway speaks on its segment: those on the link.
-pub fn spoken(desired: &Desired, outside: &Outside) -> Spoken {
-    let Some(outlet) = &desired.outside.outlet else { return Spoken::default() };
-    let on_link = |address: &V4| {
-        let address = IpAddr::from(Be32::from_raw(address[0]).0);
-        outlet.networks.iter().any(|network| network.contains(&address))
-    };
-    let mut spoken = spoken_by(desired.node.id, outside);
-    spoken.addresses.retain(on_link);
-    spoken
-}
-
-/// For which ones an earlier agent had this gateway speak, and perhaps some more.
-pub fn spoken_before(image: &Image) -> Spoken {
-    u16::try_from(image.node.id).map_or_else(|_| Spoken::default(), |id| spoken_by(id, &image.outside))
-}
-
-fn spoken_by(id: u16, outside: &Outside) -> Spoken {
-    let own = |(address, external): &&(V4, External)| speaker(&outside.segment, address, external) == id;
-    let externals = if outside.segment.lives(id) { outside.shared.externals.as_slice() } else { &[] };
-    Spoken {
-        ifindex: outside.outlet.ifindex,
-        own: outside.outlet.own,
-        segment: outside.segment,
-        addresses: externals.iter().filter(own).map(|(address, _)| *address).collect(),
-    }
 }
 
 /// What is wrong with the gateways.
