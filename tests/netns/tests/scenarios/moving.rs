@@ -171,6 +171,8 @@ fn what_a_moved_port_begins_anew_is_of_the_new_node_and_the_old_agent_may_restar
     let anew = Datagrams::new(&fabric, 5_000).unwrap().ask().unwrap();
     assert!((2_024..3_024).contains(&anew.port()), "{anew} is of the slice of hv2");
     assert_eq!(before.ask().unwrap(), seen);
+    let sessions = vpcctl(fabric.node("hv2").unwrap(), "sessions --port app").unwrap();
+    assert!(sessions.contains("by node hv1, which lent the external port"), "{sessions}");
     fabric.agent_mut("hv1").unwrap().kill().unwrap();
     assert_eq!(before.ask().unwrap(), seen, "no agent is on the packet path");
     fabric.restart_agent("hv1").unwrap();
