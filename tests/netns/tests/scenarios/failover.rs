@@ -140,9 +140,7 @@ fn spoken_for_by<'f>(fabric: &'f Fabric, address: &str) -> Result<&'f str> {
 
 /// The MAC of a gateway's external interface.
 fn mac_of(fabric: &Fabric, name: &str) -> Result<String> {
-    let line = fabric.node(name)?.netns().run("ip -o link show dev eth2")?;
-    let mut words = line.split_whitespace().skip_while(|word| *word != "link/ether").skip(1);
-    Ok(words.next().context("no MAC")?.to_owned())
+    fabric.node(name)?.netns().mac("eth2")
 }
 
 fn other(name: &str) -> &'static str {
