@@ -4,6 +4,7 @@
 use anyhow::{Context, Result, ensure};
 use std::{
     net::{IpAddr, SocketAddr},
+    sync::LazyLock,
     thread::sleep,
     time::{Duration, Instant},
 };
@@ -16,7 +17,10 @@ use vpc_lab::{
     underlay::LinkState,
     wait::eventually,
 };
-use vpc_netns_tests::{SOON, drops, fabric};
+use vpc_netns_tests::{
+    SOON, drops, fabric,
+    topology::{Node, port, topology},
+};
 
 /// hv1 has guests, hv2 and hv3 are gateways on one segment.
 ///
@@ -26,12 +30,8 @@ use vpc_netns_tests::{SOON, drops, fabric};
 /// ```
 ///
 /// The router outside believes web-1's global address to be on its link: it asks which gateway has it.
-pub const TOPOLOGY: &str = "\
-version: 1
-nodes:
-  - {name: hv1, id: 1, vtep: 192.0.2.11, uplink: eth1, zone: az-a}
-  - {name: hv2, id: 2, vtep: 192.0.2.12, uplink: eth1, zone: az-b, gateway: {external: eth2, addresses: [203.0.113.2/24, '2001:db8:f::2/64'], next_hop: [203.0.113.1, '2001:db8:f::1']}}
-  - {name: hv3, id: 3, vtep: 192.0.2.13, uplink: eth1, zone: az-b, gateway: {external: eth2, addresses: [203.0.113.3/24, '2001:db8:f::3/64'], next_hop: [203.0.113.1, '2001:db8:f::1']}}
+pub static TOPOLOGY: LazyLock<String> = LazyLock::new(|| {
+    let networks = "\
 vpcs:
   - {name: red, vni: 5001, cidr_blocks: [10.0.0.0/16, '2001:db8:1::/56']}
 subnets:
@@ -47,10 +47,13 @@ elastic_ips:
 nat_gateways: [{name: ngw, vpc: red, elastic_ips: [eip-nat], ports_per_node: 8192}]
 security_groups:
   - {name: web, vpc: red, ingress: [{protocol: udp, ports: [53], cidr_blocks: [0.0.0.0/0, '::/0']}]}
-ports:
-  - {name: web-1, subnet: public, node: hv1, device: tap-web1, mac: '02:00:00:00:01:10', private_ips: [10.0.1.10, '2001:db8:1:1::10'], security_groups: [web]}
-  - {name: app-1, subnet: private, node: hv1, device: tap-app1, mac: '02:00:00:00:02:10', private_ips: [10.0.2.10]}
 ";
+    let ports = [
+        port("web-1", "public", "hv1", &["10.0.1.10", "2001:db8:1:1::10"]).with("security_groups: [web]"),
+        port("app-1", "private", "hv1", &["10.0.2.10"]),
+    ];
+    topology(&[Node::Hypervisor, Node::Gateway, Node::Gateway], networks, &ports)
+});
 
 const NAT: &str = "203.0.113.10";
 const WEB: &str = "203.0.113.20";
@@ -149,7 +152,7 @@ fn other(name: &str) -> &'static str {
 
 /// The fabric, once all nodes agree that both gateways are alive.
 fn agreed() -> Result<Fabric> {
-    let fabric = fabric(TOPOLOGY)?;
+    let fabric = fabric(&TOPOLOGY)?;
     outside(&fabric).ip(&format!("route replace 2001:db8:1::/56 dev br0 src {SERVER_V6}"))?;
     for (node, gateway) in [("hv1", "hv2"), ("hv1", "hv3"), ("hv2", "hv3"), ("hv3", "hv2")] {
         wait_state(&fabric, node, gateway, ("alive", true))?;
