@@ -1,7 +1,7 @@
 //! The agent's life: start, rounds on every change, stop.
 
 use crate::{
-    announce::Announcer,
+    announce::{Announcer, Spoken, SpokenFrom},
     answer::Answers,
     args::Run,
     attach::TcWay,
@@ -12,7 +12,6 @@ use crate::{
         server::{self, Call},
     },
     datapath::Datapath,
-    gateway::{self, SpokenFrom},
     growth::{self, Growth},
     liveness::{Healths, Liveness, Questions},
     lock,
@@ -183,7 +182,7 @@ impl Agent {
             sizes,
             growth: Growth::default(),
             sweeper,
-            announcer: Announcer::new(gateway::spoken_before(reconciler.actual())),
+            announcer: Announcer::new(Spoken::before(reconciler.actual())),
             spoken_from: None,
             reconciler,
             liveness,
@@ -362,9 +361,11 @@ impl Agent {
     /// Announces outside for what this gateway newly speaks.
     fn speak(&mut self) {
         let Some(desired) = self.reconciler.desired() else { return };
-        let from = SpokenFrom { desired: Arc::clone(desired), outside: self.reconciler.actual().outside.clone() };
+        let image = self.reconciler.actual();
+        let (outside, shared) = (image.outside.clone(), image.shared.clone());
+        let from = SpokenFrom { desired: Arc::clone(desired), outside, shared };
         if self.spoken_from.as_ref() != Some(&from) {
-            self.announcer.speak(gateway::spoken(&from.desired, &from.outside));
+            self.announcer.speak(Spoken::now(&from.desired, image));
             self.spoken_from = Some(from);
         }
     }

@@ -1,19 +1,20 @@
-//! Tells the segment outside for which external addresses this gateway speaks from now on, so that nobody there goes on
-//! sending to another one: gratuitous ARP (RFC 5227 §3), several times, since a single frame may get lost.
+//! Tells the segment outside for which addresses this gateway speaks from now on, so that nobody there goes on sending to
+//! another one: several times, since a single frame may get lost.
 
+mod frame;
+mod spoken;
+
+pub use spoken::{Spoken, SpokenFrom};
+
+use frame::announcement;
 use std::{
-    collections::BTreeSet,
     io,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
+use tokio::task::JoinSet;
 use vpc_bpf::FrameSocket;
-use vpc_common::{
-    Be16, Be32, Mac,
-    gateway::Gateways,
-    session::V4,
-    wire::{Arp, Ethernet, ether_type},
-};
+use vpc_common::{Ip, limits::EXTERNALS};
 
 /// Pauses before each announcement: together longer than two gateways may disagree about each other.
 const PAUSES: [Duration; 6] = [
@@ -26,112 +27,105 @@ const PAUSES: [Duration; 6] = [
 ];
 /// Frames between two pauses of a millisecond: routers limit how many they look at.
 const BURST: usize = 64;
-
-/// For what a gateway speaks, and where.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Spoken {
-    /// Index of the external interface.
-    pub ifindex: u32,
-    /// Its address.
-    pub own: Mac,
-    /// The gateways of the segment that share its addresses.
-    pub segment: Gateways,
-    /// The external addresses of this one.
-    pub addresses: BTreeSet<V4>,
-}
+/// Addresses of one announcement, which take a second or two. External ones of IPv4 are never more. Ports that have
+/// global ones may be a million, and each frame wakes everybody on the segment.
+const ANNOUNCED: usize = EXTERNALS as usize;
 
 /// Announces what this gateway newly speaks for.
 #[derive(Debug, Default)]
 pub struct Announcer {
     spoken: Arc<Mutex<Spoken>>,
+    running: JoinSet<()>,
 }
 
 impl Announcer {
     /// Starts from what was spoken for before: that needs no announcement.
     pub fn new(spoken: Spoken) -> Self {
-        Self { spoken: Arc::new(Mutex::new(spoken)) }
+        Self { spoken: Arc::new(Mutex::new(spoken)), running: JoinSet::new() }
     }
 
     /// From now on the gateway speaks for this. What is new is announced beside the caller; when a gateway of the segment
     /// came or went, everything: while it thought otherwise it may have announced the same.
-    pub fn speak(&self, now: Spoken) {
-        let announced: Vec<V4> = {
-            let mut spoken = self.lock();
-            let moved = (spoken.ifindex, spoken.own, spoken.segment) != (now.ifindex, now.own, now.segment);
-            let is_new = |address: &V4| !spoken.addresses.contains(address);
-            let (new, old): (Vec<V4>, Vec<V4>) = now.addresses.iter().partition(|address| is_new(address));
-            *spoken = now;
-            // What nobody has announced yet goes first.
-            if moved { [new, old].concat() } else { new }
-        };
+    pub fn speak(&mut self, now: Spoken) {
+        while self.running.try_join_next().is_some() {}
+        let before = std::mem::replace(&mut *lock(&self.spoken), now.clone());
+        let mut announced = due(&before, &now);
         if announced.is_empty() {
             return;
         }
-        tracing::info!(addresses = announced.len(), "announcing external addresses");
-        let announcer = Self { spoken: Arc::clone(&self.spoken) };
-        tokio::spawn(async move {
+        if has_moved(&before, &now) {
+            // Whatever is still being announced is among this.
+            self.running.abort_all();
+        }
+        let left_out = announced.len().saturating_sub(ANNOUNCED);
+        announced.truncate(ANNOUNCED);
+        tracing::info!(addresses = announced.len(), left_out, "announcing external addresses");
+        let spoken = Arc::clone(&self.spoken);
+        self.running.spawn(async move {
             for pause in PAUSES {
                 tokio::time::sleep(pause).await;
-                if let Err(error) = announcer.announce(&announced).await {
+                if let Err(error) = announce(&spoken, &announced).await {
                     tracing::warn!(%error, "announce external addresses");
                 }
             }
         });
     }
-
-    async fn announce(&self, addresses: &[V4]) -> io::Result<()> {
-        let socket = FrameSocket::open()?;
-        for burst in addresses.chunks(BURST) {
-            for address in burst {
-                let (ifindex, own) = {
-                    let spoken = self.lock();
-                    // What it no longer speaks for is not announced again.
-                    if !spoken.addresses.contains(address) {
-                        continue;
-                    }
-                    (spoken.ifindex, spoken.own)
-                };
-                socket.send(ifindex, &announcement(own, *address))?;
-            }
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-        Ok(())
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Spoken> {
-        self.spoken.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
-/// A request of the address for itself.
-fn announcement(own: Mac, address: V4) -> Vec<u8> {
-    let ethernet = Ethernet { destination: Mac::BROADCAST, source: own, ether_type: ether_type::ARP };
-    let address = Be32::from_raw(address[0]);
-    let arp = Arp {
-        hardware: Be16::new(1),
-        protocol: ether_type::IPV4,
-        hardware_length: 6,
-        protocol_length: 4,
-        operation: Be16::new(1),
-        sender_mac: own,
-        sender: address,
-        target_mac: Mac::default(),
-        target: address,
-    };
-    [bytemuck::bytes_of(&ethernet), bytemuck::bytes_of(&arp)].concat()
+/// Whether the gateways of the segment, or the way to it, have changed.
+fn has_moved(before: &Spoken, now: &Spoken) -> bool {
+    (before.ifindex, before.own, before.segment) != (now.ifindex, now.own, now.segment)
+}
+
+/// What is to be announced: what nobody has announced yet goes first.
+fn due(before: &Spoken, now: &Spoken) -> Vec<Ip> {
+    let (new, old): (Vec<Ip>, Vec<Ip>) = now.addresses.iter().partition(|address| !before.has(address));
+    if has_moved(before, now) { [new, old].concat() } else { new }
+}
+
+async fn announce(spoken: &Mutex<Spoken>, addresses: &[Ip]) -> io::Result<()> {
+    let socket = FrameSocket::open()?;
+    for burst in addresses.chunks(BURST) {
+        for address in burst {
+            let (ifindex, own) = {
+                let spoken = lock(spoken);
+                // What it no longer speaks for is not announced again.
+                if !spoken.has(address) {
+                    continue;
+                }
+                (spoken.ifindex, spoken.own)
+            };
+            socket.send(ifindex, &announcement(own, *address))?;
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    Ok(())
+}
+
+fn lock(spoken: &Mutex<Spoken>) -> std::sync::MutexGuard<'_, Spoken> {
+    spoken.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use vpc_common::gateway::Gateways;
+
+    fn spoken(segment: Gateways, hosts: std::ops::Range<u32>) -> Spoken {
+        let address = |host: u32| Ip([0x2001_0db8_u32.to_be(), 0, 0, host.to_be()]);
+        let mut addresses: Vec<Ip> = hosts.map(address).collect();
+        addresses.sort();
+        Spoken { segment, addresses, ..Spoken::default() }
+    }
 
     #[test]
-    fn an_announcement_asks_for_its_own_address() {
-        let frame = announcement(Mac::new([2, 0, 0, 0, 0, 1]), [Be32([203, 0, 113, 20]).raw()]);
-        let expected = [
-            &[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2, 0, 0, 0, 0, 1, 8, 6][..],
-            &[0, 1, 8, 0, 6, 4, 0, 1, 2, 0, 0, 0, 0, 1, 203, 0, 113, 20, 0, 0, 0, 0, 0, 0, 203, 0, 113, 20],
-        ];
-        assert_eq!(frame, expected.concat());
+    fn what_is_new_is_announced_and_all_when_a_gateway_came_or_went() {
+        let both = Gateways::of([2, 3], []);
+        let (before, now) = (spoken(both, 0..4), spoken(both, 2..6));
+        assert_eq!(due(&before, &before), []);
+        let new = spoken(both, 4..6).addresses;
+        assert_eq!(due(&before, &now), new);
+        let alone = Spoken { segment: Gateways::of([2], [3]), ..now };
+        assert_eq!(due(&before, &alone), [new, spoken(both, 2..4).addresses].concat());
     }
 }

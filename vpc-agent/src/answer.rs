@@ -3,12 +3,14 @@
 mod counters;
 mod drops;
 mod gateways;
+mod lenders;
 mod listing;
 mod nat;
 mod owners;
 mod policies;
 mod sessions;
 mod slots;
+mod words;
 
 use crate::{
     control::{

@@ -1,26 +1,21 @@
 //! The way to the outside on a gateway node: its external interface, and the router beyond.
 
 use crate::{
-    announce::Spoken,
     attach::LinkName,
     control::report::Attachment,
     datapath::Datapath,
     liveness::{Health, Healths, Known},
     machine::Machine,
-    maps::{Image, outside::Outside},
     netlink::neighbours::{Neighbour, NeighbourKey, Permanence},
     reconcile::{Outcome, chain},
 };
-use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
+use std::collections::BTreeMap;
 use vpc_common::{
-    Be32, Mac,
+    Mac,
     gateway::{Gateways, Outlet},
-    nat::External,
     port::Port,
-    session::V4,
     vtep::Vtep,
 };
-use vpc_datapath::external::speaker;
 use vpc_topology::compile::{Desired, DesiredOutlet, ProbeRole};
 
 /// How a gateway reaches the outside.
@@ -64,6 +59,25 @@ pub fn outlet(desired: &DesiredOutlet, machine: &Machine) -> DescribedOutlet {
     described
 }
 
+/// What is known of the gateways.
+#[derive(Clone, Debug, Default)]
+pub struct Heard {
+    /// What this agent heard.
+    pub healths: Healths,
+    /// Those that an earlier agent used. They are believed in until this one knows better: that it starts changes nothing.
+    pub before: Gateways,
+}
+
+impl Heard {
+    /// Something else is known. Once everyone has been judged, nobody is taken at an earlier agent's word any more.
+    pub fn hear(&mut self, healths: Healths) {
+        if healths.values().all(|known| known.health != Health::Unknown) {
+            self.before = Gateways::default();
+        }
+        self.healths = healths;
+    }
+}
+
 /// Which gateways are used, as the maps say it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Choice {
@@ -77,9 +91,10 @@ pub struct Choice {
 
 /// Chooses among the gateways, by what is known of them. A gateway says itself that it cannot serve, or its underlay has
 /// no next hop: then it is not used. Silence counts only while another gateway speaks: where all are silent, it is more
-/// likely that questions get lost than that all gateways died at once.
-pub fn choose(desired: &Desired, vteps: &BTreeMap<u32, Vtep>, outlet: &Outlet, healths: &Healths) -> Choice {
-    let outside = &desired.outside;
+/// likely that questions get lost than that all gateways died at once. One that never said that it can serve, a new one
+/// or one that starts, is used only while none has said so.
+pub fn choose(desired: &Desired, vteps: &BTreeMap<u32, Vtep>, outlet: &Outlet, heard: &Heard) -> Choice {
+    let (outside, healths) = (&desired.outside, &heard.healths);
     let reachable = |id: u16| vteps.get(&u32::from(id)).is_some_and(|vtep| vtep.next_hop_count > 0);
     let health = |id: u16| {
         if id == desired.node.id {
@@ -89,9 +104,11 @@ pub fn choose(desired: &Desired, vteps: &BTreeMap<u32, Vtep>, outlet: &Outlet, h
         if reachable(id) { known } else { Health::OutOfService }
     };
     let tier = |id: &u16| match health(*id) {
-        Health::Unknown | Health::Alive => Some(0),
+        Health::Alive => Some(0),
+        Health::Unknown if heard.before.lives(*id) => Some(0),
         Health::Returning => Some(1),
-        Health::Silent => Some(2),
+        Health::Unknown => Some(2),
+        Health::Silent => Some(3),
         Health::OutOfService => None,
     };
     let best = outside.gateways.iter().filter_map(tier).min();
@@ -120,34 +137,6 @@ fn is_cut_off(desired: &Desired, reachable: &dyn Fn(u16) -> bool, healths: &Heal
     let witness = |known: &Known| known.role == ProbeRole::Witness && known.ever;
     healths.values().all(|known| silent(known) || (known.role == ProbeRole::Witness && !known.ever))
         && healths.values().any(witness)
-}
-
-/// For which external addresses this gateway speaks on its segment: those on the link.
-pub fn spoken(desired: &Desired, outside: &Outside) -> Spoken {
-    let Some(outlet) = &desired.outside.outlet else { return Spoken::default() };
-    let on_link = |address: &V4| {
-        let address = IpAddr::from(Be32::from_raw(address[0]).0);
-        outlet.networks.iter().any(|network| network.contains(&address))
-    };
-    let mut spoken = spoken_by(desired.node.id, outside);
-    spoken.addresses.retain(on_link);
-    spoken
-}
-
-/// For which ones an earlier agent had this gateway speak, and perhaps some more.
-pub fn spoken_before(image: &Image) -> Spoken {
-    u16::try_from(image.node.id).map_or_else(|_| Spoken::default(), |id| spoken_by(id, &image.outside))
-}
-
-fn spoken_by(id: u16, outside: &Outside) -> Spoken {
-    let own = |(address, external): &&(V4, External)| speaker(&outside.segment, address, external) == id;
-    let externals = if outside.segment.lives(id) { outside.shared.externals.as_slice() } else { &[] };
-    Spoken {
-        ifindex: outside.outlet.ifindex,
-        own: outside.outlet.own,
-        segment: outside.segment,
-        addresses: externals.iter().filter(own).map(|(address, _)| *address).collect(),
-    }
 }
 
 /// What is wrong with the gateways.
@@ -201,24 +190,6 @@ pub fn attach(desired: &DesiredOutlet, machine: &Machine, datapath: &mut Datapat
     outcome.attachments.push(row);
 }
 
-/// What decides for which addresses a gateway speaks.
-pub struct SpokenFrom {
-    /// What is desired.
-    pub desired: Arc<Desired>,
-    /// What the maps hold of it.
-    pub outside: Outside,
-}
-
-impl PartialEq for SpokenFrom {
-    fn eq(&self, other: &Self) -> bool {
-        let (ours, theirs) = (&self.outside, &other.outside);
-        // Tables that are the same keep their identity.
-        Arc::ptr_eq(&self.desired, &other.desired)
-            && Arc::ptr_eq(&ours.shared.externals, &theirs.shared.externals)
-            && (ours.segment, ours.outlet) == (theirs.segment, theirs.outlet)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -245,14 +216,18 @@ mod tests {
         reachable.iter().map(vtep).collect()
     }
 
+    fn heard(healths: impl Into<Healths>) -> Heard {
+        Heard { healths: healths.into(), ..Heard::default() }
+    }
+
     fn known(health: Health) -> Known {
         Known { health, role: ProbeRole::Gateway, ever: true }
     }
 
     /// Gateways in use, and those that speak, by what is known of 3 and 4.
     fn chosen(three: Health, four: Health) -> (Vec<u16>, Vec<u16>) {
-        let healths = [(3, known(three)), (4, known(four))].into();
-        let choice = choose(&desired(), &ways(&[1, 3, 4]), &usable(), &healths);
+        let heard = heard([(3, known(three)), (4, known(four))]);
+        let choice = choose(&desired(), &ways(&[1, 3, 4]), &usable(), &heard);
         assert!([2, 3, 4].iter().all(|id| choice.fabric.contains(*id)), "all may send what comes from outside");
         (choice.fabric.alive().to_vec(), choice.segment.alive().to_vec())
     }
@@ -260,7 +235,8 @@ mod tests {
     #[test]
     fn the_best_are_used_and_who_answers_speaks() {
         use Health::{Alive, OutOfService, Returning, Silent, Unknown};
-        assert_eq!(chosen(Unknown, Alive), (vec![2, 3, 4], vec![2, 3, 4]));
+        assert_eq!(chosen(Alive, Alive), (vec![2, 3, 4], vec![2, 3, 4]));
+        assert_eq!(chosen(Unknown, Alive), (vec![2, 4], vec![2, 3, 4]));
         assert_eq!(chosen(Silent, OutOfService), (vec![2], vec![2]));
         assert_eq!(chosen(Returning, Alive), (vec![2, 4], vec![2, 3, 4]));
     }
@@ -269,8 +245,8 @@ mod tests {
     fn where_all_are_silent_all_are_used_but_who_says_that_it_cannot_serve() {
         let out_of_service = Outlet::default();
         let choice = |three, four| {
-            let healths = [(3, known(three)), (4, known(four))].into();
-            let choice = choose(&desired(), &ways(&[1, 3, 4]), &out_of_service, &healths);
+            let heard = heard([(3, known(three)), (4, known(four))]);
+            let choice = choose(&desired(), &ways(&[1, 3, 4]), &out_of_service, &heard);
             (choice.fabric.alive().to_vec(), choice.segment.alive().to_vec())
         };
         assert_eq!(choice(Health::Silent, Health::Silent), (vec![3, 4], vec![]));
@@ -280,20 +256,47 @@ mod tests {
     }
 
     #[test]
+    fn who_was_not_heard_of_yet_is_used_while_nobody_answers_or_if_he_was_before() {
+        use Health::{Alive, OutOfService, Returning, Silent, Unknown};
+        let mut heard = Heard::default();
+        let used = |heard: &Heard| {
+            let choice = choose(&desired(), &ways(&[1, 3, 4]), &Outlet::default(), heard);
+            choice.fabric.alive().to_vec()
+        };
+        assert_eq!(used(&heard), [3, 4]);
+        for (three, expected) in
+            [(Unknown, vec![3, 4]), (OutOfService, vec![4]), (Silent, vec![4]), (Returning, vec![3]), (Alive, vec![3])]
+        {
+            heard.hear([(3, known(three)), (4, known(Unknown))].into());
+            assert_eq!(used(&heard), expected, "{three:?}");
+        }
+        // An agent that starts again, of which the earlier one used 4 only.
+        heard = Heard { before: Gateways::of([4], [2, 3]), ..Heard::default() };
+        assert_eq!(used(&heard), [4]);
+        heard.hear([(3, known(Alive)), (4, known(Unknown))].into());
+        assert_eq!(used(&heard), [3, 4]);
+        // Everyone was judged. One that is new has to answer, whatever was before.
+        heard.hear([(3, known(Alive)), (4, known(Alive))].into());
+        heard.hear([(3, known(Alive)), (4, known(Unknown))].into());
+        assert_eq!(used(&heard), [3]);
+    }
+
+    #[test]
     fn a_gateway_without_next_hop_is_not_used() {
-        let choice = choose(&desired(), &ways(&[1, 3]), &usable(), &Healths::new());
+        let heard = heard([3, 4].map(|id| (id, known(Health::Alive))));
+        let choice = choose(&desired(), &ways(&[1, 3]), &usable(), &heard);
         assert_eq!((choice.fabric.alive(), choice.segment.alive()), (&[2, 3][..], &[2, 3][..]));
     }
 
     #[test]
     fn who_is_cut_off_speaks_for_nobody_and_uses_its_own_way_out() {
-        let choice = choose(&desired(), &ways(&[]), &usable(), &Healths::new());
+        let choice = choose(&desired(), &ways(&[]), &usable(), &Heard::default());
         assert_eq!((choice.cut_off, choice.fabric.alive(), choice.segment.alive()), (true, &[2][..], &[][..]));
         // With ways to all, silence alone proves nothing, that of a witness who has spoken before does.
         let witness = |health, ever| Known { health, role: ProbeRole::Witness, ever };
         let cut_off = |one, three| {
-            let healths = [(1, one), (3, known(three)), (4, known(Health::Silent))].into();
-            choose(&desired(), &ways(&[1, 3, 4]), &usable(), &healths).cut_off
+            let heard = heard([(1, one), (3, known(three)), (4, known(Health::Silent))]);
+            choose(&desired(), &ways(&[1, 3, 4]), &usable(), &heard).cut_off
         };
         assert!(cut_off(witness(Health::Silent, true), Health::Silent));
         assert!(!cut_off(witness(Health::Silent, false), Health::Silent));
@@ -301,6 +304,6 @@ mod tests {
         assert!(!cut_off(witness(Health::Silent, true), Health::OutOfService));
         let alone =
             Desired { outside: vpc_topology::compile::Outside { segment: vec![2], ..desired().outside }, ..desired() };
-        assert!(!choose(&alone, &ways(&[]), &usable(), &Healths::new()).cut_off);
+        assert!(!choose(&alone, &ways(&[]), &usable(), &Heard::default()).cut_off);
     }
 }

@@ -6,7 +6,8 @@ use crate::{
     datapath::{Datapath, DatapathError},
     devices::{self, Delivery},
     epoch::{EpochClock, since_boot},
-    gateway, host_stack,
+    gateway::{self, Heard},
+    host_stack,
     liveness::Healths,
     machine::{Depth, Machine, Observer},
     maps::{self, Image, Wanted, image::Shared, locate::Full, outside},
@@ -76,7 +77,7 @@ pub struct Reconciler {
     desired: Option<Arc<Desired>>,
     shared: Shared,
     outside: outside::Shared,
-    healths: Healths,
+    heard: Heard,
     epochs: EpochClock,
     /// Addresses of guests whose state was given away, with NAT mappings that are kept here.
     away: BTreeSet<EndpointKey>,
@@ -114,6 +115,7 @@ impl Reconciler {
         let actual = datapath.tables.read()?;
         let epochs = EpochClock::after(actual.last_epoch());
         let away = kept::guests(&datapath.tables, &actual)?;
+        let heard = Heard { before: actual.outside.gateways, ..Heard::default() };
         Ok(Self {
             datapath,
             observer,
@@ -121,7 +123,7 @@ impl Reconciler {
             desired: None,
             shared: Shared::default(),
             outside: outside::Shared::default(),
-            healths: Healths::new(),
+            heard,
             epochs,
             away,
             inherited: true,
@@ -183,7 +185,7 @@ impl Reconciler {
 
     /// What is known of the gateways.
     pub fn healths(&self) -> &Healths {
-        &self.healths
+        &self.heard.healths
     }
 
     /// Something else is known of the gateways. The maps follow at once, without a look at the machine; whatever else
@@ -192,10 +194,10 @@ impl Reconciler {
     /// # Errors
     /// See [`ReconcileError`].
     pub fn hear(&mut self, healths: Healths) -> Result<(), ReconcileError> {
-        self.healths = healths;
+        self.heard.hear(healths);
         let Some(desired) = self.desired.clone() else { return Ok(()) };
         let mut wanted = self.actual.without(&BTreeSet::new());
-        let choice = gateway::choose(&desired, &wanted.vteps, &wanted.outside.outlet, &self.healths);
+        let choice = gateway::choose(&desired, &wanted.vteps, &wanted.outside.outlet, &self.heard);
         (wanted.outside.gateways, wanted.outside.segment) = (choice.fabric, choice.segment);
         self.step(&wanted, &mut Outcome::default())
     }
@@ -232,7 +234,7 @@ impl Reconciler {
             outcome.problems.push(problem);
         }
         let devices = self.ports(&desired, &machine, depth, &mut outcome).await;
-        let rendered = render(&desired, (&self.shared, &self.outside), &devices, (&machine, &self.healths));
+        let rendered = render(&desired, (&self.shared, &self.outside), &devices, (&machine, &self.heard));
         self.apply(&rendered.wanted, &mut outcome)?;
         self.take_over()?;
         self.tunnel(&mut outcome).await;
@@ -253,7 +255,7 @@ impl Reconciler {
                 outcome.problems.push(format!("the outside cannot be reached: no answer from next hop {next_hop}"));
             }
         }
-        outcome.problems.extend(gateway::problems(&desired, &rendered.choice, &self.healths));
+        outcome.problems.extend(gateway::problems(&desired, &rendered.choice, &self.heard.healths));
         outcome.unresolved.extend(rendered.outlet.unresolved);
         outcome.learned.extend(rendered.outlet.learned);
         self.detach(&desired, &mut outcome);

@@ -2,8 +2,7 @@
 
 use crate::{
     devices::Delivery,
-    gateway::{self, Choice, DescribedOutlet},
-    liveness::Healths,
+    gateway::{self, Choice, DescribedOutlet, Heard},
     machine::Machine,
     maps::{
         Wanted,
@@ -45,7 +44,7 @@ pub fn render(
     desired: &Desired,
     (shared, outside): (&Shared, &outside::Shared),
     devices: &BTreeMap<u16, PortDevice>,
-    (machine, healths): (&Machine, &Healths),
+    (machine, heard): (&Machine, &Heard),
 ) -> Rendered {
     let mut wanted = Wanted {
         node: Node {
@@ -78,7 +77,7 @@ pub fn render(
         vteps.push(described);
     }
     let outlet = desired.outside.outlet.as_ref().map(|outlet| gateway::outlet(outlet, machine)).unwrap_or_default();
-    let choice = gateway::choose(desired, &wanted.vteps, &outlet.record, healths);
+    let choice = gateway::choose(desired, &wanted.vteps, &outlet.record, heard);
     wanted.outside =
         Outside { shared: outside.clone(), gateways: choice.fabric, segment: choice.segment, outlet: outlet.record };
     Rendered { wanted, vteps, outlet, choice }

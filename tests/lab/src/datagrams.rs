@@ -4,7 +4,7 @@ use crate::netns::Netns;
 use anyhow::{Context, Result, bail};
 use nix::sys::socket::{setsockopt, sockopt};
 use std::{
-    net::{SocketAddr, UdpSocket},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -52,7 +52,8 @@ impl DatagramStream {
         let socket = to.enter(|| UdpSocket::bind(bind))?.with_context(|| format!("listen on {bind}"))?;
         setsockopt(&socket, sockopt::RcvBufForce, &ROOM)?;
         socket.set_read_timeout(Some(Duration::from_millis(50)))?;
-        let bound = |flow: usize| UdpSocket::bind(("0.0.0.0", first_port + flow as u16));
+        let any = if target.is_ipv4() { IpAddr::V4(Ipv4Addr::UNSPECIFIED) } else { IpAddr::V6(Ipv6Addr::UNSPECIFIED) };
+        let bound = |flow: usize| UdpSocket::bind((any, first_port + flow as u16));
         let senders = from.enter(|| (0..flows).map(bound).collect::<std::io::Result<Vec<_>>>())??;
         let end = Arc::new(AtomicBool::new(false));
         let (ending, sending) = (Arc::clone(&end), Arc::clone(&end));

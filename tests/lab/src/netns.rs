@@ -104,6 +104,16 @@ impl Netns {
         ip(&format!("-netns {} {words}", self.name))
     }
 
+    /// The MAC of a device, as `ip` writes it.
+    ///
+    /// # Errors
+    /// There is no such device, or it has none.
+    pub fn mac(&self, device: &str) -> Result<String> {
+        let line = self.run(&format!("ip -o link show dev {device}"))?;
+        let mut words = line.split_whitespace().skip_while(|word| *word != "link/ether").skip(1);
+        Ok(words.next().with_context(|| format!("{device} has no MAC: {line}"))?.to_owned())
+    }
+
     /// Sets sysctls inside: path below /proc/sys, and value.
     ///
     /// # Errors

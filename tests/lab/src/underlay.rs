@@ -64,6 +64,8 @@ struct Link {
     zone: usize,
     /// Interface of the router.
     device: String,
+    /// Address of the node's end.
+    far: String,
     /// The router's whole route to the node's tunnel address.
     route: String,
 }
@@ -137,8 +139,8 @@ impl Underlay {
             }
             to_router.push_str(&format!(" nexthop via {near} dev {uplink}"));
             to_node.push_str(&format!(" nexthop via {far} dev {device}"));
-            let node = plan.name.clone();
-            self.links.push(Link { node, uplink: uplink.clone(), zone, device, route: String::new() });
+            let (node, uplink) = (plan.name.clone(), uplink.clone());
+            self.links.push(Link { node, uplink, zone, device, far, route: String::new() });
         }
         let family = if plan.vtep.is_ipv4() { "-4" } else { "-6" };
         let host = if plan.vtep.is_ipv4() { 32 } else { 128 };
@@ -184,6 +186,17 @@ impl Underlay {
     pub fn far_end(&self, node: &str, uplink: &str) -> Result<(&Netns, &str)> {
         let link = self.link(node, uplink)?;
         Ok((self.router(link), &link.device))
+    }
+
+    /// Has the router know the node at the far end of an uplink for good, so that it goes on sending there when it hears
+    /// nothing any more.
+    ///
+    /// # Errors
+    /// There is no such uplink, or the kernel refuses.
+    pub fn know(&self, node: &Node, uplink: &str) -> Result<()> {
+        let link = self.link(node.name(), uplink)?;
+        let mac = node.netns().mac(uplink)?;
+        self.router(link).ip(&format!("neigh replace {} lladdr {mac} dev {} nud permanent", link.far, link.device))
     }
 
     /// Sets the MTU of both ends of an uplink.

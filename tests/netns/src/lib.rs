@@ -1,5 +1,7 @@
 //! What the scenarios share: their fabric, and what it means that one guest reaches another.
 
+pub mod topology;
+
 use anyhow::{Context, Result, bail, ensure};
 use std::{net::IpAddr, time::Duration};
 use vpc_lab::{

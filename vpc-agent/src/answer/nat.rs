@@ -1,6 +1,6 @@
 //! NAT mappings in words, and what is used of this node's slices.
 
-use super::{owners::Owners, sessions::protocol};
+use super::{owners::Owners, words::protocol};
 use crate::{
     control::{
         SessionFilter,

@@ -13,6 +13,7 @@ pub(super) struct Owner {
 }
 
 /// The ports of this node by slot, and a filter.
+#[derive(Default)]
 pub(super) struct Owners {
     ports: BTreeMap<u16, Owner>,
     filter: SessionFilter,

@@ -16,7 +16,7 @@ const FORGIVEN: Duration = Duration::from_secs(60);
 /// What is thought of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Health {
-    /// It was not asked long enough to tell: it is taken for alive.
+    /// It was not asked long enough to tell.
     Unknown,
     /// It answers.
     Alive,

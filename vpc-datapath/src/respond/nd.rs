@@ -21,39 +21,49 @@ const ROUTER_SOLICITATION: u8 = 133;
 const ROUTER_ADVERTISEMENT: u8 = 134;
 /// ICMPv6 type of a neighbour solicitation.
 pub const SOLICITATION: u8 = 135;
-const ADVERTISEMENT: u8 = 136;
+/// ICMPv6 type of a neighbour advertisement.
+pub const ADVERTISEMENT: u8 = 136;
 const REDIRECT: u8 = 137;
 /// Options that are looked at; a message with more is refused.
 const OPTIONS: u32 = 8;
 /// Longest message: the target and some options, bytes.
 const LONGEST: u32 = 256;
 const SOURCE_LINK_LAYER: u8 = 1;
-const TARGET_LINK_LAYER: u8 = 2;
+/// Kind of the option that tells the MAC of an advertisement's target.
+pub const TARGET_LINK_LAYER: u8 = 2;
+/// The flag of an advertisement that takes the place of what a neighbour cache holds.
+pub const OVERRIDE: u32 = 1 << 29;
 
 /// A solicitation or advertisement up to its options.
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
-struct Neighbour {
-    icmp: Icmp,
-    target: [u8; 16],
+pub struct Neighbour {
+    /// Its header, with the flags of an advertisement in the last four bytes.
+    pub icmp: Icmp,
+    /// The address that it is about.
+    pub target: [u8; 16],
 }
 
 /// The link-layer address option of Ethernet.
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
-struct LinkLayerOption {
-    kind: u8,
+pub struct LinkLayerOption {
+    /// Whose MAC it tells.
+    pub kind: u8,
     /// In units of 8 bytes.
-    length: u8,
-    mac: Mac,
+    pub length: u8,
+    /// The MAC.
+    pub mac: Mac,
 }
 
 /// An advertisement that the router makes.
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
-struct Advertisement {
-    neighbour: Neighbour,
-    option: LinkLayerOption,
+pub struct Advertisement {
+    /// What it says.
+    pub neighbour: Neighbour,
+    /// The target's MAC.
+    pub option: LinkLayerOption,
 }
 
 /// Whether an ICMPv6 type belongs to neighbour discovery.
@@ -248,10 +258,11 @@ fn advertise<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut Scr
     let (target, mac) = (scratch.endpoint.address, scratch.leaving.source);
     const ROUTER: u32 = 1 << 31;
     const SOLICITED: u32 = 1 << 30;
-    const OVERRIDE: u32 = 1 << 29;
     const LENGTH: u32 = size_of::<Advertisement>() as u32;
     allowance(tables, scratch.flow.slot)?;
     let asker = scratch.flow.source;
+    // No constants of the module: the compiler puts those into a section, and programs that use one are never the same as
+    // those of an earlier agent, so that each start would replace them.
     let all_nodes = Ip([0xff02_0000_u32.to_be(), 0, 0, 1_u32.to_be()]);
     let (destination, mac_destination, solicited) = if asker.is_unspecified() {
         (all_nodes, Mac::new([0x33, 0x33, 0, 0, 0, 1]), 0)

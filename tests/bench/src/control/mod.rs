@@ -14,7 +14,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Instant};
 use topology::{NODE, Size, Version, text};
 use vpc_agent::{
     epoch::{EpochClock, since_boot},
-    liveness::Healths,
+    liveness::Heard,
     machine::Machine,
     maps::{self, Image, Tables, image::Shared},
     render::render,
@@ -143,7 +143,7 @@ impl Node {
             desired,
             (&shared, &vpc_agent::maps::outside::Shared::default()),
             &BTreeMap::new(),
-            (&Machine::default(), &Healths::new()),
+            (&Machine::default(), &Heard::default()),
         );
         let (plan, image) = maps::plan(&self.actual, &rendered.wanted, || self.epochs.next(since_boot()))?;
         clock.lap();

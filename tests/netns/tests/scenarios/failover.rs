@@ -4,6 +4,7 @@
 use anyhow::{Context, Result, ensure};
 use std::{
     net::{IpAddr, SocketAddr},
+    sync::LazyLock,
     thread::sleep,
     time::{Duration, Instant},
 };
@@ -12,11 +13,14 @@ use vpc_lab::{
     agent::vpcctl_json,
     crowd::{Crowd, Gathering},
     datagrams::{DatagramStream, Streamed},
-    outside::SERVER,
+    outside::{SERVER, SERVER_V6},
     underlay::LinkState,
     wait::eventually,
 };
-use vpc_netns_tests::{SOON, drops, fabric};
+use vpc_netns_tests::{
+    SOON, drops, fabric,
+    topology::{Node, port, topology},
+};
 
 /// hv1 has guests, hv2 and hv3 are gateways on one segment.
 ///
@@ -24,19 +28,17 @@ use vpc_netns_tests::{SOON, drops, fabric};
 ///   web-1 (.20), app-1   hv1 ───┬── hv2 [eth2, .2] ──┐
 ///                               └── hv3 [eth2, .3] ──┴── outside: next hop .1, server 198.51.100.9
 /// ```
-pub const TOPOLOGY: &str = "\
-version: 1
-nodes:
-  - {name: hv1, id: 1, vtep: 192.0.2.11, uplink: eth1, zone: az-a}
-  - {name: hv2, id: 2, vtep: 192.0.2.12, uplink: eth1, zone: az-b, gateway: {external: eth2, addresses: [203.0.113.2/24], next_hop: 203.0.113.1}}
-  - {name: hv3, id: 3, vtep: 192.0.2.13, uplink: eth1, zone: az-b, gateway: {external: eth2, addresses: [203.0.113.3/24], next_hop: 203.0.113.1}}
+///
+/// The router outside believes web-1's global address to be on its link: it asks which gateway has it.
+pub static TOPOLOGY: LazyLock<String> = LazyLock::new(|| {
+    let networks = "\
 vpcs:
-  - {name: red, vni: 5001, cidr_blocks: [10.0.0.0/16]}
+  - {name: red, vni: 5001, cidr_blocks: [10.0.0.0/16, '2001:db8:1::/56']}
 subnets:
-  - {name: public, vpc: red, cidr_blocks: [10.0.1.0/24], route_table: rt-public}
+  - {name: public, vpc: red, cidr_blocks: [10.0.1.0/24, '2001:db8:1:1::/64'], route_table: rt-public}
   - {name: private, vpc: red, cidr_blocks: [10.0.2.0/24], route_table: rt-private}
 route_tables:
-  - {name: rt-public, vpc: red, routes: [{destination: 0.0.0.0/0, internet_gateway: igw}]}
+  - {name: rt-public, vpc: red, routes: [{destination: 0.0.0.0/0, internet_gateway: igw}, {destination: '::/0', internet_gateway: igw}]}
   - {name: rt-private, vpc: red, routes: [{destination: 0.0.0.0/0, nat_gateway: ngw}]}
 internet_gateways: [{name: igw, vpc: red}]
 elastic_ips:
@@ -44,14 +46,18 @@ elastic_ips:
   - {name: eip-web, address: 203.0.113.20, port: web-1}
 nat_gateways: [{name: ngw, vpc: red, elastic_ips: [eip-nat], ports_per_node: 8192}]
 security_groups:
-  - {name: web, vpc: red, ingress: [{protocol: udp, ports: [53], cidr_blocks: [0.0.0.0/0]}]}
-ports:
-  - {name: web-1, subnet: public, node: hv1, device: tap-web1, mac: '02:00:00:00:01:10', private_ips: [10.0.1.10], security_groups: [web]}
-  - {name: app-1, subnet: private, node: hv1, device: tap-app1, mac: '02:00:00:00:02:10', private_ips: [10.0.2.10]}
+  - {name: web, vpc: red, ingress: [{protocol: udp, ports: [53], cidr_blocks: [0.0.0.0/0, '::/0']}]}
 ";
+    let ports = [
+        port("web-1", "public", "hv1", &["10.0.1.10", "2001:db8:1:1::10"]).with("security_groups: [web]"),
+        port("app-1", "private", "hv1", &["10.0.2.10"]),
+    ];
+    topology(&[Node::Hypervisor, Node::Gateway, Node::Gateway], networks, &ports)
+});
 
 const NAT: &str = "203.0.113.10";
 const WEB: &str = "203.0.113.20";
+const WEB_V6: &str = "2001:db8:1:1::10";
 const GATEWAYS: [&str; 2] = ["hv2", "hv3"];
 const CONNECTIONS: usize = 1_000;
 const RATE: u32 = 10_000;
@@ -69,11 +75,11 @@ fn socket(address: &str, port: u16) -> SocketAddr {
     SocketAddr::new(address.parse::<IpAddr>().expect("an address"), port)
 }
 
-/// TCP and UDP from a guest through the NAT gateway, and UDP from outside to an elastic IP.
+/// TCP and UDP from a guest through the NAT gateway, and UDP from outside to an elastic IP and to a global address.
 struct Load {
     crowd: Crowd,
     outwards: DatagramStream,
-    inwards: DatagramStream,
+    inwards: [DatagramStream; 2],
 }
 
 /// What came of it.
@@ -81,7 +87,7 @@ struct Load {
 struct Outcome {
     crowd: Gathering,
     outwards: Streamed,
-    inwards: Streamed,
+    inwards: [Streamed; 2],
 }
 
 impl Load {
@@ -89,20 +95,19 @@ impl Load {
         let (app, web) = (fabric.guest("app-1")?.netns(), fabric.guest("web-1")?.netns());
         let out = outside(fabric);
         let (tcp, udp) = (SocketAddr::new(SERVER, 8_080), SocketAddr::new(SERVER, 9_000));
+        let inwards = |first_port, bind, target| {
+            DatagramStream::start((out, first_port), (web, socket(bind, 53), socket(target, 53)), (FLOWS, RATE))
+        };
         Ok(Self {
             crowd: Crowd::start(app, out, (tcp, tcp), CONNECTIONS)?,
             outwards: DatagramStream::start((app, 20_000), (out, udp, udp), (FLOWS, RATE))?,
-            inwards: DatagramStream::start(
-                (out, 30_000),
-                (web, socket("10.0.1.10", 53), socket(WEB, 53)),
-                (FLOWS, RATE),
-            )?,
+            inwards: [inwards(30_000, "10.0.1.10", WEB)?, inwards(31_000, WEB_V6, WEB_V6)?],
         })
     }
 
     fn stop(self, since: Instant) -> Result<Outcome> {
-        let (outwards, inwards) = (self.outwards.stop()?, self.inwards.stop()?);
-        Ok(Outcome { crowd: self.crowd.stop(since)?, outwards, inwards })
+        let (outwards, [v4, v6]) = (self.outwards.stop()?, self.inwards);
+        Ok(Outcome { inwards: [v4.stop()?, v6.stop()?], outwards, crowd: self.crowd.stop(since)? })
     }
 }
 
@@ -113,10 +118,15 @@ impl Outcome {
         ensure!(self.crowd.connections == CONNECTIONS && self.crowd.broken == 0, "connections broke: {self:?}");
         ensure!(self.crowd.silent == 0, "connections hang: {self:?}");
         ensure!(self.crowd.longest_wait < TCP_OUTAGE, "TCP took too long: {self:?}");
-        for streamed in [self.outwards, self.inwards] {
+        for streamed in [self.outwards].into_iter().chain(self.inwards) {
             ensure!(streamed.longest_loss < OUTAGE, "away for too long: {self:?}");
         }
         Ok(())
+    }
+
+    /// Nothing got lost.
+    fn is_whole(&self) -> bool {
+        [self.outwards].iter().chain(&self.inwards).all(|streamed| streamed.lost == 0)
     }
 }
 
@@ -133,9 +143,7 @@ fn spoken_for_by<'f>(fabric: &'f Fabric, address: &str) -> Result<&'f str> {
 
 /// The MAC of a gateway's external interface.
 fn mac_of(fabric: &Fabric, name: &str) -> Result<String> {
-    let line = fabric.node(name)?.netns().run("ip -o link show dev eth2")?;
-    let mut words = line.split_whitespace().skip_while(|word| *word != "link/ether").skip(1);
-    Ok(words.next().context("no MAC")?.to_owned())
+    fabric.node(name)?.netns().mac("eth2")
 }
 
 fn other(name: &str) -> &'static str {
@@ -144,7 +152,8 @@ fn other(name: &str) -> &'static str {
 
 /// The fabric, once all nodes agree that both gateways are alive.
 fn agreed() -> Result<Fabric> {
-    let fabric = fabric(TOPOLOGY)?;
+    let fabric = fabric(&TOPOLOGY)?;
+    outside(&fabric).ip(&format!("route replace 2001:db8:1::/56 dev br0 src {SERVER_V6}"))?;
     for (node, gateway) in [("hv1", "hv2"), ("hv1", "hv3"), ("hv2", "hv3"), ("hv3", "hv2")] {
         wait_state(&fabric, node, gateway, ("alive", true))?;
     }
@@ -177,8 +186,10 @@ fn external_link(fabric: &Fabric, gateway: &str, state: LinkState) -> Result<()>
 #[test]
 fn a_gateway_that_is_cut_off_costs_no_connection_and_under_a_second() {
     let fabric = agreed().unwrap();
-    // Each side of the gateway to which the outside sends what is for guests behind NAT, and what is for an elastic IP.
-    for (side, address) in [("underlay", NAT), ("outside", NAT), ("underlay", WEB), ("outside", WEB)] {
+    // Each side of the gateway to which the outside sends what is for guests behind NAT, what is for an elastic IP, and
+    // what is for a global address.
+    let sides = |address| [("underlay", address), ("outside", address)];
+    for (side, address) in [NAT, WEB, WEB_V6].into_iter().flat_map(sides) {
         let load = Load::start(&fabric).with_context(|| drops(&fabric)).unwrap();
         sleep(Duration::from_secs(1));
         let cut = spoken_for_by(&fabric, address).unwrap().to_owned();
@@ -223,7 +234,7 @@ fn a_gateway_comes_back_without_loss() {
         sleep(Duration::from_secs(2));
         let result = load.stop(Instant::now() - Duration::from_secs(1)).unwrap();
         result.survived().with_context(|| format!("{side}{}", drops(&fabric))).unwrap();
-        assert_eq!((result.outwards.lost, result.inwards.lost), (0, 0), "{side}{}", drops(&fabric));
+        assert!(result.is_whole(), "{side}: {result:?}{}", drops(&fabric));
     }
 }
 
@@ -246,7 +257,7 @@ fn a_gateway_whose_agent_is_killed_loses_nothing() {
     sleep(Duration::from_secs(1));
     let result = load.stop(Instant::now() - Duration::from_secs(1)).unwrap();
     result.survived().with_context(|| drops(&fabric)).unwrap();
-    assert_eq!((result.outwards.lost, result.inwards.lost), (0, 0), "{}", drops(&fabric));
+    assert!(result.is_whole(), "{result:?}{}", drops(&fabric));
 }
 
 #[test]

@@ -2,7 +2,10 @@
 
 use crate::north_south::{guest, outside, seen_by_server};
 use anyhow::{Context, ensure};
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::LazyLock,
+};
 use vpc_lab::{
     iperf::{Load, iperf},
     outside::SERVER_V6,
@@ -10,7 +13,10 @@ use vpc_lab::{
     traceroute::traceroute,
     wait::eventually,
 };
-use vpc_netns_tests::{SOON, all_answered, drops, fabric, learnt_mtu};
+use vpc_netns_tests::{
+    SOON, all_answered, drops, fabric, learnt_mtu,
+    topology::{Node, port, topology},
+};
 
 /// hv1 has guests, hv2 is the gateway and has one too. The router outside believes the guests' addresses to be on its
 /// link, so that the gateway must answer for them.
@@ -19,11 +25,8 @@ use vpc_netns_tests::{SOON, all_answered, drops, fabric, learnt_mtu};
 ///   web-1, tool-1 (egress-only)   hv1 ──── hv2 [eth2] ──── outside: next hop fe80::1, server 2001:db8:99::9
 ///                                          web-2
 /// ```
-pub const TOPOLOGY: &str = "\
-version: 1
-nodes:
-  - {name: hv1, id: 1, vtep: 192.0.2.11, uplink: eth1, zone: az-a}
-  - {name: hv2, id: 2, vtep: 192.0.2.12, uplink: eth1, zone: az-b, gateway: {external: eth2, addresses: [203.0.113.2/24, '2001:db8:f::2/64'], next_hop: [203.0.113.1, '2001:db8:f::1']}}
+pub static TOPOLOGY: LazyLock<String> = LazyLock::new(|| {
+    let networks = "\
 vpcs:
   - {name: red, vni: 5001, cidr_blocks: ['2001:db8:1::/56', 'fd00:1::/56']}
   - {name: blue, vni: 5002, cidr_blocks: ['2001:db8:2::/56']}
@@ -37,11 +40,14 @@ internet_gateways: [{name: igw, vpc: red}, {name: eigw, vpc: blue, egress_only: 
 security_groups:
   - {name: web, vpc: red, ingress: [{protocol: tcp, ports: [80], cidr_blocks: ['::/0']}, {protocol: icmpv6, icmp_type: echo_request, cidr_blocks: ['::/0']}, {protocol: udp, ports: ['33434-33534'], cidr_blocks: ['::/0']}]}
   - {name: tool, vpc: blue, ingress: [{protocol: tcp, ports: [80], cidr_blocks: ['::/0']}]}
-ports:
-  - {name: web-1, subnet: public, node: hv1, device: tap-web1, mac: '02:00:00:00:01:10', private_ips: ['2001:db8:1:1::10', 'fd00:1:0:1::10'], security_groups: [web]}
-  - {name: web-2, subnet: public, node: hv2, device: tap-web2, mac: '02:00:00:00:01:20', private_ips: ['2001:db8:1:1::20'], security_groups: [web]}
-  - {name: tool-1, subnet: tools, node: hv1, device: tap-tool1, mac: '02:00:00:00:03:10', private_ips: ['2001:db8:2:1::10'], security_groups: [tool]}
 ";
+    let ports = [
+        port("web-1", "public", "hv1", &["2001:db8:1:1::10", "fd00:1:0:1::10"]).with("security_groups: [web]"),
+        port("web-2", "public", "hv2", &["2001:db8:1:1::20"]).with("security_groups: [web]"),
+        port("tool-1", "tools", "hv1", &["2001:db8:2:1::10"]).with("security_groups: [tool]"),
+    ];
+    topology(&[Node::Hypervisor, Node::Gateway], networks, &ports)
+});
 
 const WEB: &str = "2001:db8:1:1::10";
 const FAR: &str = "2001:db8:98::1";
@@ -51,7 +57,7 @@ fn ip(text: &str) -> IpAddr {
 }
 
 fn built() -> vpc_lab::Fabric {
-    let fabric = fabric(TOPOLOGY).expect("a fabric");
+    let fabric = fabric(&TOPOLOGY).expect("a fabric");
     let lines = [
         // On the link, as far as the router knows: it solicits each address.
         format!("route replace 2001:db8:1::/56 dev br0 src {SERVER_V6}"),

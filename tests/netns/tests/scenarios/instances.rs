@@ -3,6 +3,7 @@
 use anyhow::{Context, Result, ensure};
 use std::{
     net::{IpAddr, SocketAddr},
+    sync::LazyLock,
     time::Duration,
 };
 use vpc_lab::{
@@ -10,18 +11,18 @@ use vpc_lab::{
     tcp::{Conversation, EchoServer, connect},
     wait::eventually,
 };
-use vpc_netns_tests::{SOON, drops, fabric, reaches};
+use vpc_netns_tests::{
+    SOON, drops, fabric, reaches,
+    topology::{Node, port, topology},
+};
 
 /// Between the subnets of a1 and b1 stand two firewalls that let in what they saw open, and nothing else.
 ///
 /// ```text
 ///   a1, fw-1   hv1 ──── hv2   b1, fw-2
 /// ```
-pub const TOPOLOGY: &str = "\
-version: 1
-nodes:
-  - {name: hv1, id: 1, vtep: 192.0.2.11, uplink: eth1, zone: az-a}
-  - {name: hv2, id: 2, vtep: 192.0.2.12, uplink: eth1, zone: az-b}
+pub static TOPOLOGY: LazyLock<String> = LazyLock::new(|| {
+    let networks = "\
 vpcs:
   - {name: red, vni: 5001, cidr_blocks: [10.0.0.0/16, 'fd00:1::/56']}
 subnets:
@@ -33,12 +34,15 @@ route_tables:
   - {name: rt-b, vpc: red, routes: [{destination: 10.0.1.0/24, ports: [fw-2, fw-1]}, {destination: 'fd00:1:0:1::/64', ports: [fw-2, fw-1]}]}
 security_groups:
   - {name: default, vpc: red, ingress: [{protocol: all, cidr_blocks: [0.0.0.0/0, '::/0']}]}
-ports:
-  - {name: a1, subnet: a, node: hv1, device: tap-a1, mac: '02:00:00:00:01:10', private_ips: [10.0.1.10, 'fd00:1:0:1::10']}
-  - {name: b1, subnet: b, node: hv2, device: tap-b1, mac: '02:00:00:00:02:10', private_ips: [10.0.2.10, 'fd00:1:0:2::10']}
-  - {name: fw-1, subnet: inspection, node: hv1, device: tap-fw1, mac: '02:00:00:00:09:11', private_ips: [10.0.9.11, 'fd00:1:0:9::11'], source_dest_check: false}
-  - {name: fw-2, subnet: inspection, node: hv2, device: tap-fw2, mac: '02:00:00:00:09:12', private_ips: [10.0.9.12, 'fd00:1:0:9::12'], source_dest_check: false}
 ";
+    let ports = [
+        port("a1", "a", "hv1", &["10.0.1.10", "fd00:1:0:1::10"]),
+        port("b1", "b", "hv2", &["10.0.2.10", "fd00:1:0:2::10"]),
+        port("fw-1", "inspection", "hv1", &["10.0.9.11", "fd00:1:0:9::11"]).with("source_dest_check: false"),
+        port("fw-2", "inspection", "hv2", &["10.0.9.12", "fd00:1:0:9::12"]).with("source_dest_check: false"),
+    ];
+    topology(&[Node::Hypervisor, Node::Hypervisor], networks, &ports)
+});
 
 const LIMIT: Duration = Duration::from_secs(3);
 
@@ -81,7 +85,7 @@ fn opened(fabric: &Fabric, name: &str) -> Result<u64> {
 
 #[test]
 fn stateful_instances_share_the_flows_and_see_both_directions() {
-    let mut fabric = fabric(TOPOLOGY).unwrap();
+    let mut fabric = fabric(&TOPOLOGY).unwrap();
     firewalls(&fabric).unwrap();
     reaches(&fabric, "a1", "b1").unwrap();
     let _server = EchoServer::start(fabric.guest("b1").unwrap().netns(), 80).unwrap();

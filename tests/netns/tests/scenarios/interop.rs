@@ -1,36 +1,38 @@
 //! Nodes without an agent, whose tunnels Linux or Open vSwitch makes, join a subnet's VNI.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, sync::LazyLock};
 use vpc_lab::{
     Fabric,
     iperf::Load,
     plain_vtep::{OpenVswitch, RemoteMac, linux_vtep},
 };
-use vpc_netns_tests::{addresses, reaches, soon_reaches};
+use vpc_netns_tests::{
+    addresses, reaches, soon_reaches,
+    topology::{Node, port, topology},
+};
 
 /// The subnet's own VNI is 6002, the router's MAC is the same everywhere.
-pub const TOPOLOGY: &str = "\
-version: 1
-nodes:
-  - {name: hv1, id: 1, vtep: 192.0.2.11, uplink: eth1, zone: az-a}
-  - {name: hv2, id: 2, vtep: 192.0.2.12, uplink: eth1, zone: az-b}
-  - {name: hv3, id: 3, vtep: 192.0.2.13, uplink: eth1, zone: az-b, agent: false}
+pub static TOPOLOGY: LazyLock<String> = LazyLock::new(|| {
+    let networks = "\
 vpcs:
   - {name: red, vni: 5001, cidr_blocks: [10.0.0.0/16, 'fd00:1::/56']}
 subnets:
   - {name: red-a, vpc: red, cidr_blocks: [10.0.1.0/24, 'fd00:1:0:1::/64']}
   - {name: red-b, vpc: red, cidr_blocks: [10.0.2.0/24, 'fd00:1:0:2::/64'], vni: 6002}
-ports:
-  - {name: a1, subnet: red-a, node: hv1, device: tap-a1, mac: '02:00:00:00:01:10', private_ips: [10.0.1.10, 'fd00:1:0:1::10']}
-  - {name: b1, subnet: red-b, node: hv1, device: tap-b1, mac: '02:00:00:00:02:10', private_ips: [10.0.2.10, 'fd00:1:0:2::10']}
-  - {name: b2, subnet: red-b, node: hv2, device: tap-b2, mac: '02:00:00:00:02:11', private_ips: [10.0.2.11, 'fd00:1:0:2::11']}
-  - {name: p1, subnet: red-b, node: hv3, device: tap-p1, mac: '02:00:00:00:02:12', private_ips: [10.0.2.12, 'fd00:1:0:2::12']}
 ";
+    let ports = [
+        port("a1", "red-a", "hv1", &["10.0.1.10", "fd00:1:0:1::10"]),
+        port("b1", "red-b", "hv1", &["10.0.2.10", "fd00:1:0:2::10"]),
+        port("b2", "red-b", "hv2", &["10.0.2.11", "fd00:1:0:2::11"]),
+        port("p1", "red-b", "hv3", &["10.0.2.12", "fd00:1:0:2::12"]),
+    ];
+    topology(&[Node::Hypervisor, Node::Hypervisor, Node::PlainVtep], networks, &ports)
+});
 const VNI: u32 = 6_002;
 const ROUTER_MAC: &str = "02:76:70:63:00:01";
 
 fn fabric() -> Fabric {
-    vpc_netns_tests::fabric(TOPOLOGY).expect("a fabric")
+    vpc_netns_tests::fabric(&TOPOLOGY).expect("a fabric")
 }
 
 fn vtep(number: u8) -> IpAddr {
@@ -51,8 +53,9 @@ fn routed_both_ways(fabric: &Fabric) {
 
 fn linux() -> Fabric {
     let fabric = fabric();
-    let remote = |mac: &str, number| RemoteMac { mac: mac.to_owned(), vtep: vtep(number) };
-    let remotes = [remote("02:00:00:00:02:10", 1), remote("02:00:00:00:02:11", 2), remote(ROUTER_MAC, 1)];
+    let mac = |guest| fabric.guest(guest).expect("a guest").plan().mac.clone();
+    let remote = |mac, number| RemoteMac { mac, vtep: vtep(number) };
+    let remotes = [remote(mac("b1"), 1), remote(mac("b2"), 2), remote(ROUTER_MAC.to_owned(), 1)];
     let node = fabric.node("hv3").expect("a node");
     linux_vtep(node, vtep(3), VNI, &["tap-p1"], &remotes, &[vtep(1), vtep(2)]).expect("a tunnel");
     fabric

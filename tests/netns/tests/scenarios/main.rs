@@ -25,24 +25,25 @@ mod underlay;
 #[test]
 fn the_topologies_of_the_scenarios_are_valid() {
     let added = vpc_netns_tests::TOPOLOGY.to_owned() + live::A4;
-    for text in [
+    let texts: &[&str] = &[
         &added,
-        interop::TOPOLOGY,
+        &interop::TOPOLOGY,
         &underlay::two_uplinks(),
         &underlay::ipv6(),
         &live::with_blackhole(),
         &counting::topology(),
-        quota::TOPOLOGY,
-        stateful::TOPOLOGY,
+        &quota::TOPOLOGY,
+        &stateful::TOPOLOGY,
         &stateful::with_acl(),
-        north_south::TOPOLOGY,
-        instances::TOPOLOGY,
-        moving::TOPOLOGY,
-        global::TOPOLOGY,
+        &north_south::TOPOLOGY,
+        &instances::TOPOLOGY,
+        &moving::TOPOLOGY,
+        &global::TOPOLOGY,
         differential::TOPOLOGY,
         &packet_rate::topology(),
-        failover::TOPOLOGY,
-    ] {
+        &failover::TOPOLOGY,
+    ];
+    for text in texts {
         if let Err(problems) = vpc_topology::load(text, "topology.yaml") {
             panic!("{problems}");
         }

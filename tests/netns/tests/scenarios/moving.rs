@@ -6,6 +6,7 @@ use std::{
     fs,
     net::{IpAddr, SocketAddr, UdpSocket},
     path::PathBuf,
+    sync::LazyLock,
     thread::sleep,
     time::{Duration, Instant},
 };
@@ -16,7 +17,10 @@ use vpc_lab::{
     tcp::{Conversation, EchoServer},
     wait::eventually,
 };
-use vpc_netns_tests::{SOON, drops, fabric};
+use vpc_netns_tests::{
+    SOON, drops, fabric,
+    topology::{Node, port, topology},
+};
 
 /// The guest that moves is the only port of its VPC on its node, and no node that it is on at first is a gateway.
 ///
@@ -24,12 +28,11 @@ use vpc_netns_tests::{SOON, drops, fabric};
 ///   app (.10)   hv1 ───┬─── hv3 [eth2] ──── outside: server 198.51.100.9
 ///               hv2 ───┘    friend (.20)
 /// ```
-pub const TOPOLOGY: &str = "\
-version: 1
-nodes:
-  - {name: hv1, id: 1, vtep: 192.0.2.11, uplink: eth1}
-  - {name: hv2, id: 2, vtep: 192.0.2.12, uplink: eth1}
-  - {name: hv3, id: 3, vtep: 192.0.2.13, uplink: eth1, gateway: {external: eth2, addresses: [203.0.113.2/24], next_hop: 203.0.113.1}}
+pub static TOPOLOGY: LazyLock<String> = LazyLock::new(|| on("hv1"));
+
+/// The same with the guest on a node.
+fn on(node: &str) -> String {
+    let networks = "\
 vpcs:
   - {name: red, vni: 5001, cidr_blocks: [10.0.0.0/16]}
 subnets:
@@ -40,17 +43,13 @@ elastic_ips:
   - {name: eip-nat, address: 203.0.113.10}
 nat_gateways:
   - {name: ngw, vpc: red, elastic_ips: [eip-nat], ports_per_node: 1000}
-ports:
-  - {name: app, subnet: private, node: hv1, device: tap-app, mac: '02:00:00:00:02:10', private_ips: [10.0.2.10]}
-  - {name: friend, subnet: private, node: hv3, device: tap-friend, mac: '02:00:00:00:02:20', private_ips: [10.0.2.20]}
 ";
+    let ports = [port("app", "private", node, &["10.0.2.10"]), port("friend", "private", "hv3", &["10.0.2.20"])];
+    topology(&[Node::Hypervisor, Node::Hypervisor, Node::Gateway], networks, &ports)
+}
 
 /// The longest that a moved connection may be silent.
 const INTERRUPTION: Duration = Duration::from_secs(1);
-
-fn on(node: &str) -> String {
-    TOPOLOGY.replace("{name: app, subnet: private, node: hv1", &format!("{{name: app, subnet: private, node: {node}"))
-}
 
 /// What a live migration does: the guest stops here, its state goes along, it goes on there.
 fn migrate(fabric: &mut Fabric, from: &str, to: &str) -> Result<()> {
@@ -118,7 +117,7 @@ impl Datagrams {
 
 #[test]
 fn connections_survive_the_move_of_their_port_and_keep_their_external_ports() {
-    let mut fabric = fabric(TOPOLOGY).unwrap();
+    let mut fabric = fabric(&TOPOLOGY).unwrap();
     let app: IpAddr = fabric.guest("app").unwrap().ipv4().unwrap();
     let friend = fabric.guest("friend").unwrap().ipv4().unwrap();
     let netns = |name| fabric.guest(name).unwrap().netns();
@@ -164,13 +163,15 @@ fn connections_survive_the_move_of_their_port_and_keep_their_external_ports() {
 
 #[test]
 fn what_a_moved_port_begins_anew_is_of_the_new_node_and_the_old_agent_may_restart() {
-    let mut fabric = fabric(TOPOLOGY).unwrap();
+    let mut fabric = fabric(&TOPOLOGY).unwrap();
     let before = Datagrams::new(&fabric, 4_000).unwrap();
     let seen = before.ask().unwrap();
     migrate(&mut fabric, "hv1", "hv2").unwrap();
     let anew = Datagrams::new(&fabric, 5_000).unwrap().ask().unwrap();
     assert!((2_024..3_024).contains(&anew.port()), "{anew} is of the slice of hv2");
     assert_eq!(before.ask().unwrap(), seen);
+    let sessions = vpcctl(fabric.node("hv2").unwrap(), "sessions --port app").unwrap();
+    assert!(sessions.contains("by node hv1, which lent the external port"), "{sessions}");
     fabric.agent_mut("hv1").unwrap().kill().unwrap();
     assert_eq!(before.ask().unwrap(), seen, "no agent is on the packet path");
     fabric.restart_agent("hv1").unwrap();
@@ -195,7 +196,7 @@ fn what_a_moved_port_begins_anew_is_of_the_new_node_and_the_old_agent_may_restar
 
 #[test]
 fn a_state_that_does_not_fit_is_refused_whole() {
-    let mut fabric = fabric(TOPOLOGY).unwrap();
+    let mut fabric = fabric(&TOPOLOGY).unwrap();
     let datagrams = Datagrams::new(&fabric, 4_000).unwrap();
     let seen = datagrams.ask().unwrap();
     let path = state_of_app(&fabric, "hv1").unwrap();
@@ -233,7 +234,7 @@ fn a_state_that_does_not_fit_is_refused_whole() {
     let cases = [
         (changed("/version", 2.into()), "it is of version 2"),
         (changed("/format", "something".into()), "`format` says something else"),
-        (changed("/mac", "02:00:00:00:02:11".into()), "the port's MAC is 02:00:00:00:02:10"),
+        (changed("/mac", "02:00:00:00:02:11".into()), "the port's MAC is 02:00:00:00:00:01"),
         (changed("/vpc", "blue".into()), "the port is in VPC red, not blue"),
         (changed("/sessions/0/local", "10.0.2.20:4000".into()), "10.0.2.20 is no address of the port"),
         (changed("/sessions/0/external", "203.0.113.10:1024".into()), "203.0.113.10:1024 does not stand for it"),

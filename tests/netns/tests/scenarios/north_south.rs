@@ -4,6 +4,7 @@ use anyhow::{Context, Result, ensure};
 use std::{
     io::{ErrorKind, Read, Write},
     net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket},
+    sync::LazyLock,
     time::Duration,
 };
 use vpc_lab::{
@@ -16,7 +17,10 @@ use vpc_lab::{
     tcp::{Conversation, EchoServer, connect},
     wait::eventually,
 };
-use vpc_netns_tests::{SOON, all_answered, drops, fabric, learnt_mtu};
+use vpc_netns_tests::{
+    SOON, all_answered, drops, fabric, learnt_mtu,
+    topology::{Node, port, topology},
+};
 
 /// hv1 has guests, hv2 is the gateway and has one too.
 ///
@@ -24,11 +28,8 @@ use vpc_netns_tests::{SOON, all_answered, drops, fabric, learnt_mtu};
 ///   web-1 (.20), app-1, app-2, db-1   hv1 ──── hv2 [eth2] ──── outside: next hop .1, server 198.51.100.9
 ///                                              app-3
 /// ```
-pub const TOPOLOGY: &str = "\
-version: 1
-nodes:
-  - {name: hv1, id: 1, vtep: 192.0.2.11, uplink: eth1, zone: az-a}
-  - {name: hv2, id: 2, vtep: 192.0.2.12, uplink: eth1, zone: az-b, gateway: {external: eth2, addresses: [203.0.113.2/24], next_hop: 203.0.113.1}}
+pub static TOPOLOGY: LazyLock<String> = LazyLock::new(|| {
+    let networks = "\
 vpcs:
   - {name: red, vni: 5001, cidr_blocks: [10.0.0.0/16]}
 subnets:
@@ -46,13 +47,16 @@ nat_gateways:
 security_groups:
   - {name: web, vpc: red, ingress: [{protocol: tcp, ports: [80], cidr_blocks: [0.0.0.0/0]}]}
   - {name: ssh, vpc: red, ingress: [{protocol: tcp, ports: [22], cidr_blocks: [198.51.100.0/24]}]}
-ports:
-  - {name: web-1, subnet: public, node: hv1, device: tap-web1, mac: '02:00:00:00:01:10', private_ips: [10.0.1.10], security_groups: [web]}
-  - {name: app-1, subnet: private, node: hv1, device: tap-app1, mac: '02:00:00:00:02:10', private_ips: [10.0.2.10]}
-  - {name: app-2, subnet: private, node: hv1, device: tap-app2, mac: '02:00:00:00:02:11', private_ips: [10.0.2.11]}
-  - {name: db-1, subnet: private, node: hv1, device: tap-db1, mac: '02:00:00:00:02:05', private_ips: [10.0.2.5], security_groups: [ssh]}
-  - {name: app-3, subnet: private, node: hv2, device: tap-app3, mac: '02:00:00:00:02:12', private_ips: [10.0.2.12]}
 ";
+    let ports = [
+        port("web-1", "public", "hv1", &["10.0.1.10"]).with("security_groups: [web]"),
+        port("app-1", "private", "hv1", &["10.0.2.10"]),
+        port("app-2", "private", "hv1", &["10.0.2.11"]),
+        port("db-1", "private", "hv1", &["10.0.2.5"]).with("security_groups: [ssh]"),
+        port("app-3", "private", "hv2", &["10.0.2.12"]),
+    ];
+    topology(&[Node::Hypervisor, Node::Gateway], networks, &ports)
+});
 
 const NAT: &str = "203.0.113.10";
 const WEB: &str = "203.0.113.20";
@@ -97,7 +101,7 @@ pub fn seen_by_server(client: &Netns, server: &Netns, bind: SocketAddr, to: Sock
 
 #[test]
 fn guests_without_public_address_reach_the_outside_through_nat() {
-    let fabric = fabric(TOPOLOGY).unwrap();
+    let fabric = fabric(&TOPOLOGY).unwrap();
     let (out, logs) = (outside(&fabric), fabric.directory());
     // From another node than the gateway, and from the gateway node itself.
     for name in ["app-1", "app-3"] {
@@ -116,7 +120,7 @@ fn guests_without_public_address_reach_the_outside_through_nat() {
 
 #[test]
 fn two_guests_with_equal_ports_and_equal_icmp_identifiers_are_told_apart() {
-    let fabric = fabric(TOPOLOGY).unwrap();
+    let fabric = fabric(&TOPOLOGY).unwrap();
     let server = outside(&fabric).enter(|| UdpSocket::bind(SocketAddr::new(SERVER, 7_000))).unwrap().unwrap();
     server.set_read_timeout(Some(PATIENCE)).unwrap();
     let clients = ["app-1", "app-2"].map(|name| {
@@ -191,7 +195,7 @@ fn an_idle_connection_through_nat_lives_as_long_as_the_vpc_says() {
 
 #[test]
 fn mappings_and_what_is_used_of_a_slice_are_listed() {
-    let fabric = fabric(TOPOLOGY).unwrap();
+    let fabric = fabric(&TOPOLOGY).unwrap();
     let (server, to) = (outside(&fabric), SocketAddr::new(SERVER, 7_000));
     let server = server.enter(|| UdpSocket::bind(to)).unwrap().unwrap();
     server.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -246,7 +250,7 @@ fn mappings_and_what_is_used_of_a_slice_are_listed() {
 
 #[test]
 fn an_elastic_ip_is_reached_from_outside_where_its_group_allows_it() {
-    let fabric = fabric(TOPOLOGY).unwrap();
+    let fabric = fabric(&TOPOLOGY).unwrap();
     let (out, web) = (outside(&fabric), guest(&fabric, "web-1"));
     let at = |port| SocketAddr::new(ip(WEB), port);
     let bind = |port| SocketAddr::new(ip("10.0.1.10"), port);
@@ -260,7 +264,7 @@ fn an_elastic_ip_is_reached_from_outside_where_its_group_allows_it() {
 
 #[test]
 fn a_forwarded_port_keeps_the_address_of_the_client() {
-    let fabric = fabric(TOPOLOGY).unwrap();
+    let fabric = fabric(&TOPOLOGY).unwrap();
     let (out, db) = (outside(&fabric), guest(&fabric, "db-1"));
     let seen = seen_by_server(out, db, "10.0.2.5:22".parse().unwrap(), SocketAddr::new(ip(NAT), 2_222));
     assert_eq!(seen.with_context(|| drops(&fabric)).unwrap(), SERVER);
@@ -268,7 +272,7 @@ fn a_forwarded_port_keeps_the_address_of_the_client() {
 
 #[test]
 fn external_addresses_are_reached_from_inside_by_themselves() {
-    let fabric = fabric(TOPOLOGY).unwrap();
+    let fabric = fabric(&TOPOLOGY).unwrap();
     let web = guest(&fabric, "web-1");
     let (bind, to) = ("10.0.1.10:80".parse().unwrap(), SocketAddr::new(ip(WEB), 80));
     // On the same node, from another node, and from the port itself.
@@ -280,7 +284,7 @@ fn external_addresses_are_reached_from_inside_by_themselves() {
 
 #[test]
 fn traceroute_and_path_mtu_discovery_work_through_nat() {
-    let fabric = fabric(TOPOLOGY).unwrap();
+    let fabric = fabric(&TOPOLOGY).unwrap();
     let out = outside(&fabric);
     let far = ip("198.18.0.9");
     // Nobody is there, but the router outside would send it on.

@@ -3,7 +3,10 @@
 use crate::stateful::dropped;
 use std::{
     net::{Ipv4Addr, SocketAddr},
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        LazyLock,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -12,7 +15,10 @@ use vpc_lab::{
     frames::{FrameSender, Mac, ethernet, syn},
     tcp::{Conversation, EchoServer, attempts},
 };
-use vpc_netns_tests::{drops, fabric};
+use vpc_netns_tests::{
+    drops, fabric,
+    topology::{Node, port, topology},
+};
 
 /// How long the flood lasts.
 const FLOOD: Duration = Duration::from_secs(10);
@@ -23,8 +29,9 @@ const PATIENCE: Duration = Duration::from_millis(900);
 const PAUSE: Duration = Duration::from_millis(1);
 const PORT: u16 = 80;
 const IPV4: u16 = 0x0800;
-const FLOODER: (Mac, Ipv4Addr) = ([2, 0, 0, 0, 1, 0x10], Ipv4Addr::new(10, 0, 1, 10));
-const SINK: (Mac, Ipv4Addr) = ([2, 0, 0, 0, 1, 0x12], Ipv4Addr::new(10, 0, 1, 12));
+// The first and the fourth of the ports.
+const FLOODER: (Mac, Ipv4Addr) = ([2, 0, 0, 0, 0, 1], Ipv4Addr::new(10, 0, 1, 10));
+const SINK: (Mac, Ipv4Addr) = ([2, 0, 0, 0, 0, 4], Ipv4Addr::new(10, 0, 1, 12));
 
 /// hv1 has more ports than hv2, so each of them has a smaller share of its node's sessions.
 ///
@@ -32,22 +39,22 @@ const SINK: (Mac, Ipv4Addr) = ([2, 0, 0, 0, 1, 0x12], Ipv4Addr::new(10, 0, 1, 12
 ///          hv1                        hv2
 ///   a      flooder, neighbour, idle   sink, server
 /// ```
-pub const TOPOLOGY: &str = "\
-version: 1
-nodes:
-  - {name: hv1, id: 1, vtep: 192.0.2.11, uplink: eth1}
-  - {name: hv2, id: 2, vtep: 192.0.2.12, uplink: eth1}
+pub static TOPOLOGY: LazyLock<String> = LazyLock::new(|| {
+    let networks = "\
 vpcs:
   - {name: red, vni: 5001, cidr_blocks: [10.0.0.0/16]}
 subnets:
   - {name: a, vpc: red, cidr_blocks: [10.0.1.0/24]}
-ports:
-  - {name: flooder, subnet: a, node: hv1, device: tap-f, mac: '02:00:00:00:01:10', private_ips: [10.0.1.10]}
-  - {name: neighbour, subnet: a, node: hv1, device: tap-n, mac: '02:00:00:00:01:11', private_ips: [10.0.1.11]}
-  - {name: idle, subnet: a, node: hv1, device: tap-i, mac: '02:00:00:00:01:14', private_ips: [10.0.1.14]}
-  - {name: sink, subnet: a, node: hv2, device: tap-s, mac: '02:00:00:00:01:12', private_ips: [10.0.1.12]}
-  - {name: server, subnet: a, node: hv2, device: tap-v, mac: '02:00:00:00:01:13', private_ips: [10.0.1.13]}
 ";
+    let ports = [
+        port("flooder", "a", "hv1", &["10.0.1.10"]),
+        port("neighbour", "a", "hv1", &["10.0.1.11"]),
+        port("idle", "a", "hv1", &["10.0.1.14"]),
+        port("sink", "a", "hv2", &["10.0.1.12"]),
+        port("server", "a", "hv2", &["10.0.1.13"]),
+    ];
+    topology(&[Node::Hypervisor, Node::Hypervisor], networks, &ports)
+});
 
 /// Sends SYNs, each of another flow, as fast as the guest can; returns how many.
 fn flood(sender: &FrameSender, end: &AtomicBool) -> u64 {
@@ -64,7 +71,7 @@ fn flood(sender: &FrameSender, end: &AtomicBool) -> u64 {
 
 #[test]
 fn a_flood_of_syns_fills_only_the_quota_of_its_port() {
-    let fabric = fabric(TOPOLOGY).unwrap();
+    let fabric = fabric(&TOPOLOGY).unwrap();
     let guest = |name: &str| fabric.guest(name).expect("a guest");
     // The sink answers nothing: all of the flood stays half-open.
     guest("sink").netns().ip("addr flush dev eth0").unwrap();

@@ -4,6 +4,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use std::{
     net::{IpAddr, SocketAddr},
+    sync::LazyLock,
     thread::sleep,
     time::{Duration, Instant},
 };
@@ -13,7 +14,10 @@ use vpc_lab::{
     tcp::{Conversation, EchoServer, connect},
     wait::eventually,
 };
-use vpc_netns_tests::{SOON, addresses, fabric};
+use vpc_netns_tests::{
+    SOON, addresses, fabric,
+    topology::{Node, port, topology},
+};
 
 /// For members of a group.
 const FOR_MEMBERS: u16 = 80;
@@ -34,11 +38,8 @@ const CUT_FLOWS: &str = "established_flows: cut";
 ///   a      server, near    far, stranger
 ///   b                      away
 /// ```
-pub const TOPOLOGY: &str = "\
-version: 1
-nodes:
-  - {name: hv1, id: 1, vtep: 192.0.2.11, uplink: eth1}
-  - {name: hv2, id: 2, vtep: 192.0.2.12, uplink: eth1}
+pub static TOPOLOGY: LazyLock<String> = LazyLock::new(|| {
+    let networks = "\
 vpcs:
   - {name: red, vni: 5001, cidr_blocks: [10.0.0.0/16, 'fd00:1::/56']}
 subnets:
@@ -53,13 +54,16 @@ security_groups:
       - {protocol: tcp, ports: [81], cidr_blocks: [10.0.2.0/24, 'fd00:1:0:2::/64']}
   - {name: member, vpc: red}
   - {name: open, vpc: red, ingress: [{protocol: all, cidr_blocks: [0.0.0.0/0, '::/0']}]}
-ports:
-  - {name: server, subnet: a, node: hv1, device: tap-s, mac: '02:00:00:00:01:10', private_ips: [10.0.1.10, 'fd00:1:0:1::10'], security_groups: [server]}
-  - {name: near, subnet: a, node: hv1, device: tap-n, mac: '02:00:00:00:01:11', private_ips: [10.0.1.11, 'fd00:1:0:1::11'], security_groups: [member]}
-  - {name: far, subnet: a, node: hv2, device: tap-f, mac: '02:00:00:00:01:12', private_ips: [10.0.1.12, 'fd00:1:0:1::12'], security_groups: [member]}
-  - {name: stranger, subnet: a, node: hv2, device: tap-x, mac: '02:00:00:00:01:13', private_ips: [10.0.1.13, 'fd00:1:0:1::13'], security_groups: [open]}
-  - {name: away, subnet: b, node: hv2, device: tap-a, mac: '02:00:00:00:02:10', private_ips: [10.0.2.10, 'fd00:1:0:2::10'], security_groups: [open]}
 ";
+    let ports = [
+        port("server", "a", "hv1", &["10.0.1.10", "fd00:1:0:1::10"]).with("security_groups: [server]"),
+        port("near", "a", "hv1", &["10.0.1.11", "fd00:1:0:1::11"]).with("security_groups: [member]"),
+        port("far", "a", "hv2", &["10.0.1.12", "fd00:1:0:1::12"]).with("security_groups: [member]"),
+        port("stranger", "a", "hv2", &["10.0.1.13", "fd00:1:0:1::13"]).with("security_groups: [open]"),
+        port("away", "b", "hv2", &["10.0.2.10", "fd00:1:0:2::10"]).with("security_groups: [open]"),
+    ];
+    topology(&[Node::Hypervisor, Node::Hypervisor], networks, &ports)
+});
 
 /// Only the second subnet reaches the first one, on one port, and gets its answers.
 pub fn with_acl() -> String {
@@ -120,7 +124,7 @@ fn session(fabric: &Fabric, port: u16) -> Result<Value> {
 
 #[test]
 fn a_group_lets_in_whom_its_rules_name_and_nobody_else() {
-    let fabric = fabric(TOPOLOGY).unwrap();
+    let fabric = fabric(&TOPOLOGY).unwrap();
     let _servers = [server(&fabric, "server", FOR_MEMBERS), server(&fabric, "server", FOR_ADDRESSES)];
     let _elsewhere = server(&fabric, "stranger", FOR_MEMBERS);
     let shown = rules(&fabric, "security-groups");
@@ -152,7 +156,7 @@ fn a_group_lets_in_whom_its_rules_name_and_nobody_else() {
 
 #[test]
 fn a_removed_rule_cuts_what_only_it_allowed() {
-    let fabric = fabric(TOPOLOGY).unwrap();
+    let fabric = fabric(&TOPOLOGY).unwrap();
     let _servers = [server(&fabric, "server", FOR_MEMBERS), server(&fabric, "server", FOR_ADDRESSES)];
     let cut = [converse(&fabric, "near", "server", FOR_MEMBERS), converse(&fabric, "far", "server", FOR_MEMBERS)];
     let other = converse(&fabric, "away", "server", FOR_ADDRESSES);
@@ -168,7 +172,7 @@ fn a_removed_rule_cuts_what_only_it_allowed() {
     assert!(talk.longest_pause < CUT && talk.retransmits == 0, "{talk:?}");
     let address = fabric.guest("server").unwrap().ipv4().unwrap();
     assert!(!connects(&fabric, "near", address, FOR_MEMBERS));
-    fabric.write_topology(TOPOLOGY).unwrap();
+    fabric.write_topology(&TOPOLOGY).unwrap();
     let again = || {
         ensure!(connects(&fabric, "near", address, FOR_MEMBERS), "still refused");
         Ok(())
@@ -236,7 +240,7 @@ fn a_network_acl_asks_each_packet_between_subnets() {
 
 #[test]
 fn sessions_outlive_the_agent_and_keep_their_rules() {
-    let mut fabric = fabric(TOPOLOGY).unwrap();
+    let mut fabric = fabric(&TOPOLOGY).unwrap();
     let _server = server(&fabric, "server", FOR_MEMBERS);
     let conversation = converse(&fabric, "far", "server", FOR_MEMBERS);
     let before = session(&fabric, FOR_MEMBERS).unwrap();
@@ -265,7 +269,7 @@ fn sessions_outlive_the_agent_and_keep_their_rules() {
 
 #[test]
 fn flushed_sessions_are_decided_anew() {
-    let fabric = fabric(TOPOLOGY).unwrap();
+    let fabric = fabric(&TOPOLOGY).unwrap();
     let _servers = [server(&fabric, "server", FOR_MEMBERS), server(&fabric, "server", FOR_ADDRESSES)];
     let flushed = converse(&fabric, "near", "server", FOR_MEMBERS);
     let other = converse(&fabric, "away", "server", FOR_ADDRESSES);

@@ -104,8 +104,10 @@ fn flows_leave_a_next_hop_that_falls_silent_and_return_once_it_answers() {
         .unwrap();
     };
     for (number, uplink) in ["eth1", "eth2"].into_iter().enumerate() {
-        // The link stays up, but the router hears nothing of what the node sends.
+        // The link stays up, but the router hears nothing of what the node sends. What the router sends arrives, for as long
+        // as this lasts: it does not ask for the node's MAC, which would end that after some seconds.
         let (router, link) = fabric.underlay().far_end("hv1", uplink).unwrap();
+        fabric.underlay().know(fabric.node("hv1").unwrap(), uplink).unwrap();
         let silence = ForeignProgram::attach(router, link, Place::First, Effect::Drop).unwrap();
         becomes(uplink, "unresolved");
         let flows = flows_by_uplink(&fabric).unwrap();

@@ -146,9 +146,7 @@ pub fn linux() -> Result<Rig> {
 
 /// The MAC of a device.
 fn mac(netns: &Netns, device: &str) -> Result<Mac> {
-    let text = netns.run(&format!("ip -o link show dev {device}"))?;
-    let mut words = text.split_whitespace().skip_while(|word| *word != "link/ether").skip(1);
-    let octets = words.next().with_context(|| format!("{device} has no MAC: {text}"))?;
+    let octets = netns.mac(device)?;
     let mut mac = Mac::default();
     for (octet, word) in mac.iter_mut().zip(octets.split(':')) {
         *octet = u8::from_str_radix(word, 16)?;
