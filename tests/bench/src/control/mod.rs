@@ -14,7 +14,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Instant};
 use topology::{NODE, Size, Version, text};
 use vpc_agent::{
     epoch::{EpochClock, since_boot},
-    liveness::Heard,
+    gateway::Heard,
     machine::Machine,
     maps::{self, Image, Tables, image::Shared},
     render::render,
