@@ -74,6 +74,8 @@ pub struct NatSlice {
     pub first_port: u16,
     /// How many there are.
     pub ports: u16,
+    /// How many of them are forwarded, and so no ports for mappings.
+    pub forwards: u32,
 }
 
 /// An external address with protocol and port, or identifier of an ICMP query: key of `FORWARDS` and `NAT_IN`.
@@ -152,7 +154,7 @@ pub struct NatOut {
 }
 
 const _: () = {
-    assert!(size_of::<External>() == 28 && size_of::<ElasticKey>() == 8 && size_of::<NatSlice>() == 8);
+    assert!(size_of::<External>() == 28 && size_of::<ElasticKey>() == 8 && size_of::<NatSlice>() == 12);
     assert!(size_of::<ExternalPort>() == 8 && size_of::<Forward>() == 8 && size_of::<NatIn>() == 16);
     assert!(size_of::<NatOutKey>() == 16 && size_of::<NatOut>() == 8);
 };

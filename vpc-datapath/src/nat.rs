@@ -298,8 +298,15 @@ fn probe<P: Packet, T: Tables>(tables: &T, scratch: &mut Scratch, slice: NatSlic
     let key = &scratch.nat_out;
     let seed = (key.private[0] as u64) << 32 | (key.port.raw() as u64) << 16 | (key.protocol as u64) << 8;
     let hash = (seed ^ key.slot as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
-    let mut probing =
-        Probing { tables, scratch, hash, ports: slice.ports as u64, first: slice.first_port as u64, found: 0 };
+    let mut probing = Probing {
+        tables,
+        scratch,
+        hash,
+        ports: slice.ports as u64,
+        first: slice.first_port as u64,
+        forwards: slice.forwards as u64,
+        found: 0,
+    };
     P::repeat(NAT_PROBES, &mut probing);
     probing.found != 0
 }
@@ -312,6 +319,8 @@ struct Probing<'a, T> {
     /// How many ports there are to choose from, and the first one.
     ports: u64,
     first: u64,
+    /// How many of them are not for mappings.
+    forwards: u64,
     /// 1: the one in `scratch.outside` has been taken.
     found: u64,
 }
@@ -325,7 +334,8 @@ impl<T: Tables> Step for Probing<'_, T> {
         let offset = (self.hash + index as u64) % self.ports;
         self.scratch.outside.port = Be16::new((self.first + offset) as u16);
         let Scratch { outside, nat_in, .. } = &*self.scratch;
-        if self.tables.forward(outside).is_none() && self.tables.insert_nat_in(outside, nat_in).is_ok() {
+        let is_forwarded = self.forwards != 0 && self.tables.forward(outside).is_some();
+        if !is_forwarded && self.tables.insert_nat_in(outside, nat_in).is_ok() {
             self.found = 1;
             return Repeat::Stop;
         }

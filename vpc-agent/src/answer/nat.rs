@@ -172,7 +172,7 @@ impl Translations {
                 let here = |key: &&ExternalPort| key.protocol == number && slice.has(key);
                 let used = mappings.iter().map(|(key, _)| key).filter(here).count();
                 let forwarded = self.forwards.iter().filter(here).count();
-                let NatSlice { external, first_port, ports } = slice.ports;
+                let NatSlice { external, first_port, ports, .. } = slice.ports;
                 rows.push(NatSliceRow {
                     nat_gateway: self.gateway(slice.gateway),
                     vpc: slice.vpc.clone(),

@@ -52,7 +52,12 @@ pub(super) fn outside(scope: &Scope<'_>) -> Outside {
             let place = own.id.value.0.checked_sub(first_node).filter(|place| u32::from(*place) < slices);
             if let Some(place) = place {
                 let first_port = NAT_FIRST_PORT + place * slice_ports;
-                outside.slices.push((gateway_links.id, NatSlice { external: address, first_port, ports: slice_ports }));
+                let slice = first_port..first_port.saturating_add(slice_ports);
+                let sockets = gateway.port_forwards.iter().map(|forward| forward.external.value.0);
+                let forwards = sockets.filter(|to| v4(IpAddr::V4(*to.ip())) == address && slice.contains(&to.port()));
+                let forwards = u32::try_from(forwards.count()).unwrap_or(u32::MAX);
+                let slice = NatSlice { external: address, first_port, ports: slice_ports, forwards };
+                outside.slices.push((gateway_links.id, slice));
             }
             first_node = first_node.saturating_add(u16::try_from(slices).unwrap_or(u16::MAX));
         }
