@@ -65,8 +65,10 @@ impl Gateways {
 
     /// The living gateway that something falls to, by its hash; 0 where none lives.
     #[inline(always)]
-    pub const fn choose(&self, hash: u32) -> u16 {
-        self.buckets[hash as usize & (BUCKETS - 1)]
+    pub fn choose(&self, hash: u32) -> u16 {
+        // The mask comes last: the compiler would put it before the end of the hash, which is an XOR, of whose bounds older
+        // verifiers know nothing ("math between map_value pointer and register with unbounded min value", Linux 6.1).
+        self.buckets[core::hint::black_box(hash) as usize & (BUCKETS - 1)]
     }
 
     /// Whether a node is one of them, alive or not: what a gateway sends that somebody else takes for dead is as good as

@@ -75,7 +75,13 @@ pub fn run(effort: Effort, report: &mut Report) -> Result<()> {
         Effort::Full => (1_000_000, 9),
     };
     let rig = |sessions| {
-        let rig = Rig { node: TestNode::new(ifindex, sessions)?, programs: Programs::load()?, ifindex, runs, rounds };
+        let rig = Rig {
+            node: TestNode::new(ifindex, sessions)?,
+            programs: Programs::load_with_room(sessions)?,
+            ifindex,
+            runs,
+            rounds,
+        };
         rig.programs.set_device(ifindex)?;
         Ok::<_, anyhow::Error>(rig)
     };

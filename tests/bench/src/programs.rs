@@ -1,6 +1,6 @@
 //! The benchmark's own kernel programs.
 
-use crate::abi::{Flow, Frame};
+use crate::abi::{FLOWS, Flow, Frame};
 use anyhow::{Context, Result, anyhow};
 use aya::{Ebpf, EbpfLoader, maps::Map, programs::Program};
 use bytemuck::Pod;
@@ -26,7 +26,17 @@ impl Programs {
     /// # Errors
     /// The kernel refuses one.
     pub fn load() -> Result<Self> {
-        let mut object = EbpfLoader::new().load(OBJECT).context("load the benchmark's kernel object")?;
+        Self::load_with_room(FLOWS)
+    }
+
+    /// The same with so many entries in the forwarder's tables.
+    ///
+    /// # Errors
+    /// As for [`Self::load`].
+    pub fn load_with_room(entries: u32) -> Result<Self> {
+        let mut loader = EbpfLoader::new();
+        loader.map_max_entries("FORWARD_V4", entries).map_max_entries("FORWARD_V6", entries);
+        let mut object = loader.load(OBJECT).context("load the benchmark's kernel object")?;
         for (name, program) in object.programs_mut() {
             match program {
                 Program::Xdp(program) => program.load(),
