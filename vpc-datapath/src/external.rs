@@ -313,6 +313,17 @@ pub fn take<F: Family, P: Packet, T: Tables>(
     scratch: &mut Scratch,
     origin: Origin,
 ) -> Stage<Verdict> {
+    hand_over::<F, P, T>(packet, tables, scratch, origin)
+}
+
+/// The same within its caller, for one that is deep in a chain of calls already.
+#[inline(always)]
+fn hand_over<F: Family, P: Packet, T: Tables>(
+    packet: &mut P,
+    tables: &T,
+    scratch: &mut Scratch,
+    origin: Origin,
+) -> Stage<Verdict> {
     let slot = scratch.inward.slot;
     let port = deliver::port(tables, slot)?;
     session::begin(scratch, slot, port);
@@ -409,7 +420,7 @@ pub fn leave<F: Family, P: Packet, T: Tables>(packet: &mut P, tables: &T, scratc
 pub fn hairpin<F: Family, P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut Scratch) -> Stage<Verdict> {
     if F::ICMP == FamilyV4::ICMP { turn(packet, tables, scratch) } else { global::turn(packet, tables, scratch) }?;
     let (sender, epoch) = (scratch.flow.slot, scratch.flow.epoch);
-    let end = take::<F, P, T>(packet, tables, scratch, Origin::OutsideHere);
+    let end = hand_over::<F, P, T>(packet, tables, scratch, Origin::OutsideHere);
     (scratch.flow.slot, scratch.flow.epoch) = (sender, epoch);
     end
 }

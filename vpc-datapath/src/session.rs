@@ -317,7 +317,7 @@ impl Decision {
 }
 
 /// Records a decision: in the flow's session, or in a new one within the port's quota. A function of its own, where the
-/// compiler knows that the scratch is nobody else's: elsewhere it copies a session over the stack.
+/// compiler knows that the scratch is nobody else's: elsewhere it makes a session on the stack first.
 #[inline(never)]
 pub fn record<F: Family, T: Tables>(
     tables: &T,
@@ -331,15 +331,17 @@ pub fn record<F: Family, T: Tables>(
     let side = decision.side();
     let Scratch { session: fresh, keys, flow, hop, .. } = scratch;
     let opening = opening_state::<F>(flow, port);
-    *fresh = Session {
-        epoch: flow.epoch,
-        last_seen: now,
-        opened: now,
-        decided: side.opener(),
-        state: opening,
-        ..Session::default()
+    // Made in its place each time: a copy of 128 bytes would go over the stack.
+    let open = |session: &mut Session, epoch| {
+        *session = Session {
+            epoch,
+            last_seen: now,
+            opened: now,
+            decided: side.opener(),
+            state: opening,
+            ..Session::default()
+        };
     };
-    let blank = &*fresh;
     let mut half_open = 0;
     let found = if flow.unseen != 0 {
         None
@@ -347,7 +349,7 @@ pub fn record<F: Family, T: Tables>(
         tables.session(F::key(keys), |session| {
             if !known.stands() {
                 half_open = -(conntrack::is_half_open(session.state) as i32);
-                *session = *blank;
+                open(session, flow.epoch);
             } else if session.epoch != flow.epoch {
                 session.decided &= !(decided::EGRESS | decided::INGRESS);
                 session.epoch = flow.epoch;
@@ -361,6 +363,7 @@ pub fn record<F: Family, T: Tables>(
             return Err(DropReason::NoSession.into());
         }
         reserve(tables, flow.slot, port, opening)?;
+        open(fresh, flow.epoch);
         complete(fresh, flow, hop, decision, now, length);
         let inserted = tables.insert_session(F::key(keys), fresh);
         if inserted != Inserted::New {

@@ -1,6 +1,6 @@
 //! This CPU's buffer, for what is taken out of a packet.
 
-use crate::maps;
+use crate::{maps, opaque::opaque};
 use aya_ebpf::helpers;
 use core::ptr::null_mut;
 use vpc_datapath::packet::{BUFFER, NoRoom};
@@ -21,7 +21,7 @@ pub fn start() -> Option<*mut u8> {
 /// learn no lower bound from `length != 0` ("invalid access to map value, … off=0 size=0", Linux 6.1).
 #[inline(always)]
 pub fn bounded(length: u32) -> Result<u32, NoRoom> {
-    let less_one = core::hint::black_box(length.wrapping_sub(1));
+    let less_one = opaque(length.wrapping_sub(1) as usize) as u32;
     if less_one >= BUFFER - 1 { Err(NoRoom) } else { Ok(less_one + 1) }
 }
 

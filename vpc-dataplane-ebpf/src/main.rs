@@ -7,6 +7,7 @@
 mod atomic;
 mod buffer;
 mod maps;
+mod opaque;
 mod parts;
 mod repeat;
 mod skb;

@@ -1,7 +1,9 @@
 //! `__sk_buff` as `vpc_datapath::Packet`, and the TC entry points.
 
 use crate::{
-    buffer, parts, repeat, tables,
+    buffer,
+    opaque::opaque,
+    parts, repeat, tables,
     tables::Maps,
     verdict,
     window::{Window, variable},
@@ -139,10 +141,9 @@ impl Packet for Skb {
     fn put_back(&mut self, from: u32, offset: u32, length: u32) -> Result<(), NoRoom> {
         let buffer = buffer::start().ok_or(NoRoom)?;
         let (from, length) =
-            (core::hint::black_box(from) & (vpc_datapath::packet::BUFFER - 1), buffer::bounded(length)?);
+            (opaque(from as usize) & (vpc_datapath::packet::BUFFER as usize - 1), buffer::bounded(length)?);
         // SAFETY: offset and length are each below half of the buffer.
-        let result =
-            unsafe { helpers::bpf_skb_store_bytes(self.0, offset, buffer.add(from as usize).cast(), length, 0) };
+        let result = unsafe { helpers::bpf_skb_store_bytes(self.0, offset, buffer.add(from).cast(), length, 0) };
         if result == 0 { Ok(()) } else { Err(NoRoom) }
     }
     #[inline(always)]

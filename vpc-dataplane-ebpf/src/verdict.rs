@@ -1,6 +1,6 @@
 //! Verdicts carried out and counted: once per packet, at its only exit.
 
-use crate::{maps, tables::Maps};
+use crate::{maps, opaque::opaque, tables::Maps};
 use aya_ebpf::{
     bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC, xdp_action},
     helpers,
@@ -162,7 +162,7 @@ fn drop(counters: Option<&mut DirectionCounters>, slot: u16, reason: DropReason)
     }
     if let Some(drops) = maps::DROPS.get_ptr_mut(slot as u32) {
         // The compiler knows what the mask does and would leave it out; the verifier does not.
-        let index = core::hint::black_box(reason as usize) & (DROP_REASONS - 1);
+        let index = opaque(reason as usize) & (DROP_REASONS - 1);
         // SAFETY: as in `counters`; the mask keeps the index inside.
         unsafe { (*drops).0[index] += 1 };
     }

@@ -1,5 +1,6 @@
 //! Headers in the bytes of a packet that programs read directly: the same for socket buffers and XDP frames.
 
+use crate::opaque::opaque;
 use bytemuck::Pod;
 use vpc_datapath::packet::REACH;
 
@@ -33,5 +34,5 @@ pub trait Window {
 /// granted.
 #[inline(always)]
 pub fn variable(offset: usize) -> usize {
-    core::hint::black_box(offset) & REACH
+    opaque(offset) & REACH
 }

@@ -17,7 +17,7 @@ pub struct Arguments {
     /// Fewer and shorter samples: for a first look
     #[arg(long)]
     quick: bool,
-    /// Only this section of a part, also several: frames, sockets, gso of east-west; nodes, nat, rules, gso of stateful
+    /// Only this section of a part, also several: frames, sockets, gso of east-west; nodes, near, nat, rules, gso of stateful
     #[arg(long, value_name = "SECTION")]
     only: Vec<String>,
     /// Also write all samples to this file

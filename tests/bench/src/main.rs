@@ -31,7 +31,7 @@ struct Arguments {
     /// Fewer and shorter samples: for a first look
     #[arg(long, global = true)]
     quick: bool,
-    /// Of the parts between nodes, only these: frames, sockets, gso; nodes, nat, rules
+    /// Of the parts between nodes, only these: frames, sockets, gso; nodes, near, nat, rules
     #[arg(long, global = true, value_name = "SECTION")]
     only: Vec<String>,
     /// Also write all samples to this file

@@ -6,7 +6,7 @@ use crate::{
     programs::Programs,
     report::Report,
     rig::{
-        Kernel, KernelNat, Mode, Ours, OursNat, Path, Receive, Wire,
+        Kernel, KernelNat, KernelNear, Mode, Ours, OursNat, Path, Receive, Wire,
         generator::{Generators, Rival},
         rules::{Form, Rules},
         sockets::{self, Contest},
@@ -27,6 +27,8 @@ const ESTABLISHED: f64 = 2.5;
 const PACKET_RATE: f64 = 5.0;
 const FRESH: f64 = 3.0;
 const NAT: f64 = 1.5;
+/// Between guests of one node, both of whom are tracked by ours.
+const NEAR: f64 = 1.5;
 const CONNECTIONS: f64 = 1.2;
 /// How much more a new flow may cost under the most rules than under the fewest.
 const SWEEP_RATIO: f64 = 1.2;
@@ -39,6 +41,9 @@ pub fn run(effort: Effort, only: &Only, report: &mut Report) -> Result<()> {
     let programs = Programs::load()?;
     if only.wants("nodes") {
         between_nodes(&programs, effort, report)?;
+    }
+    if only.wants("near") {
+        on_one_node(&programs, effort, report)?;
     }
     if only.wants("nat") {
         to_the_outside(&programs, effort, report)?;
@@ -80,6 +85,14 @@ fn between_nodes(programs: &Programs, effort: Effort, report: &mut Report) -> Re
     sockets::tcp(&paths, &[Contest::reach(2, 1), Contest::show(0, 1)], &what, effort, report)?;
     sockets::request_response(&paths[..2], effort, report)?;
     sockets::connections(&paths[..2], CONNECTIONS, effort, report)
+}
+
+fn on_one_node(programs: &Programs, effort: Effort, report: &mut Report) -> Result<()> {
+    let ours = Ours::on_one_node(Rules::Some(RULES))?;
+    let lab = Lab::new()?;
+    let kernel = KernelNear::new(&lab, RULES)?;
+    let paths: [&dyn Path; 2] = [&ours, &kernel];
+    frames(&paths, "64-byte frames between guests of one node", (NEW_FLOWS, [NEAR, NEAR]), (programs, effort), report)
 }
 
 fn to_the_outside(programs: &Programs, effort: Effort, report: &mut Report) -> Result<()> {

@@ -7,6 +7,7 @@ mod conntrack;
 pub mod generator;
 mod kernel;
 mod kernel_nat;
+mod kernel_near;
 mod ours;
 mod ours_nat;
 pub mod rules;
@@ -15,6 +16,7 @@ pub mod sockets;
 pub use bare::Bare;
 pub use kernel::{Kernel, Receive};
 pub use kernel_nat::KernelNat;
+pub use kernel_near::KernelNear;
 pub use ours::{Mode, Ours};
 pub use ours_nat::OursNat;
 

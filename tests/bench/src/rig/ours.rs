@@ -23,6 +23,7 @@ pub struct Ours {
     server: Guest,
     nodes: [Node; 2],
     mode: Mode,
+    place: Place,
     topology: PathBuf,
     _lab: Lab,
 }
@@ -39,14 +40,35 @@ pub enum Mode {
     PacketRate,
 }
 
+/// Where the server is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Place {
+    /// With the client.
+    SameNode = 0,
+    /// On the other node.
+    OtherNode = 1,
+}
+
 impl Ours {
     /// Agents converged, guests wired.
     ///
     /// # Errors
     /// The agents do not come up, or no ping arrives.
     pub fn new(wire: Wire, mode: Mode, rules: Rules) -> Result<Self> {
+        Self::build(wire, mode, rules, Place::OtherNode)
+    }
+
+    /// The same with both guests on one node.
+    ///
+    /// # Errors
+    /// As for [`Ours::new`].
+    pub fn on_one_node(rules: Rules) -> Result<Self> {
+        Self::build(Wire::Frames, Mode::Xdp, rules, Place::SameNode)
+    }
+
+    fn build(wire: Wire, mode: Mode, rules: Rules, server: Place) -> Result<Self> {
         let lab = Lab::new()?;
-        let text = topology(mode, rules);
+        let text = topology(mode, rules, server);
         let path = lab.directory().join("east-west.yaml");
         fs::write(&path, &text)?;
         let blueprint = Blueprint::parse(&text)?;
@@ -56,13 +78,13 @@ impl Ours {
             let plan = blueprint.port(name).with_context(|| format!("port {name}"))?;
             Guest::new(&lab, node, plan, blueprint.subnet(&plan.subnet)?, GUEST_MTU)
         };
-        let (client, server) = (guest("client", &nodes[0])?, guest("server", &nodes[1])?);
+        let (client, far) = (guest("client", &nodes[0])?, guest("server", &nodes[server as usize])?);
         let mut agents = [Agent::start(&nodes[0], &path)?, Agent::start(&nodes[1], &path)?];
         for agent in &mut agents {
             agent.wait_ready()?;
         }
         client.netns().run(&format!("ping -c 2 -i 0.2 -W 2 {SERVER}")).context("our path carries no ping")?;
-        Ok(Self { _agents: agents, client, server, nodes, mode, topology: path, _lab: lab })
+        Ok(Self { _agents: agents, client, server: far, nodes, mode, place: server, topology: path, _lab: lab })
     }
 
     /// Puts other rules in force, as a user does: by editing the file.
@@ -71,7 +93,7 @@ impl Ours {
     /// The agents do not follow within some seconds.
     pub fn judge_by(&self, count: usize) -> Result<()> {
         let edited = self.topology.with_extension("new");
-        fs::write(&edited, topology(self.mode, Rules::Some(count)))?;
+        fs::write(&edited, topology(self.mode, Rules::Some(count), self.place))?;
         fs::rename(&edited, &self.topology)?;
         self.nodes.iter().try_for_each(|node| in_force(node, &self.topology))
     }
@@ -129,7 +151,11 @@ fn wire_nodes(nodes: &[Node; 2], wire: Wire) -> Result<()> {
     Ok(())
 }
 
-fn topology(mode: Mode, rules: Rules) -> String {
+fn topology(mode: Mode, rules: Rules, server: Place) -> String {
+    let server_node = match server {
+        Place::SameNode => "hv1",
+        Place::OtherNode => "hv2",
+    };
     let (groups, member) = match rules {
         Rules::None => (String::new(), ""),
         Rules::Some(count) => {
@@ -157,7 +183,7 @@ fn topology(mode: Mode, rules: Rules) -> String {
          ports:\n\
          \x20 - {{name: client, subnet: left, node: hv1, device: tap-client, mac: \"{MAC}\", private_ips: [{CLIENT}], \
          mode: {port_mode}{member}}}\n\
-         \x20 - {{name: server, subnet: right, node: hv2, device: tap-server, mac: \"02:00:00:00:02:10\", \
+         \x20 - {{name: server, subnet: right, node: {server_node}, device: tap-server, mac: \"02:00:00:00:02:10\", \
          private_ips: [{SERVER}]{member}}}\n"
     )
 }
