@@ -16,6 +16,7 @@ pub mod locate;
 pub mod maps;
 pub mod nat;
 pub mod node;
+pub mod offload;
 pub mod policy;
 pub mod port;
 pub mod route;
@@ -27,4 +28,4 @@ pub use addr::{Be16, Be32, Ip, Mac, Vni};
 pub use drop::DropReason;
 
 /// Version of every layout in this crate. Maps of another version are never reused.
-pub const ABI_VERSION: u32 = 5;
+pub const ABI_VERSION: u32 = 6;

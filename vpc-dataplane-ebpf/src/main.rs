@@ -38,6 +38,12 @@ pub fn vpc_uplink_tc(context: TcContext) -> i32 {
     skb::from_uplink(context.skb.skb)
 }
 
+/// TC ingress of the offload device's far end: packets whose segments and checksums the kernel has finished.
+#[classifier]
+pub fn vpc_offload(context: TcContext) -> i32 {
+    skb::from_offload(context.skb.skb)
+}
+
 /// TC ingress of a gateway's external interface: what comes from outside.
 #[classifier]
 pub fn vpc_external(context: TcContext) -> i32 {

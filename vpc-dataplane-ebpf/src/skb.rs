@@ -16,10 +16,12 @@ use aya_ebpf::{
     helpers,
 };
 use bytemuck::Pod;
+use core::marker::PhantomData;
 use vpc_common::{
     Be32, DropReason, Ip, Vni,
     limits::{OVERHEAD_V4, OVERHEAD_V6},
     locate::LocateKey,
+    offload::Mark,
     port::UNDERLAY_SLOT,
     wire::{Ethernet, ether_type},
 };
@@ -34,13 +36,31 @@ use vpc_datapath::{
 /// Bytes that are made linear before the pipeline starts: Ethernet, IPv6 and TCP headers.
 const HEADERS: u32 = 14 + 40 + 20;
 
-/// A socket buffer at a TC hook.
-pub struct Skb(*mut __sk_buff);
+/// What an interface has left to do: known to the compiler, so that nobody pays for the question.
+pub trait Past {
+    /// See [`Packet::is_finished`].
+    const FINISHED: bool;
+}
 
-impl Skb {
+/// As a workload or a driver handed it over.
+pub struct Raw;
+/// As it comes out of the offload device.
+pub struct Finished;
+
+impl Past for Raw {
+    const FINISHED: bool = false;
+}
+impl Past for Finished {
+    const FINISHED: bool = true;
+}
+
+/// A socket buffer at a TC hook.
+pub struct Skb<W = Raw>(*mut __sk_buff, PhantomData<W>);
+
+impl<W: Past> Skb<W> {
     #[inline(always)]
     fn new(skb: *mut __sk_buff) -> Self {
-        let mut packet = Self(skb);
+        let mut packet = Self(skb, PhantomData);
         let (data, end) = packet.bounds();
         if data + HEADERS as usize > end && packet.length() > (end - data) as u32 {
             packet.pull(HEADERS);
@@ -53,11 +73,11 @@ impl Skb {
     /// The same packet in another function, which a part is: its headers are linear.
     #[inline(always)]
     pub fn again(skb: *mut __sk_buff) -> Self {
-        Self(skb)
+        Self(skb, PhantomData)
     }
 }
 
-impl Window for Skb {
+impl<W> Window for Skb<W> {
     #[inline(always)]
     fn bounds(&self) -> (usize, usize) {
         // SAFETY: the context pointer is the kernel's.
@@ -65,7 +85,7 @@ impl Window for Skb {
     }
 }
 
-impl Packet for Skb {
+impl<W: Past> Packet for Skb<W> {
     #[inline(always)]
     fn length(&self) -> u32 {
         // SAFETY: the context pointer is the kernel's.
@@ -75,6 +95,15 @@ impl Packet for Skb {
     fn gso_size(&self) -> u32 {
         // SAFETY: as above.
         unsafe { (*self.0).gso_size }
+    }
+    #[inline(always)]
+    fn is_finished(&self) -> bool {
+        W::FINISHED
+    }
+    #[inline(always)]
+    fn mark(&mut self, mark: Mark) {
+        // SAFETY: as above.
+        unsafe { (*self.0).mark = mark.bits() };
     }
     #[inline(always)]
     fn has_vlan_tag(&self) -> bool {
@@ -173,9 +202,9 @@ impl Packet for Skb {
     fn decapsulate(&mut self, overhead: u32) -> Result<(), NoRoom> {
         // Of a frame with segments adjust_room would leave the tunnel's GSO bits behind: the tunnel device takes those.
         if overhead == OVERHEAD_V4 {
-            remove_outer::<{ OVERHEAD_V4 as usize }>(self)
+            remove_outer::<W, { OVERHEAD_V4 as usize }>(self)
         } else {
-            remove_outer::<{ OVERHEAD_V6 as usize }>(self)
+            remove_outer::<W, { OVERHEAD_V6 as usize }>(self)
         }
     }
     #[inline(always)]
@@ -208,7 +237,7 @@ impl Packet for Skb {
 
 /// Removes outer headers. The helper keeps the first Ethernet header, in whose place the inner one is put.
 #[inline(always)]
-fn remove_outer<const OVERHEAD: usize>(packet: &mut Skb) -> Result<(), NoRoom> {
+fn remove_outer<W: Past, const OVERHEAD: usize>(packet: &mut Skb<W>) -> Result<(), NoRoom> {
     let inner: *const Ethernet = packet.at(OVERHEAD).ok_or(NoRoom)?;
     // SAFETY: in bounds; any bytes are valid.
     let (head, tail, ether_type) = unsafe {
@@ -252,7 +281,7 @@ fn open_front_of_other(skb: *mut __sk_buff, overhead: u32) -> Result<(), NoRoom>
 /// A workload's interface.
 #[inline(always)]
 pub fn from_port(skb: *mut __sk_buff) -> i32 {
-    let mut packet = Skb::new(skb);
+    let mut packet = Skb::<Raw>::new(skb);
     let length = packet.length();
     // SAFETY: the context pointer is the kernel's.
     let ifindex = unsafe { (*skb).ifindex };
@@ -270,7 +299,7 @@ pub fn from_port(skb: *mut __sk_buff) -> i32 {
 /// The tunnel device.
 #[inline(always)]
 pub fn from_tunnel(skb: *mut __sk_buff) -> i32 {
-    let mut packet = Skb::new(skb);
+    let mut packet = Skb::<Raw>::new(skb);
     let length = packet.length();
     let Some(scratch) = tables::scratch() else { return verdict::NO_SCRATCH };
     let end = match outer(skb, &mut scratch.outer) {
@@ -287,7 +316,7 @@ pub fn from_tunnel(skb: *mut __sk_buff) -> i32 {
 /// An uplink without XDP.
 #[inline(always)]
 pub fn from_uplink(skb: *mut __sk_buff) -> i32 {
-    let mut packet = Skb::new(skb);
+    let mut packet = Skb::<Raw>::new(skb);
     packet.pull(REACH as u32);
     // SAFETY: the context pointer is the kernel's.
     let ifindex = unsafe { (*skb).ifindex };
@@ -303,13 +332,38 @@ pub fn from_uplink(skb: *mut __sk_buff) -> i32 {
 /// A gateway's external interface.
 #[inline(always)]
 pub fn from_outside(skb: *mut __sk_buff) -> i32 {
-    let mut packet = Skb::new(skb);
+    let mut packet = Skb::<Raw>::new(skb);
     let length = packet.length();
     // SAFETY: the context pointer is the kernel's.
     let ifindex = unsafe { (*skb).ifindex };
     let Some(scratch) = tables::scratch() else { return verdict::NO_SCRATCH };
     let end = external::external(&mut packet, &Maps, scratch);
     verdict::tc(end, verdict::Direction::Ingress, scratch.flow.slot, length, ifindex)
+}
+
+/// The far end of the offload device: a packet takes its sender's way once more, and is counted as the sender's.
+#[inline(always)]
+pub fn from_offload(skb: *mut __sk_buff) -> i32 {
+    let mut packet = Skb::<Finished>::new(skb);
+    let length = packet.length();
+    // SAFETY: the context pointer is the kernel's. Nobody behind us shall take the mark for one of theirs.
+    let mark = unsafe { core::mem::take(&mut (*skb).mark) };
+    let Some(scratch) = tables::scratch() else { return verdict::NO_SCRATCH };
+    let Some(slot) = Mark::slot(mark) else {
+        return verdict::tc(DropReason::OffloadStray.into(), verdict::Direction::Ingress, UNDERLAY_SLOT, length, 0);
+    };
+    if slot == UNDERLAY_SLOT {
+        let end = external::external(&mut packet, &Maps, scratch);
+        let back = Maps.outlet().map_or(0, |outlet| outlet.ifindex);
+        return verdict::tc(end, verdict::Direction::Ingress, scratch.flow.slot, length, back);
+    }
+    match Maps.port(slot) {
+        Some(port) if port.epoch != 0 => {
+            let end = egress::egress(&mut packet, &Maps, scratch, slot, port);
+            verdict::tc(end, verdict::Direction::Egress, slot, length, port.ifindex)
+        }
+        _ => verdict::tc(DropReason::UnknownPort.into(), verdict::Direction::Egress, slot, length, 0),
+    }
 }
 
 /// Takes what the kernel says of the outer headers it has removed.

@@ -8,6 +8,7 @@ use crate::{
 };
 use aya_ebpf::{bindings::xdp_md, helpers};
 use bytemuck::Pod;
+use vpc_common::offload::Mark;
 use vpc_datapath::{
     Packet, Part, Scratch, Stage, Tables,
     family::Family,
@@ -44,6 +45,13 @@ impl Packet for Frame {
     fn gso_size(&self) -> u32 {
         0
     }
+    #[inline(always)]
+    fn is_finished(&self) -> bool {
+        // What comes over a wire is.
+        true
+    }
+    #[inline(always)]
+    fn mark(&mut self, _mark: Mark) {}
     #[inline(always)]
     fn has_vlan_tag(&self) -> bool {
         // Tags stand in the frame; one that the driver strips from the outer frame is the underlay's own.

@@ -21,6 +21,8 @@ pub struct Machine {
     pub external_mtu: u32,
     /// Whether the external interface has lost its next hop.
     pub outside_lost: bool,
+    /// Whether there is no offload device.
+    pub no_offload: bool,
     /// Gateways that cannot be reached now.
     pub dead_gateways: BTreeSet<String>,
     /// Interfaces that belong to no port at first.
@@ -42,6 +44,7 @@ impl Default for Machine {
             tc_delivery: BTreeSet::new(),
             external_mtu: 1_500,
             outside_lost: false,
+            no_offload: false,
             dead_gateways: BTreeSet::new(),
             spare_devices: Vec::new(),
         }

@@ -104,7 +104,8 @@ impl Kernel {
         }
         let tunnel = nix::net::if_::if_nametoindex(namespace::TUNNEL).context("find the tunnel device")?;
         let ports = devices.0.values().filter(|index| !uplinks.contains(index)).map(|index| (*index, programs::PORT));
-        for (index, program) in ports.chain([(tunnel, programs::TUNNEL)]) {
+        let offload = nix::net::if_::if_nametoindex(namespace::OFFLOAD_END).context("find the offload device")?;
+        for (index, program) in ports.chain([(tunnel, programs::TUNNEL), (offload, programs::OFFLOAD)]) {
             links.extend(attach(loaded.program_fd(program)?, index)?);
         }
         let (counters, drops) = (loaded.per_cpu(maps::COUNTERS)?, loaded.per_cpu(maps::DROPS)?);
@@ -347,6 +348,7 @@ impl Runner for Kernel {
             Hook::Port => self.test_run(programs::PORT, arrival),
             Hook::UplinkXdp => self.test_run(programs::UPLINK_XDP, arrival),
             Hook::UplinkTc => self.test_run(programs::UPLINK_TC, arrival),
+            Hook::Offload => self.test_run(programs::OFFLOAD, arrival),
             Hook::External => self.test_run(programs::EXTERNAL, arrival),
             Hook::Tunnel => self.real(self.uplink, arrival),
             Hook::Wire => self.real(arrival.ifindex, arrival),

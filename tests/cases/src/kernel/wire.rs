@@ -142,12 +142,14 @@ fn is_tunnel(frame: &[u8]) -> bool {
 /// `__sk_buff` as `BPF_PROG_TEST_RUN` takes it: zero but for the fields that it lets one set.
 pub(super) fn skb_context(arrival: &Arrival<'_>, uplink: u32) -> Vec<u8> {
     const SIZE: usize = 192;
+    const MARK: usize = 8;
     const IFINDEX: usize = 40;
     const GSO_SEGMENTS: usize = 164;
     const GSO_SIZE: usize = 176;
     let mut context = vec![0; SIZE];
     let mut put = |at: usize, value: u32| context[at..at + 4].copy_from_slice(&value.to_ne_bytes());
     put(IFINDEX, if arrival.ifindex == 0 { uplink } else { arrival.ifindex });
+    put(MARK, arrival.mark);
     put(GSO_SIZE, arrival.gso_size);
     let segments = (arrival.bytes.len() as u32).checked_div(arrival.gso_size).map_or(0, |whole| whole + 1);
     put(GSO_SEGMENTS, segments);
