@@ -23,6 +23,7 @@ pub mod machine;
 pub mod maps;
 pub mod netlink;
 pub mod notify;
+pub mod offload;
 pub mod port_state;
 pub mod reconcile;
 pub mod render;

@@ -16,6 +16,7 @@ use crate::{
         neighbours::NeighbourKey,
         tunnel,
     },
+    offload,
     port_state::{self, Given, PortStateError, Taken, kept},
     render::{PortDevice, render},
     topology::Present,
@@ -231,7 +232,9 @@ impl Reconciler {
             outcome.problems.push(problem);
         }
         let devices = self.ports(&desired, &machine, depth, &mut outcome).await;
-        let rendered = render(&desired, (&self.shared, &self.outside), &devices, (&machine, &self.healths));
+        let offload = offload::attach(self.observer.handle(), &mut self.datapath, &mut outcome).await;
+        let mut rendered = render(&desired, (&self.shared, &self.outside), &devices, (&machine, &self.healths));
+        rendered.wanted.node.offload = offload;
         self.apply(&rendered.wanted, &mut outcome)?;
         self.take_over()?;
         self.tunnel(&mut outcome).await;
@@ -423,7 +426,7 @@ impl Reconciler {
                 LinkName::External(device) => {
                     desired.outside.outlet.as_ref().is_none_or(|outlet| outlet.device != *device)
                 }
-                LinkName::Tunnel => false,
+                LinkName::Tunnel | LinkName::Offload => false,
             })
             .collect();
         for name in stale {

@@ -43,16 +43,16 @@ fn filters_outlive_the_agent_and_are_known_again() {
     let mut sandbox = Sandbox::new("clsact");
     let status = sandbox.start_with(&CLSACT);
     assert_eq!(status.problems, Vec::<String>::new());
-    for name in ["web-1", "vpc-vxlan"] {
+    for name in ["web-1", "vpc-vxlan", "vpc-offload1"] {
         let row = attachment(&status, name);
         assert_eq!(row.mode, "clsact");
         assert!(row.reason.starts_with("`--attach clsact` says so; "), "{}", row.reason);
     }
     assert_eq!(attachment(&status, "vag-up").mode, "xdp");
     let first = filters();
-    assert_eq!(first.len(), 2, "{first:?}");
+    assert_eq!(first.len(), 3, "{first:?}");
     assert_eq!(program_info_by_id(on("vag-p1").expect("a filter").program).expect("its program").name, "vpc_port");
-    for device in ["vag-p1", "vpc-vxlan"] {
+    for device in ["vag-p1", "vpc-vxlan", "vpc-offload1"] {
         assert_eq!(tcx_ingress_programs(index(device)).expect("query"), Vec::<u32>::new());
     }
     let port: Port = map(&sandbox, maps::PORTS, 1);

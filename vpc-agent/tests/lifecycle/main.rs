@@ -401,13 +401,15 @@ fn uninstalling_leaves_nothing() {
             sandbox.end(Signal::SIGKILL);
         }
         let removed = uninstall(sandbox.run_dir(), sandbox.bpffs()).expect("uninstall");
-        assert_eq!(removed.len(), 4, "{removed:?}");
+        assert_eq!(removed.len(), 5, "{removed:?}");
         if running == Agent::Runs {
             sandbox.ended();
         }
         assert!(!bpffs::directory(sandbox.bpffs()).exists());
         assert!(!sandbox.run_dir().exists());
-        assert!(nix::net::if_::if_nametoindex("vpc-vxlan").is_err());
+        for device in ["vpc-vxlan", "vpc-offload0", "vpc-offload1"] {
+            assert!(nix::net::if_::if_nametoindex(device).is_err(), "{device}");
+        }
         let index = nix::net::if_::if_nametoindex("vag-p1").expect("the port");
         assert_eq!(vpc_bpf::tcx_ingress_programs(index).expect("query"), Vec::<u32>::new());
         let text = Command::new("ip").args(["link", "show", "vag-up"]).output().expect("ip").stdout;
