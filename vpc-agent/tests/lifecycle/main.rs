@@ -2,6 +2,7 @@
 //! Needs root.
 
 mod clsact;
+mod offload;
 mod policies;
 mod sandbox;
 
@@ -289,7 +290,7 @@ fn edits_add_move_and_remove_ports() {
     fs::write(sandbox.topology(), moved).expect("write");
     sandbox.eventually("the port is gone", |status| status.attachments.iter().all(|row| row.name != "web-3"));
     assert_eq!(map::<Port>(&sandbox, maps::PORTS, 2), Port::default());
-    assert_eq!(fs::read_dir(bpffs::links(sandbox.bpffs())).expect("links").count(), 3);
+    assert_eq!(fs::read_dir(bpffs::links(sandbox.bpffs())).expect("links").count(), 4);
     let endpoints: Listing = ask(sandbox.run_dir(), Request::Get(Kind::Endpoints)).expect("endpoints");
     assert!(endpoints.rows.iter().any(|row| row[1] == "10.0.1.12" && row[3] == "hv2"), "{endpoints:?}");
 }
