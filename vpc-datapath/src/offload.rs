@@ -13,6 +13,7 @@ use vpc_common::{
     Be16, DropReason,
     offload::Mark,
     port::{UNDERLAY_SLOT, flags},
+    session::{Session, Way, decided},
     wire::{Ethernet, protocol},
 };
 
@@ -22,9 +23,9 @@ pub fn is_needed<P: Packet>(packet: &P, scratch: &Scratch) -> bool {
     !packet.is_finished() && (packet.gso_size() != 0 || checksum_is_begun(packet, scratch))
 }
 
-/// Sends the packet there; it has not been here then (always `Err`). Where there is no such device its sender is told to
-/// make smaller ones, although it did not ask to be; so is the sender of what has come by a tunnel, of which the outer
-/// headers would be forgotten on the way.
+/// Sends a packet there that must be cut, and from then on all of its flow, so that they stay in order (always `Err`). Where
+/// there is no such device its sender is told to make smaller ones, although it did not ask to be; so is the sender of
+/// what has come by a tunnel, of which the outer headers would be forgotten on the way.
 #[inline(never)]
 pub fn send<F: Family, P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut Scratch) -> Stage {
     let device = tables.node().ok_or(DropReason::NoUnderlay)?.offload;
@@ -34,29 +35,49 @@ pub fn send<F: Family, P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch
         return packet.part::<F, T>(tables, scratch, Part::Trouble(Trouble::TooBig));
     }
     if slot != UNDERLAY_SLOT {
-        take_back::<F, T>(tables, scratch, packet.length());
+        let (length, hop) = (packet.length(), scratch.hop);
+        sender::<F, T>(tables, scratch, length, |session| session.egress.way = session.egress.way.with(Way::OFFLOAD));
+        if hop.way.is_local() {
+            // The neighbour's session has seen it too.
+            session::key_of_receiver::<F>(scratch, hop.target);
+            tables.session(F::key(&scratch.keys), |session| {
+                session.received_packets = session.received_packets.wrapping_sub(1);
+                session.received_bytes = session.received_bytes.wrapping_sub(length as u64);
+            });
+        }
     }
-    packet.mark(Mark::of(slot));
-    Err(Verdict::offload(device))
+    Err(enter(packet, device, slot))
 }
 
-/// Takes back what the packet at hand has added to the counters of its sessions, since it will come once more. What it did
-/// to their states it does again without harm, as a retransmission would.
+/// Sends a packet after others of its flow that have gone there.
+#[inline(never)]
+pub fn follow<F: Family, P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut Scratch) -> Verdict {
+    let device = tables.node().map_or(0, |node| node.offload);
+    let (length, slot) = (packet.length(), scratch.flow.slot);
+    if device == 0 {
+        sender::<F, T>(tables, scratch, length, |session| session.decided &= !decided::EGRESS);
+        return DropReason::NoOffload.into();
+    }
+    sender::<F, T>(tables, scratch, length, |_| ());
+    enter(packet, device, slot)
+}
+
 #[inline(always)]
-fn take_back<F: Family, T: Tables>(tables: &T, scratch: &mut Scratch, length: u32) {
-    let (slot, hop) = (scratch.flow.slot, scratch.hop);
-    session::key_of_sender::<F>(scratch, slot);
+fn enter<P: Packet>(packet: &mut P, device: u32, slot: u16) -> Verdict {
+    packet.mark(Mark::of(slot));
+    Verdict::offload(device)
+}
+
+/// Takes back what the packet at hand has added to the counters of its sender's session, since it will come once more, and
+/// changes that session. What the packet did to its state it does again without harm, as a retransmission would.
+#[inline(always)]
+fn sender<F: Family, T: Tables>(tables: &T, scratch: &mut Scratch, length: u32, change: impl FnOnce(&mut Session)) {
+    session::key_of_sender::<F>(scratch, scratch.flow.slot);
     tables.session(F::key(&scratch.keys), |session| {
         session.sent_packets = session.sent_packets.wrapping_sub(1);
         session.sent_bytes = session.sent_bytes.wrapping_sub(length as u64);
+        change(session);
     });
-    if !hop.way.is_tunnel() {
-        session::key_of_receiver::<F>(scratch, hop.target);
-        tables.session(F::key(&scratch.keys), |session| {
-            session.received_packets = session.received_packets.wrapping_sub(1);
-            session.received_bytes = session.received_bytes.wrapping_sub(length as u64);
-        });
-    }
 }
 
 /// Whether the checksum of an IPv4 packet is only that of the pseudo header. One in 65,536 that are whole looks so too, and

@@ -14,7 +14,7 @@ use std::{collections::BTreeMap, net::SocketAddr};
 use vpc_bpf::{Table, TableError};
 use vpc_common::{
     Be32, Ip,
-    session::{Session, SessionKey, V4, V6, decided, state},
+    session::{Hop, Session, SessionKey, V4, V6, decided, state},
 };
 
 /// The sessions that a filter chooses, to be read or removed away from the agent's loop.
@@ -130,7 +130,7 @@ impl Chosen {
         if session.decided & decided::EGRESS == 0 {
             return String::new();
         }
-        let hop = &session.egress;
+        let hop = Hop { way: session.egress.way.behind_offload(), ..session.egress };
         if hop.way.is_external() {
             return if hop.way.is_hairpin() { "to an external address here" } else { "out of this gateway" }.to_owned();
         }

@@ -14,11 +14,7 @@ use crate::{
 };
 use anyhow::{Context, Result, ensure};
 use nix::net::if_::if_nametoindex;
-use std::{
-    net::IpAddr,
-    thread::sleep,
-    time::Duration,
-};
+use std::{net::IpAddr, thread::sleep, time::Duration};
 use vpc_bpf::{Frames, Hook, Link, TestRun, test_run};
 
 /// The most that may be lost for a figure to count.
