@@ -23,7 +23,8 @@ pub fn is_needed<P: Packet>(packet: &P, scratch: &Scratch) -> bool {
     !packet.is_finished() && (packet.gso_size() != 0 || checksum_is_begun(packet, scratch))
 }
 
-/// Sends a packet there that must be cut, and from then on all of its flow, so that they stay in order (always `Err`). Where
+/// Sends a packet there that must be cut, and unless it is TCP from then on all of its flow, so that they stay in order
+/// (always `Err`). Where
 /// there is no such device its sender is told to make smaller ones, although it did not ask to be; so is the sender of
 /// what has come by a tunnel, of which the outer headers would be forgotten on the way.
 #[inline(never)]
@@ -36,7 +37,9 @@ pub fn send<F: Family, P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch
     }
     if slot != UNDERLAY_SLOT {
         let (length, hop) = (packet.length(), scratch.hop);
-        sender::<F, T>(tables, scratch, length, |session| session.egress.way = session.egress.way.with(Way::OFFLOAD));
+        // TCP puts itself in order, and what it sends in segments need not come here: see `route::size`.
+        let also = if scratch.flow.protocol == protocol::TCP { Way::default() } else { Way::OFFLOAD };
+        sender::<F, T>(tables, scratch, length, |session| session.egress.way = session.egress.way.with(also));
         if hop.way.is_local() {
             // The neighbour's session has seen it too.
             session::key_of_receiver::<F>(scratch, hop.target);

@@ -20,6 +20,8 @@ pub trait Packet {
     fn length(&self) -> u32;
     /// Payload bytes of one segment of a GSO frame; 0 where the frame is what it seems.
     fn gso_size(&self) -> u32;
+    /// Makes the segments of a GSO frame of TCP so many bytes smaller. If that is not possible the packet stays as it is.
+    fn shrink_segments(&mut self, by: u32) -> Result<(), NoRoom>;
     /// Whether the kernel has cut its segments and filled its checksum in: see [`crate::offload`].
     fn is_finished(&self) -> bool;
     /// Marks it for the offload device, with the slot that it belongs to.

@@ -121,6 +121,9 @@ pub fn size<F: Family, P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch
         if scratch.flow.flags & flow_flags::DONT_FRAGMENT != 0 {
             return packet.part::<F, T>(tables, scratch, Part::Trouble(Trouble::TooBig));
         }
+        if fits_in_smaller_segments(packet, scratch, mtu) {
+            return Ok(());
+        }
         if offload::is_needed(packet, scratch) {
             return offload::send::<F, P, T>(packet, tables, scratch);
         }
@@ -133,15 +136,34 @@ pub fn size<F: Family, P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch
     Ok(())
 }
 
+/// Makes the segments of a GSO frame of TCP as small as the path wants them, which were not cut yet: to their receiver that
+/// is what any sender may do, and spares it fragments. False: the frame is none, or the kernel cannot.
+#[inline(always)]
+fn fits_in_smaller_segments<P: Packet>(packet: &mut P, scratch: &Scratch, mtu: u32) -> bool {
+    let size = packet.gso_size();
+    if size == 0 || scratch.flow.protocol != protocol::TCP {
+        return false;
+    }
+    let excess = segment_length(packet, scratch).wrapping_sub(mtu);
+    // Headers alone must leave room: a path of 576 bytes and the longest headers do.
+    excess < size && packet.shrink_segments(excess).is_ok()
+}
+
 /// Whether the packet, or one segment of it, is larger than `mtu`. Padding behind the packet does not count.
 #[inline(always)]
 pub fn too_big<P: Packet>(packet: &P, scratch: &Scratch, mtu: u32) -> bool {
-    const L3: u32 = size_of::<Ethernet>() as u32;
     match packet.gso_size() {
         0 => scratch.flow.l3_length as u32 > mtu,
-        // The headers before the payload: TCP's with 20 bytes of options is the most that they can be.
-        size => size + scratch.flow.l4 as u32 - L3 + segment_header(packet, scratch) > mtu,
+        _ => segment_length(packet, scratch) > mtu,
     }
+}
+
+/// Bytes of IP of one segment of a GSO frame.
+#[inline(always)]
+fn segment_length<P: Packet>(packet: &P, scratch: &Scratch) -> u32 {
+    // The headers before the payload: TCP's with 20 bytes of options is the most that they can be.
+    const L3: u32 = size_of::<Ethernet>() as u32;
+    packet.gso_size() + scratch.flow.l4 as u32 - L3 + segment_header(packet, scratch)
 }
 
 /// Layer-4 header of each segment, bytes.

@@ -26,7 +26,7 @@ use vpc_common::{
     wire::{Ethernet, ether_type},
 };
 use vpc_datapath::{
-    Packet, Part, Scratch, Stage, Tables, deliver, egress, external,
+    Packet, Part, Scratch, Stage, Tables, Verdict, deliver, egress, external,
     family::Family,
     ingress,
     packet::{CopyTarget, Covered, NoRoom, REACH, Step, SumChange, Zero},
@@ -95,6 +95,10 @@ impl<W: Past> Packet for Skb<W> {
     fn gso_size(&self) -> u32 {
         // SAFETY: as above.
         unsafe { (*self.0).gso_size }
+    }
+    #[inline(always)]
+    fn shrink_segments(&mut self, by: u32) -> Result<(), NoRoom> {
+        lower_gso_size(self.0, by)
     }
     #[inline(always)]
     fn is_finished(&self) -> bool {
@@ -264,6 +268,41 @@ fn remove_outer<W: Past, const OVERHEAD: usize>(packet: &mut Skb<W>) -> Result<(
     Ok(())
 }
 
+/// Lowers the GSO size. No helper does it by itself: room that is opened behind the Ethernet header takes it from the
+/// segments, unless told otherwise, and room that is closed there gives nothing back if told so. The kernel refuses frames
+/// that are not of TCP (ENOTSUPP, Linux 6.18), whose segments are the sender's.
+#[inline(never)]
+fn lower_gso_size(skb: *mut __sk_buff, by: u32) -> Result<(), NoRoom> {
+    /// The helper takes no more at once.
+    const MOST: u32 = 0xfff;
+    let first = if by < MOST { by } else { MOST };
+    let rest = by - first;
+    if rest > MOST {
+        return Err(NoRoom);
+    }
+    for bytes in [first, rest] {
+        if bytes == 0 {
+            continue;
+        }
+        // SAFETY: helpers on the context.
+        let result = unsafe {
+            match helpers::bpf_skb_adjust_room(skb, bytes as i32, BPF_ADJ_ROOM_MAC, 0) {
+                0 => helpers::bpf_skb_adjust_room(
+                    skb,
+                    -(bytes as i32),
+                    BPF_ADJ_ROOM_MAC,
+                    BPF_F_ADJ_ROOM_FIXED_GSO as u64,
+                ),
+                error => error,
+            }
+        };
+        if result != 0 {
+            return Err(NoRoom);
+        }
+    }
+    Ok(())
+}
+
 /// Opens room in front of a frame that is not IP: `bpf_skb_adjust_room` refuses those (ENOTSUPP, Linux 6.18), and they
 /// have no segments nor checksums to come, for which it would be needed.
 #[inline(never)]
@@ -353,7 +392,11 @@ pub fn from_offload(skb: *mut __sk_buff) -> i32 {
         return verdict::tc(DropReason::OffloadStray.into(), verdict::Direction::Ingress, UNDERLAY_SLOT, length, 0);
     };
     if slot == UNDERLAY_SLOT {
-        let end = external::external(&mut packet, &Maps, scratch);
+        let end = match external::external(&mut packet, &Maps, scratch) {
+            // It was the fabric's when it went in: the host has no part in what comes out.
+            end if end == Verdict::punt() => DropReason::OffloadStray.into(),
+            end => end,
+        };
         let back = Maps.outlet().map_or(0, |outlet| outlet.ifindex);
         return verdict::tc(end, verdict::Direction::Ingress, scratch.flow.slot, length, back);
     }

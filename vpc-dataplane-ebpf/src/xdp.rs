@@ -46,6 +46,10 @@ impl Packet for Frame {
         0
     }
     #[inline(always)]
+    fn shrink_segments(&mut self, _by: u32) -> Result<(), NoRoom> {
+        Err(NoRoom)
+    }
+    #[inline(always)]
     fn is_finished(&self) -> bool {
         // What comes over a wire is.
         true

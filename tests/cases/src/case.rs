@@ -36,6 +36,9 @@ pub struct Case {
     pub covers: Vec<String>,
     /// Why the kernel cannot run it; left out where it can.
     pub host_only: Option<String>,
+    /// The first Linux that can run it, where that is not the oldest: major and minor version.
+    #[serde(default)]
+    pub linux: (u32, u32),
     /// The one packet; or else `steps`.
     pub send: Option<Box<Send>>,
     /// What happens, in order.
@@ -118,7 +121,7 @@ pub enum Hook {
     Tunnel,
     /// At a gateway's external interface, from outside.
     External,
-    /// At the far end of the offload device, a packet of the port `from`; without one, a stranger's.
+    /// At the far end of the offload device, a packet of the port `from`, or from `outside`; without one, a stranger's.
     Offload,
 }
 

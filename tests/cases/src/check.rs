@@ -9,7 +9,7 @@ use crate::{
 };
 use anyhow::{Context, Result};
 use std::collections::BTreeMap;
-use vpc_common::{DropReason, Ip, offload::Mark, session::decided};
+use vpc_common::{DropReason, Ip, offload::Mark, port::UNDERLAY_SLOT, session::decided};
 use vpc_datapath::verdict::End;
 
 /// What one packet of a case did.
@@ -88,6 +88,7 @@ fn arrive(fabric: &Fabric, send: &Send, runner: &mut impl Runner, devices: &Devi
         _ => 0,
     };
     let mark = match (send.hook, &send.from) {
+        (Hook::Offload, Some(from)) if from == "outside" => Mark::of(UNDERLAY_SLOT).bits(),
         (Hook::Offload, Some(from)) => Mark::of(fabric.slot(from)?).bits(),
         _ => 0,
     };

@@ -70,6 +70,10 @@ impl Packet for Frame {
     fn gso_size(&self) -> u32 {
         self.gso_size
     }
+    fn shrink_segments(&mut self, by: u32) -> Result<(), NoRoom> {
+        self.gso_size = self.gso_size.checked_sub(by).ok_or(NoRoom)?;
+        Ok(())
+    }
     fn is_finished(&self) -> bool {
         self.finished
     }

@@ -79,7 +79,10 @@ impl Host {
         let (end, direction, slot) = match Mark::slot(mark) {
             None => (DropReason::OffloadStray.into(), Direction::Ingress, UNDERLAY_SLOT),
             Some(UNDERLAY_SLOT) => {
-                let end = external::external(frame, &self.tables, scratch);
+                let end = match external::external(frame, &self.tables, scratch) {
+                    end if end == Verdict::punt() => DropReason::OffloadStray.into(),
+                    end => end,
+                };
                 (end, Direction::Ingress, scratch.flow.slot)
             }
             Some(slot) => match self.tables.port(slot) {

@@ -9,36 +9,20 @@ use vpc_datapath::checksum;
 const L3: usize = size_of::<Ethernet>();
 const L4: usize = L3 + size_of::<Ipv4>();
 const PROTOCOL: usize = L3 + 9;
-/// FIN and PSH, which only the last segment keeps.
-const OF_THE_LAST: u8 = 0x09;
-/// CWR, which only the first one keeps.
-const OF_THE_FIRST: u8 = 0x80;
-
-/// The segments of a TCP or UDP packet in IPv4 without options, of `gso_size` bytes of payload each, with their checksums;
-/// 0: it is one segment. Other packets stay as they are.
+/// The segments of a UDP packet in IPv4 without options, of `gso_size` bytes of payload each; 0: it is one segment, and may be
+/// of TCP. Checksums are finished. Other packets stay as they are.
 pub(super) fn finish(frame: &[u8], gso_size: u32) -> Vec<Vec<u8>> {
     let headers = match frame.get(PROTOCOL) {
-        Some(&protocol::TCP) => frame.get(L4 + 12).map(|offset| L4 + usize::from(offset >> 4) * 4),
-        Some(&protocol::UDP) => Some(L4 + 8),
-        _ => None,
+        Some(&protocol::TCP) if gso_size == 0 => L4 + 20,
+        Some(&protocol::UDP) => L4 + 8,
+        _ => return vec![frame.to_vec()],
     };
-    let Some((headers, payload)) = headers.and_then(|headers| frame.split_at_checked(headers)) else {
-        return vec![frame.to_vec()];
-    };
+    let Some((headers, payload)) = frame.split_at_checked(headers) else { return vec![frame.to_vec()] };
     let size = if gso_size == 0 { payload.len().max(1) } else { gso_size as usize };
     let count = payload.len().div_ceil(size).max(1);
     let segment = |number| {
         let from = number * size;
         let mut segment = [headers, &payload[from..payload.len().min(from + size)]].concat();
-        if headers[PROTOCOL] == protocol::TCP {
-            let sequence = u32::from_be_bytes([headers[L4 + 4], headers[L4 + 5], headers[L4 + 6], headers[L4 + 7]]);
-            segment[L4 + 4..L4 + 8].copy_from_slice(&sequence.wrapping_add(from as u32).to_be_bytes());
-            segment[L4 + 13] &= !if number + 1 < count { OF_THE_LAST } else { 0 };
-            segment[L4 + 13] &= !if number > 0 { OF_THE_FIRST } else { 0 };
-        } else {
-            let length = (segment.len() - L4) as u16;
-            segment[L4 + 4..L4 + 6].copy_from_slice(&length.to_be_bytes());
-        }
         settle(&mut segment, number as u16);
         segment
     };
@@ -54,6 +38,10 @@ fn settle(segment: &mut [u8], number: u16) {
     ip.checksum = Be16::default();
     ip.checksum = Be16::from_raw(!checksum::ipv4_sum(ip));
     let (field, of_zero) = if ip.protocol == protocol::TCP { (16, 0) } else { (6, 0xffff) };
+    if ip.protocol == protocol::UDP {
+        let length = l4.len() as u16;
+        l4[4..6].copy_from_slice(&length.to_be_bytes());
+    }
     l4[field..field + 2].fill(0);
     let pseudo = u64::from(ip.source.raw())
         + u64::from(ip.destination.raw())

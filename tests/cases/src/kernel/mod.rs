@@ -16,7 +16,8 @@ use anyhow::{Context, Result, bail};
 use bytemuck::Pod;
 use std::{collections::BTreeMap, net::IpAddr, os::fd::BorrowedFd};
 use vpc_bpf::{
-    Filters, Hook as Attachment, Link, Loaded, Loader, PerCpuTable, Sizes, Table, TestRun, has_tcx, test_run,
+    Filters, Hook as Attachment, Link, Loaded, Loader, PerCpuTable, Sizes, Table, TestRun, has_tcx, kernel_release,
+    test_run,
 };
 use vpc_common::{
     Ip,
@@ -410,6 +411,19 @@ impl Runner for Kernel {
         self.sessions_of::<V4>(maps::SESSIONS_V4, &mut sessions)?;
         self.sessions_of::<V6>(maps::SESSIONS_V6, &mut sessions)?;
         Ok(sessions)
+    }
+}
+
+/// Major and minor version of the running kernel.
+///
+/// # Errors
+/// It is not called by numbers.
+pub fn release() -> Result<(u32, u32)> {
+    let text = kernel_release();
+    let mut numbers = text.split(['.', '-']).map(str::parse);
+    match (numbers.next(), numbers.next()) {
+        (Some(Ok(major)), Some(Ok(minor))) => Ok((major, minor)),
+        _ => bail!("what kernel is {text}?"),
     }
 }
 

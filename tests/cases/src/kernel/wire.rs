@@ -167,6 +167,7 @@ impl Offloaded {
         const NEEDS_CHECKSUM: u8 = 1;
         const TCP_V4: u8 = 1;
         const TCP_V6: u8 = 4;
+        const UDP: u8 = 5;
         let mut frame = frame.to_vec();
         let (is_v4, l4, protocol) = match frame.get(12..14)? {
             [0x08, 0x00] => (true, 34, *frame.get(23)?),
@@ -185,10 +186,11 @@ impl Offloaded {
             sum = (sum & 0xffff) + (sum >> 16);
         }
         frame.get_mut(l4 + field..l4 + field + 2)?.copy_from_slice(&(sum as u16).to_be_bytes());
-        let kind = match (gso_size, is_v4) {
-            (0, _) => 0,
-            (_, true) => TCP_V4,
-            (_, false) => TCP_V6,
+        let kind = match (gso_size, protocol, is_v4) {
+            (0, ..) => 0,
+            (_, 17, _) => UDP,
+            (_, _, true) => TCP_V4,
+            (_, _, false) => TCP_V6,
         };
         let mut header = vec![NEEDS_CHECKSUM, kind];
         for number in [(l4 + headers) as u16, gso_size, l4 as u16, field as u16] {
