@@ -1,13 +1,18 @@
 //! Packets larger than the tunnel, and tunnels larger than usual.
 
 use anyhow::{Context, Result};
-use nix::sys::socket::{setsockopt, sockopt};
+use nix::{
+    sched::{CpuSet, sched_getcpu, sched_setaffinity},
+    sys::socket::{setsockopt, sockopt},
+    unistd::Pid,
+};
 use std::{
     net::{IpAddr, UdpSocket},
     time::Duration,
 };
 use vpc_lab::{
-    Guest, UnderlayOptions,
+    Fabric, Guest, UnderlayOptions,
+    agent::vpcctl_json,
     iperf::Load,
     ping::{Fragmentation, PingOptions},
     wait::eventually,
@@ -79,6 +84,25 @@ fn complaints(guest: &Guest) -> Result<u64> {
     counter(guest, "Icmp", "InDestUnreachs")
 }
 
+/// Keeps this thread on its CPU: what two CPUs send has no order.
+fn stay_here() -> Result<()> {
+    let mut here = CpuSet::new();
+    here.set(sched_getcpu()?)?;
+    Ok(sched_setaffinity(Pid::from_raw(0), &here)?)
+}
+
+/// Frames that a port's session with an address counts as sent and as received.
+fn session(fabric: &Fabric, port: &str, remote: IpAddr) -> Result<(u64, u64)> {
+    let sessions = vpcctl_json(fabric.node("hv1")?, "sessions")?;
+    let rows = sessions.as_array().context("no list")?;
+    let is_it = |row: &&serde_json::Value| {
+        row["port"] == port && row["remote"].as_str().is_some_and(|text| text.starts_with(&remote.to_string()))
+    };
+    let row = rows.iter().find(is_it).with_context(|| format!("none of {port} with {remote} in {sessions}"))?;
+    let number = |name: &str| row[name].as_u64().with_context(|| format!("no {name} in {row}"));
+    Ok((number("sent_packets")?, number("received_packets")?))
+}
+
 /// A datagram of that size that is like no other.
 fn datagram(number: u8, size: usize) -> Vec<u8> {
     (0..size).map(|at| (at / 7) as u8 ^ number).collect()
@@ -92,6 +116,7 @@ fn without_df_datagrams_whose_checksum_is_left_to_the_interface_arrive_whole_and
     let a1 = fabric.guest("a1").unwrap();
     a1.set_mtu(9_000).unwrap();
     without_df(a1).unwrap();
+    stay_here().unwrap();
     // To another node, through the router, and to a port of the same node, whose own MTU is smaller.
     for name in ["b1", "a3"] {
         let guest = fabric.guest(name).unwrap();
@@ -118,8 +143,17 @@ fn without_df_datagrams_whose_checksum_is_left_to_the_interface_arrive_whole_and
             assert!(&buffer[..length] == part, "{name}: a segment has {length} bytes");
         }
         assert_eq!(learnt_mtu(a1, to).unwrap(), None);
+        // Counted once each, when they came out of the offload device; those in one frame one by one.
+        assert_eq!(session(&fabric, "a1", to).unwrap(), (44, 0), "{name}");
     }
+    assert_eq!(session(&fabric, "a3", a1.ipv4().unwrap()).unwrap(), (0, 44));
     assert_eq!(complaints(a1).unwrap(), 0);
+    let counters = vpcctl_json(fabric.node("hv1").unwrap(), "get counters").unwrap();
+    for row in counters.as_array().unwrap() {
+        let number = |name: &str| row[name].as_u64().unwrap();
+        let ends = number("forwarded") + number("dropped") + number("answered") + number("punted");
+        assert_eq!(number("received"), ends, "{row}");
+    }
 }
 
 #[test]
