@@ -1,6 +1,6 @@
 //! The mark that a packet carries through the node's offload device: who sent it.
 
-/// `skb->mark` of a packet on the offload device: [`Mark::MAGIC`], then the slot of its sender. Within a network namespace
+/// `skb->mark` of a packet on the offload device: a word of ours, then its sender's slot. Within a network namespace
 /// a veth passes marks on, from another one it takes them away.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Mark(u32);
