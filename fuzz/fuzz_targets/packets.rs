@@ -91,7 +91,7 @@ fuzz_target!(|data: &[u8]| {
         let hook = [Hook::Port, Hook::UplinkXdp, Hook::UplinkTc][choice % 3];
         let gso_size = if choice & 0x80 == 0 { 0 } else { input.number() as u32 };
         let bytes = &input.frame(&bench.packets);
-        let arrival = Arrival { hook, ifindex, bytes, gso_size, offload: Offload::None, copies: 0 };
+        let arrival = Arrival { hook, ifindex, mark: 0, bytes, gso_size, offload: Offload::None, copies: 0 };
         host.run(&arrival).expect("the host runs every frame");
     }
     for (slot, counts) in &host.counts().expect("counters").0 {

@@ -17,6 +17,7 @@ pub(crate) fn before(datapath: &Datapath, row: &Attachment) -> Vec<ForeignProgra
         ("clsact", _) => return before_filter(datapath, row.ifindex),
         ("tcx", "port") => programs::PORT,
         ("tcx", "tunnel") => programs::TUNNEL,
+        ("tcx", "offload") => programs::OFFLOAD,
         ("tcx", "external") => programs::EXTERNAL,
         ("tcx", _) => programs::UPLINK_TC,
         _ => return Vec::new(),

@@ -24,6 +24,7 @@ pub mod machine;
 pub mod maps;
 pub mod netlink;
 pub mod notify;
+pub mod offload;
 pub mod packet_rate;
 pub mod port_state;
 pub mod reconcile;

@@ -17,7 +17,7 @@ use crate::{
         neighbours::NeighbourKey,
         tunnel,
     },
-    packet_rate,
+    offload, packet_rate,
     port_state::{self, Given, PortStateError, Taken, kept},
     render::{PortDevice, render},
     topology::Present,
@@ -234,7 +234,9 @@ impl Reconciler {
             outcome.problems.push(problem);
         }
         let devices = self.ports(&desired, &machine, depth, &mut outcome).await;
-        let rendered = render(&desired, (&self.shared, &self.outside), &devices, (&machine, &self.heard));
+        let offload = offload::attach(self.observer.handle(), &mut self.datapath, &mut outcome).await;
+        let mut rendered = render(&desired, (&self.shared, &self.outside), &devices, (&machine, &self.heard));
+        rendered.wanted.node.offload = offload;
         self.apply(&rendered.wanted, &mut outcome)?;
         self.take_over()?;
         self.tunnel(&mut outcome).await;
@@ -444,7 +446,7 @@ impl Reconciler {
                 LinkName::External(device) => {
                     desired.outside.outlet.as_ref().is_none_or(|outlet| outlet.device != *device)
                 }
-                LinkName::Tunnel => false,
+                LinkName::Tunnel | LinkName::Offload => false,
             })
             .collect();
         for name in stale {

@@ -7,8 +7,13 @@ use crate::{
         client::{self, ClientError},
     },
     lock::{self, Lock, LockError},
-    netlink::{NetlinkError, links, tunnel},
+    netlink::{
+        NetlinkError, links,
+        offload::{self, OffloadError},
+        tunnel,
+    },
 };
+use rtnetlink::Handle;
 use std::{
     fs, io,
     path::{Path, PathBuf},
@@ -51,13 +56,13 @@ pub enum UninstallError {
         #[source]
         source: io::Error,
     },
-    /// The tunnel device.
+    /// The tunnel device or the offload device.
     #[error(transparent)]
     Netlink(#[from] NetlinkError),
 }
 
-/// Ends the agent if one runs, then removes filters, links, maps, the tunnel device and the run directory. Returns what was
-/// removed.
+/// Ends the agent if one runs, then removes filters, links, maps, the tunnel and the offload device and the run directory.
+/// Returns what was removed.
 ///
 /// # Errors
 /// Where something cannot be removed; what was removed before stays so.
@@ -71,12 +76,14 @@ pub fn uninstall(run_dir: &Path, bpffs: &Path) -> Result<Vec<String>, UninstallE
     // Of an agent with another run directory, too.
     let pins = bpffs::directory(bpffs);
     let _pins_lock = if pins.exists() { Some(wait_for(|| lock::take_pins(&pins))?) } else { None };
-    let mut removed = remove_filters()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(UninstallError::Socket)?;
+    // What a port's program would still send there must not come out without one.
+    let mut removed: Vec<String> = runtime.block_on(remove_offload())?.into_iter().collect();
+    removed.extend(remove_filters()?);
     // Links go first: a program whose maps are gone would still run.
     for directory in [bpffs::links(bpffs), bpffs::directory(bpffs)] {
         remove_directory(&directory, &mut removed)?;
     }
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(UninstallError::Socket)?;
     removed.extend(runtime.block_on(remove_tunnel())?);
     remove_directory(run_dir, &mut removed)?;
     Ok(removed)
@@ -116,9 +123,28 @@ fn remove_directory(path: &Path, removed: &mut Vec<String>) -> Result<(), Uninst
     }
 }
 
-async fn remove_tunnel() -> Result<Option<String>, UninstallError> {
+fn connect() -> Result<Handle, UninstallError> {
     let (connection, handle, _) = rtnetlink::new_connection().map_err(UninstallError::Socket)?;
     tokio::spawn(connection);
+    Ok(handle)
+}
+
+/// Its other end goes with it.
+async fn remove_offload() -> Result<Option<String>, UninstallError> {
+    let handle = connect()?;
+    match offload::find(&handle).await {
+        Ok(Some(ends)) => {
+            links::remove(&handle, &ends.near).await?;
+            Ok(Some(format!("interface {}", ends.near.name)))
+        }
+        Err(OffloadError::Netlink(error)) => Err(error.into()),
+        // Other interfaces of those names are somebody else's.
+        _ => Ok(None),
+    }
+}
+
+async fn remove_tunnel() -> Result<Option<String>, UninstallError> {
+    let handle = connect()?;
     match links::by_name(&handle, tunnel::NAME).await? {
         Some(link) if tunnel::is_ours(&link) => {
             links::remove(&handle, &link).await?;

@@ -1,6 +1,9 @@
 //! What a driver can do with XDP, from the kernel's `netdev` generic netlink family (Linux 6.3).
 
-use crate::netlink::{Attributes, Request, Socket};
+use crate::{
+    generic::{Family, invalid},
+    netlink::Attributes,
+};
 use std::io;
 
 /// Bits of `NETDEV_A_DEV_XDP_FEATURES`.
@@ -25,24 +28,17 @@ impl XdpFeatures {
     }
 }
 
-const GENL_ID_CTRL: u16 = 16;
-const CTRL_CMD_GETFAMILY: u8 = 3;
-const CTRL_ATTR_FAMILY_ID: u16 = 1;
-const CTRL_ATTR_FAMILY_NAME: u16 = 2;
 const CTRL_ATTR_MCAST_GROUPS: u16 = 7;
 const CTRL_ATTR_MCAST_GRP_NAME: u16 = 1;
 const CTRL_ATTR_MCAST_GRP_ID: u16 = 2;
 const NETDEV_CMD_DEV_GET: u8 = 1;
 const NETDEV_A_DEV_IFINDEX: u16 = 1;
 const NETDEV_A_DEV_XDP_FEATURES: u16 = 3;
-/// Bytes of the header of generic netlink.
-const GENERIC_HEADER: usize = 4;
 
 /// Asks for the XDP features of interfaces of the current network namespace.
 #[derive(Debug)]
 pub struct FeatureQuery {
-    socket: Socket,
-    family: u16,
+    family: Family,
     group: Option<u32>,
 }
 
@@ -52,14 +48,8 @@ impl FeatureQuery {
     /// # Errors
     /// ENOENT where the kernel has no such family.
     pub fn new() -> io::Result<Self> {
-        let socket = Socket::open(libc::NETLINK_GENERIC)?;
-        let reply = ask(&socket, GENL_ID_CTRL, CTRL_CMD_GETFAMILY, CTRL_ATTR_FAMILY_NAME, b"netdev\0")?;
-        let family = Attributes(&reply)
-            .find(|(kind, _)| *kind == CTRL_ATTR_FAMILY_ID)
-            .and_then(|(_, value)| value.get(..2)?.try_into().ok())
-            .map(u16::from_ne_bytes)
-            .ok_or_else(|| invalid("no family id in the kernel's answer"))?;
-        Ok(Self { socket, family, group: management_group(&reply) })
+        let (family, description) = Family::open(b"netdev\0")?;
+        Ok(Self { family, group: management_group(&description) })
     }
 
     /// The features of an interface.
@@ -67,7 +57,7 @@ impl FeatureQuery {
     /// # Errors
     /// ENODEV where it is gone.
     pub fn get(&self, ifindex: u32) -> io::Result<XdpFeatures> {
-        let reply = ask(&self.socket, self.family, NETDEV_CMD_DEV_GET, NETDEV_A_DEV_IFINDEX, &ifindex.to_ne_bytes())?;
+        let reply = self.family.ask(NETDEV_CMD_DEV_GET, &[(NETDEV_A_DEV_IFINDEX, &ifindex.to_ne_bytes())])?;
         Attributes(&reply)
             .find(|(kind, _)| *kind == NETDEV_A_DEV_XDP_FEATURES)
             .and_then(|(_, value)| value.get(..8)?.try_into().ok())
@@ -88,15 +78,4 @@ fn management_group(family: &[u8]) -> Option<u32> {
         let (_, id) = Attributes(group).find(|(kind, _)| *kind == CTRL_ATTR_MCAST_GRP_ID)?;
         Some(u32::from_ne_bytes(id.get(..4)?.try_into().ok()?))
     })
-}
-
-fn invalid(what: &'static str) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, what)
-}
-
-/// Sends a request with one attribute and returns the attributes of the answer.
-fn ask(socket: &Socket, family: u16, command: u8, attribute: u16, value: &[u8]) -> io::Result<Vec<u8>> {
-    let request = Request::new(family, 0, &[command, 1, 0, 0]).attribute(attribute, value);
-    let message = socket.ask(request)?.into_iter().next().ok_or_else(|| invalid("no answer of the kernel"))?;
-    message.body.get(GENERIC_HEADER..).map(<[u8]>::to_vec).ok_or_else(|| invalid("the kernel's answer is too short"))
 }

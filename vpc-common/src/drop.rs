@@ -130,6 +130,10 @@ drop_reasons! {
     EgressOnly = 50, "egress_only";
     /// The NAT gateway's egress allow list does not have the flow.
     EgressAllow = 51, "egress_allow";
+    /// A frame on the offload device that no program of ours has sent there.
+    OffloadStray = 52, "offload_stray";
+    /// The flow goes by the offload device, which is gone: its next packet is decided anew.
+    NoOffload = 53, "no_offload";
 }
 
 /// Room for counters of drop reasons: every number is below it.

@@ -16,6 +16,7 @@ pub mod locate;
 pub mod maps;
 pub mod nat;
 pub mod node;
+pub mod offload;
 pub mod policy;
 pub mod port;
 pub mod route;

@@ -75,6 +75,8 @@ pub mod programs {
     pub const UPLINK_TC: &str = "vpc_uplink_tc";
     /// TC ingress of the tunnel device.
     pub const TUNNEL: &str = "vpc_tunnel";
+    /// TC ingress of the offload device's far end.
+    pub const OFFLOAD: &str = "vpc_offload";
     /// TC ingress of a gateway's external interface.
     pub const EXTERNAL: &str = "vpc_external";
 }

@@ -19,8 +19,10 @@ pub struct Node {
     pub flags: u32,
     /// Own node id.
     pub id: u32,
+    /// Index of the offload device: see [`crate::offload`]; 0 where there is none.
+    pub offload: u32,
     /// Zero.
-    pub reserved: [u32; 10],
+    pub reserved: [u32; 9],
 }
 
 const _: () = assert!(size_of::<Node>() == 64);

@@ -85,6 +85,8 @@ impl Way {
     pub const LOCAL: Self = Self(2 << 24);
     /// Out of this node's external interface, or with [`Way::HAIRPIN`] to a port of this node by its external address.
     pub const EXTERNAL: Self = Self(3 << 24);
+    /// First through the offload device, as packets of the flow before: with one of the others, which it hides.
+    pub const OFFLOAD: Self = Self(8 << 24);
     /// An external address takes the place of the guest's: [`Session::external`].
     pub const TRANSLATED: Self = Self(1 << 29);
     /// To an external address of the fabric: its owner counts the TTL down.
@@ -122,6 +124,16 @@ impl Way {
     #[inline(always)]
     pub const fn is_external(self) -> bool {
         self.0 & Self::ACTION == Self::EXTERNAL.0
+    }
+    /// See [`Way::OFFLOAD`].
+    #[inline(always)]
+    pub const fn is_offload(self) -> bool {
+        self.0 & Self::OFFLOAD.0 != 0
+    }
+    /// The way behind the offload device.
+    #[inline(always)]
+    pub const fn behind_offload(self) -> Self {
+        Self(self.0 & !Self::OFFLOAD.0)
     }
     /// See [`Way::TRANSLATED`].
     #[inline(always)]

@@ -7,7 +7,7 @@ use crate::{
     encap::Envelope,
     external,
     family::{Family, FamilyV4, FamilyV6},
-    ingress, parse, respond, rewrite, route,
+    ingress, offload, parse, respond, rewrite, route,
     scratch::flow_flags,
     session, source_guard,
 };
@@ -68,6 +68,9 @@ fn ip<F: Family, P: Packet, T: Tables>(
         packet.part::<F, T>(tables, scratch, Part::DecideEgress)?;
     }
     route::time_to_live::<F, P, T>(packet, tables, scratch)?;
+    if packet.is_finished() {
+        scratch.hop.way = scratch.hop.way.behind_offload();
+    }
     let target = scratch.hop.target;
     if scratch.hop.way.is_tunnel() {
         let vtep = tables.vtep(target).ok_or(DropReason::NoUnderlay)?;
@@ -80,6 +83,8 @@ fn ip<F: Family, P: Packet, T: Tables>(
         } else {
             external::leave::<F, P, T>(packet, tables, scratch)
         }
+    } else if scratch.hop.way.is_offload() {
+        Err(offload::follow::<F, P, T>(packet, tables, scratch))
     } else {
         let neighbour = deliver::port(tables, target)?;
         ingress::neighbour::<F, P, T>(packet, tables, scratch, target, neighbour)?;

@@ -2,7 +2,7 @@
 
 use crate::{Part, Scratch, Stage, Tables, checksum, family::Family};
 use bytemuck::Pod;
-use vpc_common::Be16;
+use vpc_common::{Be16, offload::Mark};
 
 /// The kernel had no room, or the bytes are not there.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -20,6 +20,12 @@ pub trait Packet {
     fn length(&self) -> u32;
     /// Payload bytes of one segment of a GSO frame; 0 where the frame is what it seems.
     fn gso_size(&self) -> u32;
+    /// Makes the segments of a GSO frame of TCP so many bytes smaller. If that is not possible the packet stays as it is.
+    fn shrink_segments(&mut self, by: u32) -> Result<(), NoRoom>;
+    /// Whether the kernel has cut its segments and filled its checksum in: see [`crate::offload`].
+    fn is_finished(&self) -> bool;
+    /// Marks it for the offload device, with the slot that it belongs to.
+    fn mark(&mut self, mark: Mark);
     /// Whether the kernel holds a VLAN tag of the frame apart from its bytes.
     fn has_vlan_tag(&self) -> bool;
     /// A header at a constant offset.

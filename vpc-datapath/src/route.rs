@@ -1,8 +1,9 @@
 //! Routing: from a destination to the endpoint that takes the packet, and what a router checks before it forwards.
 
 use crate::{
-    Packet, Part, Scratch, Stage, Tables, checksum,
+    Packet, Part, Scratch, Stage, Tables,
     family::Family,
+    offload,
     respond::Trouble,
     scratch::{SessionKeys, flow_flags},
 };
@@ -117,13 +118,14 @@ pub fn size<F: Family, P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch
     }
     if too_big(packet, scratch, mtu) {
         scratch.path_mtu = mtu;
-        // Segments, and a packet whose checksum its sender's interface was to finish, cannot be cut here: their sender is
-        // told, although it did not ask to be, and makes smaller ones.
-        if scratch.flow.flags & flow_flags::DONT_FRAGMENT != 0
-            || packet.gso_size() != 0
-            || checksum_is_begun(packet, scratch)
-        {
+        if scratch.flow.flags & flow_flags::DONT_FRAGMENT != 0 {
             return packet.part::<F, T>(tables, scratch, Part::Trouble(Trouble::TooBig));
+        }
+        if fits_in_smaller_segments(packet, scratch, mtu) {
+            return Ok(());
+        }
+        if offload::is_needed(packet, scratch) {
+            return offload::send::<F, P, T>(packet, tables, scratch);
         }
         return packet.part::<F, T>(tables, scratch, Part::Fragment);
     }
@@ -134,39 +136,34 @@ pub fn size<F: Family, P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch
     Ok(())
 }
 
-/// Whether the checksum of an IPv4 packet is only that of the pseudo header, as workloads leave it to their interface. No
-/// program can finish it so that the kernel does not do so again, in each fragment, at the cost of its payload.
-#[inline(never)]
-fn checksum_is_begun<P: Packet>(packet: &P, scratch: &Scratch) -> bool {
-    let flow = &scratch.flow;
-    let field = match flow.protocol {
-        protocol::UDP => 6,
-        protocol::TCP => 16,
-        _ => return false,
-    };
-    if flow.flags & flow_flags::FRAGMENT != 0 {
+/// Makes the segments of a GSO frame of TCP as small as the path wants them, which were not cut yet: to their receiver that
+/// is what any sender may do, and spares it fragments. False: the frame is none, or the kernel cannot.
+#[inline(always)]
+fn fits_in_smaller_segments<P: Packet>(packet: &mut P, scratch: &Scratch, mtu: u32) -> bool {
+    let size = packet.gso_size();
+    if size == 0 || scratch.flow.protocol != protocol::TCP {
         return false;
     }
-    let length = (flow.l3_length as u32 + size_of::<Ethernet>() as u32).wrapping_sub(flow.l4 as u32) as u16;
-    let pseudo = flow.source.low().raw() as u64
-        + flow.destination.low().raw() as u64
-        + (flow.protocol as u16).to_be() as u64
-        + length.to_be() as u64;
-    match packet.get_at::<Be16>(flow.l4 as usize + field) {
-        Some(checksum) => checksum.raw() == checksum::fold(pseudo),
-        None => false,
-    }
+    let excess = segment_length(packet, scratch).wrapping_sub(mtu);
+    // Headers alone must leave room: a path of 576 bytes and the longest headers do.
+    excess < size && packet.shrink_segments(excess).is_ok()
 }
 
 /// Whether the packet, or one segment of it, is larger than `mtu`. Padding behind the packet does not count.
 #[inline(always)]
 pub fn too_big<P: Packet>(packet: &P, scratch: &Scratch, mtu: u32) -> bool {
-    const L3: u32 = size_of::<Ethernet>() as u32;
     match packet.gso_size() {
         0 => scratch.flow.l3_length as u32 > mtu,
-        // The headers before the payload: TCP's with 20 bytes of options is the most that they can be.
-        size => size + scratch.flow.l4 as u32 - L3 + segment_header(packet, scratch) > mtu,
+        _ => segment_length(packet, scratch) > mtu,
     }
+}
+
+/// Bytes of IP of one segment of a GSO frame.
+#[inline(always)]
+fn segment_length<P: Packet>(packet: &P, scratch: &Scratch) -> u32 {
+    // The headers before the payload: TCP's with 20 bytes of options is the most that they can be.
+    const L3: u32 = size_of::<Ethernet>() as u32;
+    packet.gso_size() + scratch.flow.l4 as u32 - L3 + segment_header(packet, scratch)
 }
 
 /// Layer-4 header of each segment, bytes.

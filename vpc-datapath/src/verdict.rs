@@ -26,6 +26,8 @@ pub enum End {
     Punt,
     /// Copies were sent, nothing is left to do.
     Replicated,
+    /// Send out of the offload device, whose index that is. The packet comes back and is counted then.
+    Offload(u32),
 }
 
 impl Verdict {
@@ -35,6 +37,7 @@ impl Verdict {
     const ANSWER: u64 = 4;
     const PUNT: u64 = 5;
     const REPLICATED: u64 = 6;
+    const OFFLOAD: u64 = 7;
 
     #[inline(always)]
     const fn new(kind: u64, argument: u32) -> Self {
@@ -74,6 +77,11 @@ impl Verdict {
     pub const fn replicated() -> Self {
         Self::new(Self::REPLICATED, 0)
     }
+    /// See [`End::Offload`].
+    #[inline(always)]
+    pub const fn offload(ifindex: u32) -> Self {
+        Self::new(Self::OFFLOAD, ifindex)
+    }
     /// What to do.
     #[inline(always)]
     pub const fn kind(self) -> u32 {
@@ -108,6 +116,7 @@ impl Verdict {
             Self::ANSWER => End::Answer,
             Self::PUNT => End::Punt,
             Self::REPLICATED => End::Replicated,
+            Self::OFFLOAD => End::Offload(argument),
             _ => End::Drop(DropReason::from_number(argument as u8).unwrap_or(DropReason::Truncated)),
         }
     }

@@ -18,15 +18,17 @@ use aya_ebpf::{
     helpers,
 };
 use bytemuck::Pod;
+use core::marker::PhantomData;
 use vpc_common::{
     Be32, DropReason, Ip, Vni,
     limits::{OVERHEAD_V4, OVERHEAD_V6},
     locate::LocateKey,
+    offload::Mark,
     port::UNDERLAY_SLOT,
     wire::{Ethernet, ether_type},
 };
 use vpc_datapath::{
-    Packet, Part, Scratch, Stage, Tables, deliver, egress, external,
+    Packet, Part, Scratch, Stage, Tables, Verdict, deliver, egress, external,
     family::Family,
     ingress,
     packet::{CopyTarget, Covered, NoRoom, REACH, Step, SumChange, Zero},
@@ -36,13 +38,31 @@ use vpc_datapath::{
 /// Bytes that are made linear before the pipeline starts: Ethernet, IPv6 and TCP headers.
 const HEADERS: u32 = 14 + 40 + 20;
 
-/// A socket buffer at a TC hook.
-pub struct Skb(*mut __sk_buff);
+/// What an interface has left to do: known to the compiler, so that nobody pays for the question.
+pub trait Past {
+    /// See [`Packet::is_finished`].
+    const FINISHED: bool;
+}
 
-impl Skb {
+/// As a workload or a driver handed it over.
+pub struct Raw;
+/// As it comes out of the offload device.
+pub struct Finished;
+
+impl Past for Raw {
+    const FINISHED: bool = false;
+}
+impl Past for Finished {
+    const FINISHED: bool = true;
+}
+
+/// A socket buffer at a TC hook.
+pub struct Skb<W = Raw>(*mut __sk_buff, PhantomData<W>);
+
+impl<W: Past> Skb<W> {
     #[inline(always)]
     fn new(skb: *mut __sk_buff) -> Self {
-        let mut packet = Self(skb);
+        let mut packet = Self(skb, PhantomData);
         let (data, end) = packet.bounds();
         if data + HEADERS as usize > end && packet.length() > (end - data) as u32 {
             packet.pull(HEADERS);
@@ -55,11 +75,11 @@ impl Skb {
     /// The same packet in another function, which a part is: its headers are linear.
     #[inline(always)]
     pub fn again(skb: *mut __sk_buff) -> Self {
-        Self(skb)
+        Self(skb, PhantomData)
     }
 }
 
-impl Window for Skb {
+impl<W> Window for Skb<W> {
     #[inline(always)]
     fn bounds(&self) -> (usize, usize) {
         // SAFETY: the context pointer is the kernel's.
@@ -67,7 +87,7 @@ impl Window for Skb {
     }
 }
 
-impl Packet for Skb {
+impl<W: Past> Packet for Skb<W> {
     #[inline(always)]
     fn length(&self) -> u32 {
         // SAFETY: the context pointer is the kernel's.
@@ -77,6 +97,19 @@ impl Packet for Skb {
     fn gso_size(&self) -> u32 {
         // SAFETY: as above.
         unsafe { (*self.0).gso_size }
+    }
+    #[inline(always)]
+    fn shrink_segments(&mut self, by: u32) -> Result<(), NoRoom> {
+        lower_gso_size(self.0, by)
+    }
+    #[inline(always)]
+    fn is_finished(&self) -> bool {
+        W::FINISHED
+    }
+    #[inline(always)]
+    fn mark(&mut self, mark: Mark) {
+        // SAFETY: as above.
+        unsafe { (*self.0).mark = mark.bits() };
     }
     #[inline(always)]
     fn has_vlan_tag(&self) -> bool {
@@ -174,9 +207,9 @@ impl Packet for Skb {
     fn decapsulate(&mut self, overhead: u32) -> Result<(), NoRoom> {
         // Of a frame with segments adjust_room would leave the tunnel's GSO bits behind: the tunnel device takes those.
         if overhead == OVERHEAD_V4 {
-            remove_outer::<{ OVERHEAD_V4 as usize }>(self)
+            remove_outer::<W, { OVERHEAD_V4 as usize }>(self)
         } else {
-            remove_outer::<{ OVERHEAD_V6 as usize }>(self)
+            remove_outer::<W, { OVERHEAD_V6 as usize }>(self)
         }
     }
     #[inline(always)]
@@ -209,7 +242,7 @@ impl Packet for Skb {
 
 /// Removes outer headers. The helper keeps the first Ethernet header, in whose place the inner one is put.
 #[inline(always)]
-fn remove_outer<const OVERHEAD: usize>(packet: &mut Skb) -> Result<(), NoRoom> {
+fn remove_outer<W: Past, const OVERHEAD: usize>(packet: &mut Skb<W>) -> Result<(), NoRoom> {
     let inner: *const Ethernet = packet.at(OVERHEAD).ok_or(NoRoom)?;
     // SAFETY: in bounds; any bytes are valid.
     let (head, tail, ether_type) = unsafe {
@@ -236,6 +269,41 @@ fn remove_outer<const OVERHEAD: usize>(packet: &mut Skb) -> Result<(), NoRoom> {
     Ok(())
 }
 
+/// Lowers the GSO size. No helper does it by itself: room that is opened behind the Ethernet header takes it from the
+/// segments, unless told otherwise, and room that is closed there gives nothing back if told so. The kernel refuses frames
+/// that are not of TCP (ENOTSUPP, Linux 6.18), whose segments are the sender's.
+#[inline(never)]
+fn lower_gso_size(skb: *mut __sk_buff, by: u32) -> Result<(), NoRoom> {
+    /// The helper takes no more at once.
+    const MOST: u32 = 0xfff;
+    let first = if by < MOST { by } else { MOST };
+    let rest = by - first;
+    if rest > MOST {
+        return Err(NoRoom);
+    }
+    for bytes in [first, rest] {
+        if bytes == 0 {
+            continue;
+        }
+        // SAFETY: helpers on the context.
+        let result = unsafe {
+            match helpers::bpf_skb_adjust_room(skb, bytes as i32, BPF_ADJ_ROOM_MAC, 0) {
+                0 => helpers::bpf_skb_adjust_room(
+                    skb,
+                    -(bytes as i32),
+                    BPF_ADJ_ROOM_MAC,
+                    BPF_F_ADJ_ROOM_FIXED_GSO as u64,
+                ),
+                error => error,
+            }
+        };
+        if result != 0 {
+            return Err(NoRoom);
+        }
+    }
+    Ok(())
+}
+
 /// Opens room in front of a frame that is not IP: `bpf_skb_adjust_room` refuses those (ENOTSUPP, Linux 6.18), and they
 /// have no segments nor checksums to come, for which it would be needed.
 #[inline(never)]
@@ -253,7 +321,7 @@ fn open_front_of_other(skb: *mut __sk_buff, overhead: u32) -> Result<(), NoRoom>
 /// A workload's interface.
 #[inline(always)]
 pub fn from_port(skb: *mut __sk_buff) -> i32 {
-    let mut packet = Skb::new(skb);
+    let mut packet = Skb::<Raw>::new(skb);
     let length = packet.length();
     // SAFETY: the context pointer is the kernel's.
     let ifindex = unsafe { (*skb).ifindex };
@@ -271,7 +339,7 @@ pub fn from_port(skb: *mut __sk_buff) -> i32 {
 /// The tunnel device.
 #[inline(always)]
 pub fn from_tunnel(skb: *mut __sk_buff) -> i32 {
-    let mut packet = Skb::new(skb);
+    let mut packet = Skb::<Raw>::new(skb);
     let length = packet.length();
     let Some(scratch) = tables::scratch() else { return verdict::NO_SCRATCH };
     let end = match outer(skb, &mut scratch.outer) {
@@ -288,7 +356,7 @@ pub fn from_tunnel(skb: *mut __sk_buff) -> i32 {
 /// An uplink without XDP.
 #[inline(always)]
 pub fn from_uplink(skb: *mut __sk_buff) -> i32 {
-    let mut packet = Skb::new(skb);
+    let mut packet = Skb::<Raw>::new(skb);
     packet.pull(REACH as u32);
     // SAFETY: the context pointer is the kernel's.
     let ifindex = unsafe { (*skb).ifindex };
@@ -304,13 +372,42 @@ pub fn from_uplink(skb: *mut __sk_buff) -> i32 {
 /// A gateway's external interface.
 #[inline(always)]
 pub fn from_outside(skb: *mut __sk_buff) -> i32 {
-    let mut packet = Skb::new(skb);
+    let mut packet = Skb::<Raw>::new(skb);
     let length = packet.length();
     // SAFETY: the context pointer is the kernel's.
     let ifindex = unsafe { (*skb).ifindex };
     let Some(scratch) = tables::scratch() else { return verdict::NO_SCRATCH };
     let end = external::external(&mut packet, &Maps, scratch);
     verdict::tc(end, verdict::Direction::Ingress, scratch.flow.slot, length, ifindex)
+}
+
+/// The far end of the offload device: a packet takes its sender's way once more, and is counted as the sender's.
+#[inline(always)]
+pub fn from_offload(skb: *mut __sk_buff) -> i32 {
+    let mut packet = Skb::<Finished>::new(skb);
+    let length = packet.length();
+    // SAFETY: the context pointer is the kernel's. Nobody behind us shall take the mark for one of theirs.
+    let mark = unsafe { core::mem::take(&mut (*skb).mark) };
+    let Some(scratch) = tables::scratch() else { return verdict::NO_SCRATCH };
+    let Some(slot) = Mark::slot(mark) else {
+        return verdict::tc(DropReason::OffloadStray.into(), verdict::Direction::Ingress, UNDERLAY_SLOT, length, 0);
+    };
+    if slot == UNDERLAY_SLOT {
+        let end = match external::external(&mut packet, &Maps, scratch) {
+            // It was the fabric's when it went in: the host has no part in what comes out.
+            end if end == Verdict::punt() => DropReason::OffloadStray.into(),
+            end => end,
+        };
+        let back = Maps.outlet().map_or(0, |outlet| outlet.ifindex);
+        return verdict::tc(end, verdict::Direction::Ingress, scratch.flow.slot, length, back);
+    }
+    match Maps.port(slot) {
+        Some(port) if port.epoch != 0 => {
+            let end = egress::egress(&mut packet, &Maps, scratch, slot, port);
+            verdict::tc(end, verdict::Direction::Egress, slot, length, port.ifindex)
+        }
+        _ => verdict::tc(DropReason::UnknownPort.into(), verdict::Direction::Egress, slot, length, 0),
+    }
 }
 
 /// Takes what the kernel says of the outer headers it has removed.

@@ -70,6 +70,10 @@ pub fn tc(verdict: Verdict, direction: Direction, slot: u16, length: u32, back: 
             forward(counters, length);
             TC_ACT_SHOT
         }
+        End::Offload(ifindex) => {
+            take_back(counters, length);
+            redirect(ifindex)
+        }
         End::Drop(reason) => {
             drop(counters, slot, reason);
             TC_ACT_SHOT
@@ -116,7 +120,7 @@ pub fn xdp(verdict: Verdict, direction: Direction, slot: u16, length: u32, back:
             forward(counters, length);
             redirect(ifindex) as u32
         }
-        End::Transmit(_) | End::Answer | End::Replicated => {
+        End::Transmit(_) | End::Answer | End::Replicated | End::Offload(_) => {
             drop(counters, slot, DropReason::NoRoom);
             xdp_action::XDP_DROP
         }
@@ -144,6 +148,15 @@ fn receive(counters: Option<&mut DirectionCounters>, length: u32) {
     if let Some(c) = counters {
         c.received += 1;
         c.received_bytes += length as u64;
+    }
+}
+
+/// The inverse of [`receive`]: what every other packet would pay for a question, this one pays alone.
+#[inline(always)]
+fn take_back(counters: Option<&mut DirectionCounters>, length: u32) {
+    if let Some(c) = counters {
+        c.received -= 1;
+        c.received_bytes -= length as u64;
     }
 }
 

@@ -11,7 +11,7 @@ use aya_ebpf::{
     helpers,
 };
 use bytemuck::Pod;
-use vpc_common::locate::LocateKey;
+use vpc_common::{locate::LocateKey, offload::Mark};
 use vpc_datapath::{
     Packet, Part, Scratch, Stage, Tables, Verdict, deliver,
     family::Family,
@@ -49,6 +49,17 @@ impl Packet for Frame {
     fn gso_size(&self) -> u32 {
         0
     }
+    #[inline(always)]
+    fn shrink_segments(&mut self, _by: u32) -> Result<(), NoRoom> {
+        Err(NoRoom)
+    }
+    #[inline(always)]
+    fn is_finished(&self) -> bool {
+        // What comes over a wire is.
+        true
+    }
+    #[inline(always)]
+    fn mark(&mut self, _mark: Mark) {}
     #[inline(always)]
     fn has_vlan_tag(&self) -> bool {
         // Tags stand in the frame; one that the driver strips from the outer frame is the underlay's own.

@@ -36,6 +36,9 @@ pub struct Case {
     pub covers: Vec<String>,
     /// Why the kernel cannot run it; left out where it can.
     pub host_only: Option<String>,
+    /// The first Linux that can run it, where that is not the oldest: major and minor version.
+    #[serde(default)]
+    pub linux: (u32, u32),
     /// The one packet; or else `steps`.
     pub send: Option<Box<Send>>,
     /// What happens, in order.
@@ -75,7 +78,8 @@ pub struct Send {
     /// Where it arrives.
     #[serde(default)]
     pub hook: Hook,
-    /// The port that sends it, for [`Hook::Port`], [`Hook::PortXdp`] and [`Hook::Wire`]; a device's name where no port has the device.
+    /// The port that sends it, for [`Hook::Port`], [`Hook::PortXdp`], [`Hook::Wire`] and [`Hook::Offload`]; a device's name where
+    /// no port has the device.
     pub from: Option<String>,
     /// The packet.
     pub packet: Vec<Layer>,
@@ -107,7 +111,8 @@ pub enum Hook {
     /// At a port's interface, from its workload.
     #[default]
     Port,
-    /// The same, sent by the workload's end of a real veth: what the kernel itself does to a frame is in it.
+    /// The same, sent by the workload's end of a real veth: what the kernel itself does to a frame is in it, and what comes
+    /// out of the offload device.
     Wire,
     /// At a port's interface, XDP: packet-rate mode.
     PortXdp,
@@ -119,13 +124,15 @@ pub enum Hook {
     Tunnel,
     /// At a gateway's external interface, from outside.
     External,
+    /// At the far end of the offload device, a packet of the port `from`, or from `outside`; without one, a stranger's.
+    Offload,
 }
 
 /// What is expected of a packet.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Expect {
-    /// `drop REASON`, `transmit UPLINK`, `deliver PORT`, `answer`, `punt` or `replicated`.
+    /// `drop REASON`, `transmit UPLINK`, `deliver PORT`, `answer`, `punt`, `replicated` or `offload`.
     pub verdict: String,
     /// The packet as it leaves; needed unless it is dropped or replicated.
     pub packet: Option<Leaving>,

@@ -9,7 +9,7 @@ use crate::{
 };
 use anyhow::{Context, Result};
 use std::collections::BTreeMap;
-use vpc_common::{DropReason, Ip, session::decided};
+use vpc_common::{DropReason, Ip, offload::Mark, port::UNDERLAY_SLOT, session::decided};
 use vpc_datapath::verdict::End;
 
 /// What one packet of a case did.
@@ -89,11 +89,17 @@ fn arrive(fabric: &Fabric, send: &Send, runner: &mut impl Runner, devices: &Devi
         (Hook::External, _) => devices.index(fabric.external().context("the node is no gateway")?)?,
         _ => 0,
     };
+    let mark = match (send.hook, &send.from) {
+        (Hook::Offload, Some(from)) if from == "outside" => Mark::of(UNDERLAY_SLOT).bits(),
+        (Hook::Offload, Some(from)) => Mark::of(fabric.slot(from)?).bits(),
+        _ => 0,
+    };
     let before = runner.counts()?;
     let arrival = Arrival {
         hook: send.hook,
         ifindex,
         bytes: &bytes,
+        mark,
         gso_size: send.gso_size,
         offload: send.offload,
         copies: send.expect.copies.len(),
@@ -164,6 +170,7 @@ impl Judge<'_> {
             Seen::Whole(End::Answer) => "answer".to_owned(),
             Seen::Whole(End::Punt) => "punt".to_owned(),
             Seen::Whole(End::Replicated) => "replicated".to_owned(),
+            Seen::Whole(End::Offload(_)) => "offload".to_owned(),
             Seen::Class(class) => format!("{class:?}"),
         };
         (class, text)

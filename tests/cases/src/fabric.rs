@@ -75,9 +75,11 @@ impl Fabric {
         Ok(Self { topology, text, desired, epoch: self.epoch + 1, ..self.clone() })
     }
 
-    /// The same on a machine that has changed. Epochs move.
+    /// The same on a machine that has changed. Epochs move, unless only the offload device comes or goes.
     pub fn on(&self, machine: &Machine) -> Self {
-        Self { machine: machine.clone(), epoch: self.epoch + 1, ..self.clone() }
+        let other = Machine { no_offload: machine.no_offload, ..self.machine.clone() };
+        let epoch = if other == *machine { self.epoch } else { self.epoch + 1 };
+        Self { machine: machine.clone(), epoch, ..self.clone() }
     }
 
     /// What the maps hold.

@@ -4,7 +4,7 @@ use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The machine. What is left out is ordinary: one uplink, every port up.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Machine {
     /// MTU of the underlay, bytes.
@@ -21,6 +21,8 @@ pub struct Machine {
     pub external_mtu: u32,
     /// Whether the external interface has lost its next hop.
     pub outside_lost: bool,
+    /// Whether there is no offload device.
+    pub no_offload: bool,
     /// Gateways that cannot be reached now.
     pub dead_gateways: BTreeSet<String>,
     /// Interfaces that belong to no port at first.
@@ -42,6 +44,7 @@ impl Default for Machine {
             tc_delivery: BTreeSet::new(),
             external_mtu: 1_500,
             outside_lost: false,
+            no_offload: false,
             dead_gateways: BTreeSet::new(),
             spare_devices: Vec::new(),
         }

@@ -47,7 +47,7 @@ impl Seen {
             Self::Class(class) => class,
             Self::Whole(End::Drop(_) | End::Replicated) => Class::Ended,
             Self::Whole(End::Punt) => Class::Passed,
-            Self::Whole(End::Transmit(_) | End::Deliver(_) | End::Answer) => Class::Redirected,
+            Self::Whole(End::Transmit(_) | End::Deliver(_) | End::Answer | End::Offload(_)) => Class::Redirected,
         }
     }
 }

@@ -18,6 +18,8 @@ pub struct Arrival<'a> {
     pub hook: Hook,
     /// Index of the interface, for [`Hook::Port`].
     pub ifindex: u32,
+    /// `skb->mark`, for [`Hook::Offload`].
+    pub mark: u32,
     /// Its bytes.
     pub bytes: &'a [u8],
     /// Payload of one segment of a GSO frame, bytes.

@@ -21,6 +21,9 @@ use vpc_common::{
 };
 use vpc_topology::compile::{Desired, DesiredVtep};
 
+/// Index of the offload device.
+pub const OFFLOAD: u32 = 99;
+
 /// The content of all tables that an agent writes.
 #[derive(Clone, Debug)]
 pub struct State {
@@ -82,7 +85,8 @@ impl State {
                 vtep: desired.node.vtep,
                 flags: desired.node.flags,
                 id: desired.node.id.into(),
-                reserved: [0; 10],
+                offload: if machine.no_offload { 0 } else { OFFLOAD },
+                reserved: [0; 9],
             },
             locate: BTreeMap::new(),
             ports: BTreeMap::new(),

@@ -43,8 +43,10 @@ impl Bench {
 
     fn run(&mut self, hook: Hook, bytes: &[u8], gso_size: u32) -> Outcome {
         let ifindex = self.devices.index("tap-web1").unwrap();
-        let outcome =
-            self.host.run(&Arrival { hook, ifindex, bytes, gso_size, offload: Offload::None, copies: 0 }).unwrap();
+        let outcome = self
+            .host
+            .run(&Arrival { hook, ifindex, mark: 0, bytes, gso_size, offload: Offload::None, copies: 0 })
+            .unwrap();
         for (slot, counts) in &self.host.counts().unwrap().0 {
             assert!(counts.balance(), "slot {slot}: {counts:?}");
         }

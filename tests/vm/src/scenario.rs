@@ -304,12 +304,13 @@ impl World {
             let qdiscs = node.run("tc qdisc show")?;
             ensure!(!qdiscs.contains("clsact"), "{qdiscs}");
             let links = node.run("ip -o link")?;
-            ensure!(!links.contains("vpc-vxlan") && !links.contains("xdp"), "{links}");
+            let ours = ["vpc-vxlan", "vpc-offload", "xdp"];
+            ensure!(!ours.iter().any(|name| links.contains(name)), "{links}");
         }
         let target = self.fabric.guest("a2")?.ipv4()?;
         let pings = self.fabric.guest("a1")?.ping(target, PingOptions { count: 1, ..PingOptions::default() })?;
         ensure!(pings.received == 0, "guests still reach each other");
-        Ok("pins, filters, qdiscs, XDP and the tunnel device are gone".to_owned())
+        Ok("pins, filters, qdiscs, XDP, the tunnel and the offload device are gone".to_owned())
     }
 
     /// What the nodes say and logged: for an error.

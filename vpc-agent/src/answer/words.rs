@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, net::SocketAddr};
 use vpc_common::{
     Be32,
     nat::ExternalPort,
-    session::{Session, decided, state},
+    session::{Hop, Session, decided, state},
 };
 
 /// What the numbers of sessions mean.
@@ -56,7 +56,7 @@ impl Words {
         if session.decided & decided::EGRESS == 0 {
             return String::new();
         }
-        let hop = &session.egress;
+        let hop = Hop { way: session.egress.way.behind_offload(), ..session.egress };
         if hop.way.is_external() {
             return if hop.way.is_hairpin() { "to an external address here" } else { "out of this gateway" }.to_owned();
         }

@@ -11,6 +11,8 @@ pub enum LinkName {
     PortXdp(u64),
     /// The tunnel device.
     Tunnel,
+    /// The far end of the offload device.
+    Offload,
     /// An uplink, by its interface's name.
     Uplink(String, UplinkHook),
     /// A gateway's external interface, by its name.
@@ -33,6 +35,7 @@ impl LinkName {
             Self::Port(uid) => format!("port-{uid:016x}"),
             Self::PortXdp(uid) => format!("portxdp-{uid:016x}"),
             Self::Tunnel => "tunnel".to_owned(),
+            Self::Offload => "offload".to_owned(),
             Self::External(device) => format!("external-{}", encode(device)),
             Self::Uplink(device, UplinkHook::Xdp) => format!("uplink-xdp-{}", encode(device)),
             Self::Uplink(device, UplinkHook::Tc) => format!("uplink-tc-{}", encode(device)),
@@ -41,8 +44,10 @@ impl LinkName {
 
     /// Reads what [`LinkName::file`] wrote.
     pub fn parse(file: &str) -> Option<Self> {
-        if file == "tunnel" {
-            return Some(Self::Tunnel);
+        match file {
+            "tunnel" => return Some(Self::Tunnel),
+            "offload" => return Some(Self::Offload),
+            _ => {}
         }
         if let Some(uid) = file.strip_prefix("portxdp-") {
             return u64::from_str_radix(uid, 16).ok().map(Self::PortXdp);
@@ -73,6 +78,7 @@ impl LinkName {
             Self::Port(_) => programs::PORT,
             Self::PortXdp(_) => programs::PORT_XDP,
             Self::Tunnel => programs::TUNNEL,
+            Self::Offload => programs::OFFLOAD,
             Self::External(_) => programs::EXTERNAL,
             Self::Uplink(_, UplinkHook::Xdp) => programs::UPLINK_XDP,
             Self::Uplink(_, UplinkHook::Tc) => programs::UPLINK_TC,
@@ -101,6 +107,7 @@ mod tests {
             LinkName::Port(0xfeed),
             LinkName::PortXdp(0xfeed),
             LinkName::Tunnel,
+            LinkName::Offload,
             LinkName::Uplink("eth1.5".to_owned(), UplinkHook::Xdp),
             LinkName::External("eth2.7".to_owned()),
             LinkName::Uplink("bond-0".to_owned(), UplinkHook::Tc),

@@ -49,7 +49,7 @@ pub struct TopologyStatus {
 /// An interface with a program, or that should have one.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Attachment {
-    /// `port`, `uplink` or `tunnel`.
+    /// `port`, `uplink`, `external`, `tunnel` or `offload`.
     pub role: String,
     /// Name of the port; the interface's own for the others.
     pub name: String,

@@ -3,6 +3,7 @@
 pub mod events;
 pub mod links;
 pub mod neighbours;
+pub mod offload;
 pub mod routes;
 pub mod tunnel;
 

@@ -43,16 +43,16 @@ fn filters_outlive_the_agent_and_are_known_again() {
     let mut sandbox = Sandbox::new("clsact");
     let status = sandbox.start_with(&CLSACT);
     assert_eq!(status.problems, Vec::<String>::new());
-    for name in ["web-1", "vpc-vxlan"] {
+    for name in ["web-1", "vpc-vxlan", "vpc-offload1"] {
         let row = attachment(&status, name);
         assert_eq!(row.mode, "clsact");
         assert!(row.reason.starts_with("`--attach clsact` says so; "), "{}", row.reason);
     }
     assert_eq!(attachment(&status, "vag-up").mode, "xdp");
     let first = filters();
-    assert_eq!(first.len(), 2, "{first:?}");
+    assert_eq!(first.len(), 3, "{first:?}");
     assert_eq!(program_info_by_id(on("vag-p1").expect("a filter").program).expect("its program").name, "vpc_port");
-    for device in ["vag-p1", "vpc-vxlan"] {
+    for device in ["vag-p1", "vpc-vxlan", "vpc-offload1"] {
         assert_eq!(tcx_ingress_programs(index(device)).expect("query"), Vec::<u32>::new());
     }
     let port: Port = map(&sandbox, maps::PORTS, 1);
@@ -74,7 +74,7 @@ fn filters_outlive_the_agent_and_are_known_again() {
     assert_eq!(status.problems, Vec::<String>::new());
     assert!(sandbox.log().contains("replaced the programs"), "{}", sandbox.log());
     let second = filters();
-    assert_eq!(second.len(), 2, "{second:?}");
+    assert_eq!(second.len(), 3, "{second:?}");
     for (old, new) in first.iter().zip(&second) {
         assert_eq!((old.ifindex, &old.name), (new.ifindex, &new.name));
         assert_ne!(old.program, new.program);
@@ -124,7 +124,7 @@ fn ports_come_change_their_interface_and_go() {
         status.attachments.iter().any(|row| row.name == "web-9" && row.mode == "clsact")
     });
     assert_eq!(status.problems, Vec::<String>::new());
-    assert_eq!(filters().len(), 2);
+    assert_eq!(filters().len(), 3);
     assert!(matches!(LinkName::parse(&on("vag-p2").expect("a filter").name), Some(LinkName::Port(_))));
 
     fs::write(sandbox.topology(), TOPOLOGY.replace("node: hv1, device", "node: hv2, device")).expect("write");

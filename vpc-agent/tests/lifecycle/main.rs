@@ -3,6 +3,7 @@
 
 mod clsact;
 mod flush;
+mod offload;
 mod policies;
 mod sandbox;
 
@@ -290,7 +291,7 @@ fn edits_add_move_and_remove_ports() {
     fs::write(sandbox.topology(), moved).expect("write");
     sandbox.eventually("the port is gone", |status| status.attachments.iter().all(|row| row.name != "web-3"));
     assert_eq!(map::<Port>(&sandbox, maps::PORTS, 2), Port::default());
-    assert_eq!(fs::read_dir(bpffs::links(sandbox.bpffs())).expect("links").count(), 3);
+    assert_eq!(fs::read_dir(bpffs::links(sandbox.bpffs())).expect("links").count(), 4);
     let endpoints: Listing = ask(sandbox.run_dir(), Request::Get(Kind::Endpoints)).expect("endpoints");
     assert!(endpoints.rows.iter().any(|row| row[1] == "10.0.1.12" && row[3] == "hv2"), "{endpoints:?}");
 }
@@ -402,13 +403,15 @@ fn uninstalling_leaves_nothing() {
             sandbox.end(Signal::SIGKILL);
         }
         let removed = uninstall(sandbox.run_dir(), sandbox.bpffs()).expect("uninstall");
-        assert_eq!(removed.len(), 4, "{removed:?}");
+        assert_eq!(removed.len(), 5, "{removed:?}");
         if running == Agent::Runs {
             sandbox.ended();
         }
         assert!(!bpffs::directory(sandbox.bpffs()).exists());
         assert!(!sandbox.run_dir().exists());
-        assert!(nix::net::if_::if_nametoindex("vpc-vxlan").is_err());
+        for device in ["vpc-vxlan", "vpc-offload0", "vpc-offload1"] {
+            assert!(nix::net::if_::if_nametoindex(device).is_err(), "{device}");
+        }
         let index = nix::net::if_::if_nametoindex("vag-p1").expect("the port");
         assert_eq!(vpc_bpf::tcx_ingress_programs(index).expect("query"), Vec::<u32>::new());
         let text = Command::new("ip").args(["link", "show", "vag-up"]).output().expect("ip").stdout;

@@ -57,6 +57,10 @@ impl Counts {
                 counters.forwarded += 1;
                 counters.forwarded_bytes += u64::from(length);
             }
+            End::Offload(_) => {
+                counters.received -= 1;
+                counters.received_bytes -= u64::from(length);
+            }
             End::Answer => counters.answered += 1,
             End::Punt => counters.punted += 1,
             End::Drop(reason) => {

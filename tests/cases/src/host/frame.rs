@@ -2,7 +2,7 @@
 
 use bytemuck::Pod;
 use std::collections::BTreeMap;
-use vpc_common::wire::Ethernet;
+use vpc_common::{offload::Mark, wire::Ethernet};
 use vpc_datapath::{
     Packet, checksum,
     packet::{BUFFER, CopyTarget, NoRoom, REACH, Repeat, Step},
@@ -18,6 +18,8 @@ const LONGEST_SUM: u32 = 2_048;
 pub struct Frame {
     bytes: Vec<u8>,
     gso_size: u32,
+    finished: bool,
+    mark: u32,
     vlan_tag: bool,
     aside: Vec<u8>,
     copies: BTreeMap<u32, Vec<Vec<u8>>>,
@@ -28,6 +30,14 @@ impl Frame {
     pub fn new(bytes: &[u8], gso_size: u32) -> Self {
         Self { bytes: bytes.to_vec(), gso_size, ..Self::default() }
     }
+    /// A frame as it comes out of the offload device.
+    pub fn finished(bytes: Vec<u8>) -> Self {
+        Self { bytes, finished: true, ..Self::default() }
+    }
+    /// With what it was marked for the offload device.
+    pub fn mark(&self) -> u32 {
+        self.mark
+    }
     /// Its bytes.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
@@ -35,6 +45,10 @@ impl Frame {
     /// The copies that were sent, by interface.
     pub fn take_copies(&mut self) -> BTreeMap<u32, Vec<Vec<u8>>> {
         std::mem::take(&mut self.copies)
+    }
+    /// The inverse of [`Frame::take_copies`].
+    pub fn put_copies(&mut self, copies: BTreeMap<u32, Vec<Vec<u8>>>) {
+        self.copies = copies;
     }
     /// Takes a VLAN tag out of the frame, as the kernel does before it shows the frame to TC.
     pub fn take_vlan_tag(&mut self) {
@@ -55,6 +69,16 @@ impl Packet for Frame {
     }
     fn gso_size(&self) -> u32 {
         self.gso_size
+    }
+    fn shrink_segments(&mut self, by: u32) -> Result<(), NoRoom> {
+        self.gso_size = self.gso_size.checked_sub(by).ok_or(NoRoom)?;
+        Ok(())
+    }
+    fn is_finished(&self) -> bool {
+        self.finished
+    }
+    fn mark(&mut self, mark: Mark) {
+        self.mark = mark.bits();
     }
     fn has_vlan_tag(&self) -> bool {
         self.vlan_tag

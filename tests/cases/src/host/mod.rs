@@ -2,6 +2,7 @@
 
 mod counting;
 mod frame;
+mod offload;
 mod tables;
 
 pub use frame::Frame;
@@ -15,14 +16,16 @@ use crate::{
 };
 use anyhow::{Context, Result};
 use counting::Direction;
+use std::collections::BTreeMap;
 use vpc_common::{
-    Ip, Vni,
+    DropReason, Ip, Vni,
     locate::LocateKey,
     nat::{ExternalPort, NatIn},
+    offload::Mark,
     port::UNDERLAY_SLOT,
 };
 use vpc_datapath::{
-    Scratch, Tables, Verdict, deliver, egress, external, ingress, scratch::Outer, shortcut, verdict::End,
+    Packet, Scratch, Tables, Verdict, deliver, egress, external, ingress, scratch::Outer, shortcut, verdict::End,
 };
 
 /// What scratch memory holds before each packet: nothing may be read that was not written for it.
@@ -44,10 +47,10 @@ impl Host {
     fn port(&mut self, frame: &mut Frame, scratch: &mut Scratch, ifindex: u32) -> End {
         let length = frame.bytes().len() as u32;
         let (slot, end) = match deliver::locate(&self.tables, LocateKey::interface(ifindex)) {
-            None => (UNDERLAY_SLOT, vpc_common::DropReason::UnknownPort.into()),
+            None => (UNDERLAY_SLOT, DropReason::UnknownPort.into()),
             Some(slot) => match self.tables.port(slot) {
                 Some(port) if port.epoch != 0 => (slot, egress::egress(frame, &self.tables, scratch, slot, port)),
-                _ => (slot, vpc_common::DropReason::UnknownPort.into()),
+                _ => (slot, DropReason::UnknownPort.into()),
             },
         };
         self.counts.at_tc(end, Direction::Egress, slot, length)
@@ -82,6 +85,44 @@ impl Host {
         self.counts.at_tc(end, Direction::Ingress, scratch.flow.slot, length)
     }
 
+    fn offload(&mut self, frame: &mut Frame, scratch: &mut Scratch, mark: u32) -> End {
+        let length = frame.bytes().len() as u32;
+        let (end, direction, slot) = match Mark::slot(mark) {
+            None => (DropReason::OffloadStray.into(), Direction::Ingress, UNDERLAY_SLOT),
+            Some(UNDERLAY_SLOT) => {
+                let end = match external::external(frame, &self.tables, scratch) {
+                    end if end == Verdict::punt() => DropReason::OffloadStray.into(),
+                    end => end,
+                };
+                (end, Direction::Ingress, scratch.flow.slot)
+            }
+            Some(slot) => match self.tables.port(slot) {
+                Some(port) if port.epoch != 0 => {
+                    (egress::egress(frame, &self.tables, scratch, slot, port), Direction::Egress, slot)
+                }
+                _ => (DropReason::UnknownPort.into(), Direction::Egress, slot),
+            },
+        };
+        self.counts.at_tc(end, direction, slot, length)
+    }
+
+    /// A packet that was sent into the offload device, up to its end. The last segment's end stands for all of them.
+    fn finished(&mut self, sent: &Frame, scratch: &mut Scratch) -> (End, Frame) {
+        let mut last = (End::Replicated, Frame::default());
+        let mut copies = BTreeMap::<u32, Vec<Vec<u8>>>::new();
+        for segment in offload::finish(sent.bytes(), sent.gso_size()) {
+            bytemuck::bytes_of_mut(scratch).fill(POISON);
+            let mut frame = Frame::finished(segment);
+            let end = self.offload(&mut frame, scratch, sent.mark());
+            for (index, frames) in frame.take_copies() {
+                copies.entry(index).or_default().extend(frames);
+            }
+            last = (end, frame);
+        }
+        last.1.put_copies(copies);
+        last
+    }
+
     fn tunnel(&mut self, frame: &mut Frame, scratch: &mut Scratch) -> Result<End> {
         let told = told(frame.bytes()).context("the packet of a tunnel hook starts with outer headers")?;
         frame.cut_front(told.length);
@@ -112,7 +153,18 @@ impl Runner for Host {
             Hook::Port => self.port(&mut frame, &mut scratch, arrival.ifindex),
             Hook::Wire => {
                 frame.take_vlan_tag();
-                self.port(&mut frame, &mut scratch, arrival.ifindex)
+                match self.port(&mut frame, &mut scratch, arrival.ifindex) {
+                    End::Offload(_) => {
+                        let (end, last) = self.finished(&frame, &mut scratch);
+                        frame = last;
+                        end
+                    }
+                    end => end,
+                }
+            }
+            Hook::Offload => {
+                frame = Frame::finished(arrival.bytes.to_vec());
+                self.offload(&mut frame, &mut scratch, arrival.mark)
             }
             Hook::PortXdp => self.port_xdp(&mut frame, &mut scratch, arrival.ifindex),
             Hook::UplinkXdp => self.uplink_xdp(&mut frame, &mut scratch),

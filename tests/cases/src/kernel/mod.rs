@@ -16,7 +16,8 @@ use anyhow::{Context, Result, bail};
 use bytemuck::Pod;
 use std::{collections::BTreeMap, net::IpAddr, os::fd::BorrowedFd};
 use vpc_bpf::{
-    Filters, Hook as Attachment, Link, Loaded, Loader, PerCpuTable, Sizes, Table, TestRun, has_tcx, test_run,
+    Filters, Hook as Attachment, Link, Loaded, Loader, PerCpuTable, Sizes, Table, TestRun, has_tcx, kernel_release,
+    test_run,
 };
 use vpc_common::{
     Ip,
@@ -104,7 +105,8 @@ impl Kernel {
         }
         let tunnel = nix::net::if_::if_nametoindex(namespace::TUNNEL).context("find the tunnel device")?;
         let ports = devices.0.values().filter(|index| !uplinks.contains(index)).map(|index| (*index, programs::PORT));
-        for (index, program) in ports.chain([(tunnel, programs::TUNNEL)]) {
+        let offload = nix::net::if_::if_nametoindex(namespace::OFFLOAD_END).context("find the offload device")?;
+        for (index, program) in ports.chain([(tunnel, programs::TUNNEL), (offload, programs::OFFLOAD)]) {
             links.extend(attach(loaded.program_fd(program)?, index)?);
         }
         let (counters, drops) = (loaded.per_cpu(maps::COUNTERS)?, loaded.per_cpu(maps::DROPS)?);
@@ -348,6 +350,7 @@ impl Runner for Kernel {
             Hook::PortXdp => self.test_run(programs::PORT_XDP, arrival),
             Hook::UplinkXdp => self.test_run(programs::UPLINK_XDP, arrival),
             Hook::UplinkTc => self.test_run(programs::UPLINK_TC, arrival),
+            Hook::Offload => self.test_run(programs::OFFLOAD, arrival),
             Hook::External => self.test_run(programs::EXTERNAL, arrival),
             Hook::Tunnel => self.real(self.uplink, arrival),
             Hook::Wire => self.real(arrival.ifindex, arrival),
@@ -409,6 +412,19 @@ impl Runner for Kernel {
         self.sessions_of::<V4>(maps::SESSIONS_V4, &mut sessions)?;
         self.sessions_of::<V6>(maps::SESSIONS_V6, &mut sessions)?;
         Ok(sessions)
+    }
+}
+
+/// Major and minor version of the running kernel.
+///
+/// # Errors
+/// It is not called by numbers.
+pub fn release() -> Result<(u32, u32)> {
+    let text = kernel_release();
+    let mut numbers = text.split(['.', '-']).map(str::parse);
+    match (numbers.next(), numbers.next()) {
+        (Some(Ok(major)), Some(Ok(minor))) => Ok((major, minor)),
+        _ => bail!("what kernel is {text}?"),
     }
 }
 

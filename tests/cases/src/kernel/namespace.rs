@@ -4,6 +4,7 @@ use crate::{
     fabric::{Devices, Fabric},
     kernel::host_prefix,
     packet::Names,
+    state::OFFLOAD as OFFLOAD_INDEX,
 };
 use anyhow::{Context, Result, anyhow, ensure};
 use nix::sched::{CloneFlags, unshare};
@@ -16,6 +17,10 @@ use std::{
 
 /// The tunnel device.
 pub const TUNNEL: &str = "vpc-tunnel";
+/// The offload device.
+const OFFLOAD: &str = "vpc-offload0";
+/// Its far end.
+pub const OFFLOAD_END: &str = "vpc-offload1";
 /// Room for every packet that a case sends, or has sent to it.
 const MTU: u32 = 9_500;
 
@@ -60,6 +65,12 @@ pub(super) fn make(fabric: &Fabric) -> Result<Devices> {
     let local = if own.is_ipv4() { "0.0.0.0" } else { "::" };
     let _ = writeln!(batch, "link add {TUNNEL} type vxlan external dstport 4789 local {local} udp6zerocsumrx");
     let _ = writeln!(batch, "link set {TUNNEL} mtu {MTU} up");
+    // An offload device as agents make it.
+    let _ = writeln!(
+        batch,
+        "link add {OFFLOAD} index {OFFLOAD_INDEX} mtu 65535 type veth peer name {OFFLOAD_END} mtu 65535"
+    );
+    let _ = writeln!(batch, "link set {OFFLOAD_END} arp off up\nlink set {OFFLOAD} arp off up");
     ip_batch(&batch)?;
     for uplink in fabric.uplinks() {
         if own.is_ipv6() {
@@ -70,7 +81,7 @@ pub(super) fn make(fabric: &Fabric) -> Result<Devices> {
     if own.is_ipv6() {
         sysctl("net/ipv6/conf/lo/disable_ipv6", "0")?;
     }
-    for uplink in fabric.uplinks() {
+    for uplink in fabric.uplinks().iter().map(String::as_str).chain([OFFLOAD]) {
         // What leaves is finished before it can be seen: checksums filled in, segments cut.
         let status = Command::new("ethtool").args(["-K", uplink, "tx", "off"]).output().context("run ethtool")?;
         ensure!(status.status.success(), "ethtool: {}", String::from_utf8_lossy(&status.stderr));

@@ -142,12 +142,14 @@ fn is_tunnel(frame: &[u8]) -> bool {
 /// `__sk_buff` as `BPF_PROG_TEST_RUN` takes it: zero but for the fields that it lets one set.
 pub(super) fn skb_context(arrival: &Arrival<'_>, uplink: u32) -> Vec<u8> {
     const SIZE: usize = 192;
+    const MARK: usize = 8;
     const IFINDEX: usize = 40;
     const GSO_SEGMENTS: usize = 164;
     const GSO_SIZE: usize = 176;
     let mut context = vec![0; SIZE];
     let mut put = |at: usize, value: u32| context[at..at + 4].copy_from_slice(&value.to_ne_bytes());
     put(IFINDEX, if arrival.ifindex == 0 { uplink } else { arrival.ifindex });
+    put(MARK, arrival.mark);
     put(GSO_SIZE, arrival.gso_size);
     let segments = (arrival.bytes.len() as u32).checked_div(arrival.gso_size).map_or(0, |whole| whole + 1);
     put(GSO_SEGMENTS, segments);
@@ -175,6 +177,7 @@ impl Offloaded {
         const NEEDS_CHECKSUM: u8 = 1;
         const TCP_V4: u8 = 1;
         const TCP_V6: u8 = 4;
+        const UDP: u8 = 5;
         let mut frame = frame.to_vec();
         let (is_v4, l4, protocol) = match frame.get(12..14)? {
             [0x08, 0x00] => (true, 34, *frame.get(23)?),
@@ -193,10 +196,11 @@ impl Offloaded {
             sum = (sum & 0xffff) + (sum >> 16);
         }
         frame.get_mut(l4 + field..l4 + field + 2)?.copy_from_slice(&(sum as u16).to_be_bytes());
-        let kind = match (gso_size, is_v4) {
-            (0, _) => 0,
-            (_, true) => TCP_V4,
-            (_, false) => TCP_V6,
+        let kind = match (gso_size, protocol, is_v4) {
+            (0, ..) => 0,
+            (_, 17, _) => UDP,
+            (_, _, true) => TCP_V4,
+            (_, _, false) => TCP_V6,
         };
         let mut header = vec![NEEDS_CHECKSUM, kind];
         for number in [(l4 + headers) as u16, gso_size, l4 as u16, field as u16] {

@@ -1,8 +1,18 @@
 //! Packets larger than the tunnel, and tunnels larger than usual.
 
-use std::{net::IpAddr, time::Duration};
+use anyhow::{Context, Result};
+use nix::{
+    sched::{CpuSet, sched_getcpu, sched_setaffinity},
+    sys::socket::{setsockopt, sockopt},
+    unistd::Pid,
+};
+use std::{
+    net::{IpAddr, UdpSocket},
+    time::Duration,
+};
 use vpc_lab::{
-    UnderlayOptions,
+    Fabric, Guest, UnderlayOptions,
+    agent::vpcctl_json,
     iperf::Load,
     ping::{Fragmentation, PingOptions},
     wait::eventually,
@@ -54,16 +64,118 @@ fn without_df_a_large_packet_is_fragmented_and_arrives() {
     assert_eq!(learnt_mtu(a1, to).unwrap(), None);
 }
 
+/// Has a guest send without DF, as `IP_PMTUDISC_DONT` does.
+fn without_df(guest: &Guest) -> Result<()> {
+    guest.netns().sysctl(&[("net/ipv4/ip_no_pmtu_disc", "1")])
+}
+
+/// A counter of a guest's kernel.
+fn counter(guest: &Guest, group: &str, name: &str) -> Result<u64> {
+    let text = guest.netns().run("cat /proc/net/snmp")?;
+    let mut rows = text.lines().filter_map(|line| line.strip_prefix(group)?.strip_prefix(": "));
+    let (names, values) = (rows.next().context("no names")?, rows.next().context("no values")?);
+    let mut columns = names.split(' ').zip(values.split(' '));
+    let (_, value) = columns.find(|(other, _)| *other == name).context("no such counter")?;
+    Ok(value.parse()?)
+}
+
+/// How often a guest was told that something did not reach its destination.
+fn complaints(guest: &Guest) -> Result<u64> {
+    counter(guest, "Icmp", "InDestUnreachs")
+}
+
+/// Keeps this thread on its CPU: what two CPUs send has no order.
+fn stay_here() -> Result<()> {
+    let mut here = CpuSet::new();
+    here.set(sched_getcpu()?)?;
+    Ok(sched_setaffinity(Pid::from_raw(0), &here)?)
+}
+
+/// Frames that a port's session with an address counts as sent and as received.
+fn session(fabric: &Fabric, port: &str, remote: IpAddr) -> Result<(u64, u64)> {
+    let sessions = vpcctl_json(fabric.node("hv1")?, "sessions")?;
+    let rows = sessions.as_array().context("no list")?;
+    let is_it = |row: &&serde_json::Value| {
+        row["port"] == port && row["remote"].as_str().is_some_and(|text| text.starts_with(&remote.to_string()))
+    };
+    let row = rows.iter().find(is_it).with_context(|| format!("none of {port} with {remote} in {sessions}"))?;
+    let number = |name: &str| row[name].as_u64().with_context(|| format!("no {name} in {row}"));
+    Ok((number("sent_packets")?, number("received_packets")?))
+}
+
+/// A datagram of that size that is like no other.
+fn datagram(number: u8, size: usize) -> Vec<u8> {
+    (0..size).map(|at| (at / 7) as u8 ^ number).collect()
+}
+
+#[test]
+fn without_df_datagrams_whose_checksum_is_left_to_the_interface_arrive_whole_and_in_order() {
+    const SIZE: usize = 4_000;
+    const SEGMENT: usize = 2_000;
+    let fabric = fabric(TOPOLOGY).unwrap();
+    let a1 = fabric.guest("a1").unwrap();
+    a1.set_mtu(9_000).unwrap();
+    without_df(a1).unwrap();
+    stay_here().unwrap();
+    // To another node, through the router, and to a port of the same node, whose own MTU is smaller.
+    for name in ["b1", "a3"] {
+        let guest = fabric.guest(name).unwrap();
+        let to = guest.ipv4().unwrap();
+        let receiver = guest.netns().enter(|| UdpSocket::bind((to, 7_000))).unwrap().unwrap();
+        setsockopt(&receiver, sockopt::RcvBufForce, &(1 << 20)).unwrap();
+        receiver.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+        let sender = a1.netns().enter(|| UdpSocket::bind("0.0.0.0:0")).unwrap().unwrap();
+        for number in 0..40 {
+            sender.send_to(&datagram(number, SIZE), (to, 7_000)).unwrap();
+        }
+        let mut buffer = [0; 9_000];
+        for number in 0..40 {
+            let length = receiver.recv(&mut buffer).unwrap_or_else(|error| {
+                panic!("{name}, datagram {number}: {error}{}", drops(&fabric));
+            });
+            assert!(buffer[..length] == datagram(number, SIZE), "{name}: datagram {number} has {length} bytes");
+        }
+        // Several in one frame, which the kernel cuts into datagrams.
+        setsockopt(&sender, sockopt::UdpGsoSegment, &(SEGMENT as i32)).unwrap();
+        sender.send_to(&datagram(99, 4 * SEGMENT), (to, 7_000)).unwrap();
+        for part in datagram(99, 4 * SEGMENT).chunks(SEGMENT) {
+            let length = receiver.recv(&mut buffer).unwrap();
+            assert!(&buffer[..length] == part, "{name}: a segment has {length} bytes");
+        }
+        assert_eq!(learnt_mtu(a1, to).unwrap(), None);
+        // Counted once each, when they came out of the offload device; those in one frame one by one.
+        assert_eq!(session(&fabric, "a1", to).unwrap(), (44, 0), "{name}");
+    }
+    assert_eq!(session(&fabric, "a3", a1.ipv4().unwrap()).unwrap(), (0, 44));
+    assert_eq!(complaints(a1).unwrap(), 0);
+    let counters = vpcctl_json(fabric.node("hv1").unwrap(), "get counters").unwrap();
+    for row in counters.as_array().unwrap() {
+        let number = |name: &str| row[name].as_u64().unwrap();
+        let ends = number("forwarded") + number("dropped") + number("answered") + number("punted");
+        assert_eq!(number("received"), ends, "{row}");
+    }
+}
+
 #[test]
 fn tcp_without_df_has_no_black_hole() {
     let fabric = fabric(TOPOLOGY).unwrap();
-    let (a1, b1) = (fabric.guest("a1").unwrap(), fabric.guest("b1").unwrap());
-    for guest in [a1, b1] {
+    let a1 = fabric.guest("a1").unwrap();
+    for name in ["a1", "b1", "a3"] {
+        let guest = fabric.guest(name).unwrap();
         guest.set_mtu(1_500).unwrap();
-        guest.netns().sysctl(&[("net/ipv4/ip_no_pmtu_disc", "1")]).unwrap();
+        without_df(guest).unwrap();
     }
-    let tcp = a1.iperf(b1, b1.ipv4().unwrap(), Load::Tcp { streams: 1 }, 1).unwrap();
-    assert!(tcp.gigabits() > 0.05, "{tcp:?}{}", drops(&fabric));
+    for name in ["b1", "a3"] {
+        let guest = fabric.guest(name).unwrap();
+        let tcp = a1.iperf(guest, guest.ipv4().unwrap(), Load::Tcp { streams: 1 }, 1).unwrap();
+        assert!(tcp.gigabits() > 0.2, "{name}: {tcp:?}{}", drops(&fabric));
+    }
+    // Where the guest left it to its interface to cut segments, they were made to fit.
+    let b1 = fabric.guest("b1").unwrap();
+    let (all, fragments) = (counter(b1, "Ip", "InReceives").unwrap(), counter(b1, "Ip", "ReasmReqds").unwrap());
+    assert!(fragments < all / 4, "{fragments} of {all} are fragments");
+    assert_eq!(complaints(a1).unwrap(), 0);
+    assert_eq!(learnt_mtu(a1, b1.ipv4().unwrap()).unwrap(), None);
 }
 
 #[test]

@@ -1,0 +1,108 @@
+//! What workloads leave to their interface, and no program can do for them: cutting the segments of a GSO frame, and
+//! finishing a checksum of which only the pseudo header's part is there.
+//!
+//! Before such a packet is cut, the kernel must do it. So the packet is sent, as it is, into the node's offload device: a
+//! veth without offloads, before which the kernel does all that itself. What comes out at its other end takes the way of
+//! its sender's packets once more, and is cut like any other.
+
+use crate::{
+    Packet, Part, Scratch, Stage, Tables, Verdict, checksum, family::Family, respond::Trouble, scratch::flow_flags,
+    session,
+};
+use vpc_common::{
+    Be16, DropReason,
+    offload::Mark,
+    port::{UNDERLAY_SLOT, flags},
+    session::{Session, Way, decided},
+    wire::{Ethernet, protocol},
+};
+
+/// Whether an IPv4 packet that must be cut has to go this way first.
+#[inline(always)]
+pub fn is_needed<P: Packet>(packet: &P, scratch: &Scratch) -> bool {
+    !packet.is_finished() && (packet.gso_size() != 0 || checksum_is_begun(packet, scratch))
+}
+
+/// Sends a packet there that must be cut, and unless it is TCP from then on all of its flow, so that they stay in order
+/// (always `Err`). Where
+/// there is no such device its sender is told to make smaller ones, although it did not ask to be; so is the sender of
+/// what has come by a tunnel, of which the outer headers would be forgotten on the way.
+#[inline(never)]
+pub fn send<F: Family, P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut Scratch) -> Stage {
+    let device = tables.node().ok_or(DropReason::NoUnderlay)?.offload;
+    let slot = scratch.flow.slot;
+    let by_tunnel = slot != UNDERLAY_SLOT && tables.port(slot).is_none_or(|port| port.flags & flags::ROUTER != 0);
+    if device == 0 || by_tunnel {
+        return packet.part::<F, T>(tables, scratch, Part::Trouble(Trouble::TooBig));
+    }
+    if slot != UNDERLAY_SLOT {
+        let (length, hop) = (packet.length(), scratch.hop);
+        // TCP puts itself in order, and what it sends in segments need not come here: see `route::size`.
+        let also = if scratch.flow.protocol == protocol::TCP { Way::default() } else { Way::OFFLOAD };
+        sender::<F, T>(tables, scratch, length, |session| session.egress.way = session.egress.way.with(also));
+        if hop.way.is_local() {
+            // The neighbour's session has seen it too.
+            session::key_of_receiver::<F>(scratch, hop.target);
+            tables.session(F::key(&scratch.keys), |session| {
+                session.received_packets = session.received_packets.wrapping_sub(1);
+                session.received_bytes = session.received_bytes.wrapping_sub(length as u64);
+            });
+        }
+    }
+    Err(enter(packet, device, slot))
+}
+
+/// Sends a packet after others of its flow that have gone there.
+#[inline(never)]
+pub fn follow<F: Family, P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut Scratch) -> Verdict {
+    let device = tables.node().map_or(0, |node| node.offload);
+    let (length, slot) = (packet.length(), scratch.flow.slot);
+    if device == 0 {
+        sender::<F, T>(tables, scratch, length, |session| session.decided &= !decided::EGRESS);
+        return DropReason::NoOffload.into();
+    }
+    sender::<F, T>(tables, scratch, length, |_| ());
+    enter(packet, device, slot)
+}
+
+#[inline(always)]
+fn enter<P: Packet>(packet: &mut P, device: u32, slot: u16) -> Verdict {
+    packet.mark(Mark::of(slot));
+    Verdict::offload(device)
+}
+
+/// Takes back what the packet at hand has added to the counters of its sender's session, since it will come once more, and
+/// changes that session. What the packet did to its state it does again without harm, as a retransmission would.
+#[inline(always)]
+fn sender<F: Family, T: Tables>(tables: &T, scratch: &mut Scratch, length: u32, change: impl FnOnce(&mut Session)) {
+    session::key_of_sender::<F>(scratch, scratch.flow.slot);
+    tables.session(F::key(&scratch.keys), |session| {
+        session.sent_packets = session.sent_packets.wrapping_sub(1);
+        session.sent_bytes = session.sent_bytes.wrapping_sub(length as u64);
+        change(session);
+    });
+}
+
+/// Whether the checksum of an IPv4 packet is only that of the pseudo header. One in 65,536 that are whole looks so too, and
+/// loses nothing by the way round.
+#[inline(never)]
+fn checksum_is_begun<P: Packet>(packet: &P, scratch: &Scratch) -> bool {
+    let flow = &scratch.flow;
+    let field = match flow.protocol {
+        protocol::UDP => 6,
+        protocol::TCP => 16,
+        _ => return false,
+    };
+    if flow.flags & flow_flags::FRAGMENT != 0 {
+        return false;
+    }
+    let length = (flow.l3_length as u32 + size_of::<Ethernet>() as u32).wrapping_sub(flow.l4 as u32) as u16;
+    let pseudo = flow.source.low().raw() as u64
+        + flow.destination.low().raw() as u64
+        + (flow.protocol as u16).to_be() as u64
+        + length.to_be() as u64;
+    match packet.get_at::<Be16>(flow.l4 as usize + field) {
+        Some(checksum) => checksum.raw() == checksum::fold(pseudo),
+        None => false,
+    }
+}
