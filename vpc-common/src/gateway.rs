@@ -65,8 +65,11 @@ impl Gateways {
 
     /// The living gateway that something falls to, by its hash; 0 where none lives.
     #[inline(always)]
-    pub const fn choose(&self, hash: u32) -> u16 {
-        self.buckets[hash as usize & (BUCKETS - 1)]
+    pub fn choose(&self, hash: u32) -> u16 {
+        // The compiler would mask the words that a hash is made of, not the hash, and verifiers before Linux 6.10 know
+        // nothing of the exclusive or of two registers ("math between map_value pointer and register with unbounded min
+        // value is not allowed", 6.1).
+        self.buckets[core::hint::black_box(hash) as usize & (BUCKETS - 1)]
     }
 
     /// Whether a node is one of them, alive or not: what a gateway sends that somebody else takes for dead is as good as
