@@ -46,7 +46,7 @@ pub fn egress<F: Family, P: Packet, T: Tables>(
     } else {
         hop_by_mac(tables, scratch, port)
     }?;
-    scratch.flow.outer_port = session::outer_port(scratch);
+    scratch.flow.outer_port = encap::outer_port(scratch);
     if scratch.flow.flags & flow_flags::UNTRACKED == 0 {
         packet.part::<F, T>(tables, scratch, Part::Record(Decision::EGRESS, known))?;
     }
@@ -140,7 +140,7 @@ pub fn bridge<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut Sc
     if packet.length() > vtep.mtu as u32 + size_of::<Ethernet>() as u32 {
         return Err(DropReason::TooBig.into());
     }
-    let envelope = Envelope { vni: scratch.hop.way.vni(), source_port: session::NOT_IP, tos: 0 };
+    let envelope = Envelope { vni: scratch.hop.way.vni(), source_port: encap::NOT_IP, tos: 0 };
     encap::tunnel(packet, vtep, envelope, &scratch.flow.ethernet)
 }
 

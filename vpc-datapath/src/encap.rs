@@ -125,7 +125,7 @@ pub fn back<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut Scra
     let node = tables.vtep_id(&scratch.outer.source).ok_or(DropReason::UnknownVtep)?;
     let vtep = tables.vtep(node).ok_or(DropReason::NoUnderlay)?;
     scratch.leaving = *packet.get::<Ethernet>(0).ok_or(DropReason::Truncated)?;
-    let envelope = Envelope { vni, source_port: crate::session::outer_port(scratch), tos: 0 };
+    let envelope = Envelope { vni, source_port: outer_port(scratch), tos: 0 };
     tunnel(packet, vtep, envelope, &scratch.leaving)
 }
 
@@ -153,4 +153,26 @@ fn udp_vxlan(udp: &mut Udp, vxlan: &mut Vxlan, envelope: Envelope, frame: u16) {
     udp.source = envelope.source_port;
     udp.length = Be16::new(frame.wrapping_add(UDP_VXLAN));
     vxlan.vni = envelope.vni.wire();
+}
+
+/// The outer UDP source port of frames that are not IP.
+pub const NOT_IP: Be16 = Be16::new(0xc000);
+
+/// The outer UDP source port of the packet's flow, in 49152..65535 (RFC 7348 §5).
+#[inline(always)]
+pub fn outer_port(scratch: &Scratch) -> Be16 {
+    let flow = &scratch.flow;
+    if flow.ethernet.ether_type != ether_type::IPV4 && flow.ethernet.ether_type != ether_type::IPV6 {
+        // No addresses were read from it.
+        return NOT_IP;
+    }
+    let ports = (flow.source_port.raw() as u64) << 16 | flow.destination_port.raw() as u64;
+    let mut h = ports << 8 | flow.protocol as u64;
+    let mut i = 0;
+    while i < 4 {
+        h = (h ^ (flow.source.0[i] as u64) << 32 ^ flow.destination.0[i] as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        h ^= h >> 29;
+        i += 1;
+    }
+    Be16::new(0xc000 | (h >> 32) as u16 & 0x3fff)
 }

@@ -135,7 +135,7 @@ fn from_outside<P: Packet, T: Tables>(
         return take::<FamilyV4, P, T>(packet, tables, scratch, Origin::OutsideHere);
     }
     let vtep = tables.vtep(target).ok_or(DropReason::NoUnderlay)?;
-    scratch.flow.outer_port = session::outer_port(scratch);
+    scratch.flow.outer_port = encap::outer_port(scratch);
     route::size::<FamilyV4, P, T>(packet, tables, scratch, vtep.mtu as u32)?;
     rewrite::forward::<FamilyV4, P>(packet, scratch)?;
     encap::tunnel(packet, vtep, Envelope::of(scratch), &scratch.leaving)
@@ -208,8 +208,7 @@ fn pass_on<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut Scrat
     if packet.length() > mtu + size_of::<Ethernet>() as u32 && route::too_big(packet, scratch, mtu) {
         return Err(DropReason::TooBig.into());
     }
-    let envelope =
-        Envelope { vni: scratch.outer.vni, source_port: session::outer_port(scratch), tos: scratch.flow.tos };
+    let envelope = Envelope { vni: scratch.outer.vni, source_port: encap::outer_port(scratch), tos: scratch.flow.tos };
     encap::tunnel(packet, vtep, envelope, &scratch.flow.ethernet)
 }
 
@@ -383,7 +382,7 @@ pub fn outwards<P: Packet, T: Tables>(
 #[inline(always)]
 pub fn gateway_of<T: Tables>(tables: &T, scratch: &Scratch) -> Stage<u16> {
     let gateways = tables.gateways().ok_or(DropReason::NoGateway)?;
-    match gateways.choose(session::outer_port(scratch).get().into()) {
+    match gateways.choose(encap::outer_port(scratch).get().into()) {
         0 => Err(DropReason::NoGateway.into()),
         gateway => Ok(gateway),
     }

@@ -5,7 +5,7 @@ use crate::{
     encap::Envelope,
     family::{Family, FamilyV4},
     packet::{CopyTarget, Repeat, Step},
-    policy, session,
+    policy,
 };
 use vpc_common::{
     DropReason,
@@ -109,7 +109,7 @@ fn replicate<A: Audience, P: Packet, T: Tables>(
     let mut locals = Locals::<A, P, T>::new(packet, tables, scratch, port.subnet, slot);
     P::repeat(FLOOD_FANOUT, &mut locals);
     let (first, sent) = (locals.members as u32, locals.sent);
-    scratch.flow.outer_port = session::outer_port(scratch);
+    scratch.flow.outer_port = encap::outer_port(scratch);
     // The family does not matter: this part knows of none.
     match packet.part::<FamilyV4, T>(tables, scratch, Part::FloodNodes(first)) {
         Err(end) if sent == 0 => end,

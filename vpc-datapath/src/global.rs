@@ -12,7 +12,7 @@ use crate::{
     respond::nd,
     rewrite, route,
     scratch::{Flow, Inward, flow_flags},
-    session::{self, Known, Origin},
+    session::{Known, Origin},
 };
 use vpc_common::{
     DropReason, Ip, Mac,
@@ -118,7 +118,7 @@ pub fn from_outside<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &
         return Ok(());
     }
     let vtep = tables.vtep(target).ok_or(DropReason::NoUnderlay)?;
-    scratch.flow.outer_port = session::outer_port(scratch);
+    scratch.flow.outer_port = encap::outer_port(scratch);
     route::size::<FamilyV6, P, T>(packet, tables, scratch, vtep.mtu as u32)?;
     rewrite::forward::<FamilyV6, P>(packet, scratch)?;
     let envelope = Envelope::of(scratch);
@@ -155,8 +155,7 @@ pub fn from_router<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &m
     if packet.length() > mtu + size_of::<Ethernet>() as u32 && route::too_big(packet, scratch, mtu) {
         return Err(DropReason::TooBig.into());
     }
-    let envelope =
-        Envelope { vni: scratch.inward.vpc, source_port: session::outer_port(scratch), tos: scratch.flow.tos };
+    let envelope = Envelope { vni: scratch.inward.vpc, source_port: encap::outer_port(scratch), tos: scratch.flow.tos };
     Err(encap::tunnel(packet, vtep, envelope, &scratch.flow.ethernet).unwrap_or_else(|end| end))
 }
 

@@ -12,7 +12,6 @@ use vpc_common::{
     policy::action,
     port::{Port, flags},
     session::{Hop, Session, SessionKey, TICK_SHIFT, decided, state},
-    wire::ether_type,
 };
 
 /// Writes the key of a packet that the workload sent.
@@ -449,28 +448,6 @@ fn release<T: Tables>(tables: &T, slot: u16, port: &Port, opening: u8) {
     if conntrack::is_half_open(opening) {
         tables.count(Count::PortHalfOpen(slot), -1);
     }
-}
-
-/// The outer UDP source port of frames that are not IP.
-pub const NOT_IP: Be16 = Be16::new(0xc000);
-
-/// The outer UDP source port of the packet's flow, in 49152..65535 (RFC 7348 §5).
-#[inline(always)]
-pub fn outer_port(scratch: &Scratch) -> Be16 {
-    let flow = &scratch.flow;
-    if flow.ethernet.ether_type != ether_type::IPV4 && flow.ethernet.ether_type != ether_type::IPV6 {
-        // No addresses were read from it.
-        return NOT_IP;
-    }
-    let ports = (flow.source_port.raw() as u64) << 16 | flow.destination_port.raw() as u64;
-    let mut h = ports << 8 | flow.protocol as u64;
-    let mut i = 0;
-    while i < 4 {
-        h = (h ^ (flow.source.0[i] as u64) << 32 ^ flow.destination.0[i] as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        h ^= h >> 29;
-        i += 1;
-    }
-    Be16::new(0xc000 | (h >> 32) as u16 & 0x3fff)
 }
 
 /// Notes the port's epoch before anything else is asked.
