@@ -151,8 +151,10 @@ impl Asker {
                 let before = session.health();
                 session.pass(now);
                 note(session, before);
-                if session.ask(now, self.random.fraction()) {
-                    send(self.socket.as_ref(), session);
+                if let Some(socket) = &self.socket
+                    && session.ask(now, self.random.fraction())
+                {
+                    send(socket, session);
                 }
             }
             self.tell();
@@ -262,8 +264,7 @@ fn note(session: &Session, before: Health) {
     }
 }
 
-fn send(socket: Option<&UdpSocket>, session: &Session) {
-    let Some(socket) = socket else { return };
+fn send(socket: &UdpSocket, session: &Session) {
     let target = &session.target;
     let question =
         packet::question(session.state(), session.discriminator, target.node, target.interval, target.multiplier);
