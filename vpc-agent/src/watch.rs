@@ -101,7 +101,8 @@ impl FileWatch {
     /// Where it cannot be read.
     pub fn read_if_changed(&mut self) -> io::Result<Option<String>> {
         self.state = self.look();
-        let text = std::fs::read_to_string(&self.path)?;
+        // The same text is news again after none could be read.
+        let text = std::fs::read_to_string(&self.path).inspect_err(|_| self.last = None)?;
         if self.last.as_ref() == Some(&text) {
             return Ok(None);
         }
@@ -159,6 +160,10 @@ mod tests {
         fs::remove_file(&path).unwrap();
         tokio::time::timeout(limit, watch.quiet()).await.unwrap();
         assert!(watch.read_if_changed().is_err());
+
+        fs::write(&path, "three").unwrap();
+        tokio::time::timeout(limit, watch.quiet()).await.unwrap();
+        assert_eq!(watch.read_if_changed().unwrap().as_deref(), Some("three"));
         fs::remove_dir_all(&directory).unwrap();
     }
 
