@@ -162,6 +162,8 @@ struct Agent {
     /// Why the last round failed.
     failure: Option<String>,
     told: BTreeSet<String>,
+    /// The status line that the service manager has.
+    said: String,
     manager: ServiceManager,
     confirmed: usize,
     ticks: u64,
@@ -195,6 +197,7 @@ impl Agent {
             outcome: Outcome::default(),
             failure: None,
             told: BTreeSet::new(),
+            said: String::new(),
             manager: ServiceManager::from_environment(),
             confirmed: 0,
             ticks: 0,
@@ -221,8 +224,8 @@ impl Agent {
         }
         self.ready = true;
         tracing::info!(node = %self.arguments.node, topology = %self.topology.state, "ready");
-        let status = self.state_line();
-        self.manager.ready(&status);
+        self.said = self.state_line();
+        self.manager.ready(&self.said);
     }
 
     fn state_line(&self) -> String {
@@ -334,6 +337,7 @@ impl Agent {
         if self.topology.state == "file" {
             self.topology.state = "last_good".to_owned();
         }
+        self.say();
     }
 
     /// The file is bad at the start: the last good content, if there is one, is in force on.
@@ -412,11 +416,17 @@ impl Agent {
         if new + gone > 0 {
             tracing::warn!(new, gone, "and more problems: see vpcctl status");
         }
-        if now != self.told && self.ready {
-            let status = self.state_line();
-            self.manager.status(&status);
-        }
         self.told = now;
+        self.say();
+    }
+
+    /// Tells the service manager if the status line is another one.
+    fn say(&mut self) {
+        let status = self.state_line();
+        if self.ready && status != self.said {
+            self.manager.status(&status);
+            self.said = status;
+        }
     }
 
     /// Keeps next hops resolved. Says which round is due although nothing was announced.
