@@ -297,17 +297,8 @@ impl Agent {
 
     /// Goes on with larger session tables.
     fn grow(&mut self, loaded: Result<Loaded, String>) {
-        let start = Instant::now();
-        let grown = loaded.and_then(|loaded| {
-            self.reconciler.adopt(loaded).map_err(|error| chain(&error))?;
-            let tables = &self.reconciler.datapath.tables;
-            self.sweeper.follow(tables).map_err(|error| chain(&error))?;
-            Ok(tables.sessions_v4.description().max_entries)
-        });
-        match grown {
+        match loaded.and_then(|loaded| growth::adopt(loaded, &mut self.reconciler, &self.sweeper)) {
             Ok(sessions) => {
-                let milliseconds = start.elapsed().as_secs_f64() * 1e3;
-                tracing::info!(sessions, milliseconds, "session tables have grown");
                 self.sizes.sessions = sessions;
                 self.share_anew();
             }

@@ -11,6 +11,7 @@ use crate::{
     datapath::{Datapath, DatapathError},
     maps::{Tables, tables::Sessions},
     reconcile::{Reconciler, chain},
+    sweeper,
 };
 use std::{
     path::Path,
@@ -54,6 +55,20 @@ fn is_scarce(sessions: u32, ports: usize, used: &[u32]) -> bool {
     let busiest = used.iter().copied().max().unwrap_or_default();
     let share = session_share(ports, sessions);
     share < LEAST_SHARE || busiest > share / IN_USE || all > u64::from(sessions / IN_USE)
+}
+
+/// Goes on with larger tables. Returns for how many sessions they have room.
+///
+/// # Errors
+/// The kernel refuses something.
+pub fn adopt(loaded: Loaded, reconciler: &mut Reconciler, sweeper: &sweeper::Handle) -> Result<u32, String> {
+    let start = Instant::now();
+    reconciler.adopt(loaded).map_err(|error| chain(&error))?;
+    let tables = &reconciler.datapath.tables;
+    sweeper.follow(tables).map_err(|error| chain(&error))?;
+    let sessions = tables.sessions_v4.description().max_entries;
+    tracing::info!(sessions, milliseconds = start.elapsed().as_secs_f64() * 1e3, "session tables have grown");
+    Ok(sessions)
 }
 
 /// A larger table on its way.
