@@ -171,7 +171,7 @@ impl Reconciler {
         let Some(desired) = &self.desired else { return Ok(port_state::Outcome::NotYet) };
         let outcome = port_state::take(&self.datapath.tables, desired, state)?;
         if let port_state::Outcome::Taken(Taken { sessions, mappings, expired }) = outcome {
-            tracing::info!(port = ?state.get("port"), sessions, mappings, expired, "took a port's state over");
+            tracing::info!(port = state["port"].as_str(), sessions, mappings, expired, "took a port's state over");
         }
         Ok(outcome)
     }

@@ -73,6 +73,9 @@ fn gateways_are_used(node: &Node) -> Result<()> {
     let serves = |row: &&serde_json::Value| row["used"] == true && (row["state"] == "alive" || row["state"] == "this");
     let idle: Vec<_> = gateways.iter().filter(|row| !serves(row)).map(|row| &row["node"]).collect();
     ensure!(idle.is_empty(), "{} does not use {idle:?}", node.name());
+    // It serves as soon as it has one next hop; the one of the other family may still be silent.
+    let problems = status["problems"].to_string();
+    ensure!(!problems.contains("the outside cannot be reached"), "{}: {problems}", node.name());
     Ok(())
 }
 

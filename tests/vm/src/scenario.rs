@@ -159,7 +159,8 @@ impl World {
         for node in NODES {
             let status = self.status(node)?;
             let rows = status["attachments"].as_array().context("no attachments in the status")?;
-            ensure!(rows.len() == 4, "{rows:#?}");
+            // The uplink, the tunnel device, the offload device and two ports.
+            ensure!(rows.len() == 5, "{rows:#?}");
             for row in rows {
                 let wanted = if row["role"] == "uplink" { "xdp" } else { expected };
                 ensure!(row["mode"] == wanted, "{node}: {row:#}, not {wanted}");
