@@ -6,7 +6,10 @@
 //! its sender's packets once more, and is cut like any other.
 
 use crate::{
-    Packet, Part, Scratch, Stage, Tables, Verdict, checksum, family::Family, respond::Trouble, scratch::flow_flags,
+    Packet, Part, Scratch, Stage, Tables, Verdict, checksum,
+    family::Family,
+    respond::Trouble,
+    scratch::{Flow, flow_flags},
     session,
 };
 use vpc_common::{
@@ -20,7 +23,12 @@ use vpc_common::{
 /// Whether an IPv4 packet that must be cut has to go this way first.
 #[inline(always)]
 pub fn is_needed<P: Packet>(packet: &P, scratch: &Scratch) -> bool {
-    !packet.is_finished() && (packet.gso_size() != 0 || checksum_is_begun(packet, scratch))
+    !packet.is_finished() && (packet.gso_size() != 0 || is_begun(packet, scratch))
+}
+
+#[inline(never)]
+fn is_begun<P: Packet>(packet: &P, scratch: &Scratch) -> bool {
+    scratch.flow.flags & flow_flags::FRAGMENT == 0 && checksum_is_begun(packet, &scratch.flow)
 }
 
 /// Sends a packet there that must be cut, and unless it is TCP from then on all of its flow, so that they stay in order
@@ -83,26 +91,23 @@ fn sender<F: Family, T: Tables>(tables: &T, scratch: &mut Scratch, length: u32, 
     });
 }
 
-/// Whether the checksum of an IPv4 packet is only that of the pseudo header. One in 65,536 that are whole looks so too, and
-/// loses nothing by the way round.
-#[inline(never)]
-fn checksum_is_begun<P: Packet>(packet: &P, scratch: &Scratch) -> bool {
-    let flow = &scratch.flow;
+/// Whether the checksum of TCP or UDP is only that of the pseudo header, of what is no fragment. One in 65,536 that are whole
+/// looks so too, and loses nothing by the way round.
+#[inline(always)]
+pub fn checksum_is_begun<P: Packet>(packet: &P, flow: &Flow) -> bool {
     let field = match flow.protocol {
         protocol::UDP => 6,
         protocol::TCP => 16,
         _ => return false,
     };
-    if flow.flags & flow_flags::FRAGMENT != 0 {
-        return false;
-    }
     let length = (flow.l3_length as u32 + size_of::<Ethernet>() as u32).wrapping_sub(flow.l4 as u32) as u16;
-    let pseudo = flow.source.low().raw() as u64
-        + flow.destination.low().raw() as u64
-        + (flow.protocol as u16).to_be() as u64
-        + length.to_be() as u64;
-    match packet.get_at::<Be16>(flow.l4 as usize + field) {
-        Some(checksum) => checksum.raw() == checksum::fold(pseudo),
-        None => false,
+    let mut pseudo = (flow.protocol as u16).to_be() as u64 + length.to_be() as u64;
+    let mut i = 0;
+    while i < 4 {
+        // Of IPv4 the words before the address are 0 and 0xffff, which is 0 in such a sum.
+        pseudo += flow.source.0[i] as u64 + flow.destination.0[i] as u64;
+        i += 1;
     }
+    let checksum = packet.get_at::<Be16>(flow.l4 as usize + field);
+    checksum.is_some_and(|checksum| checksum.raw() == checksum::fold(pseudo))
 }

@@ -3,18 +3,18 @@
 //! nothing dropped that would not be dropped there.
 
 use crate::{
-    Packet, Scratch, Stage, Tables, Verdict, checksum, encap,
+    Packet, Scratch, Stage, Tables, Verdict, encap,
     encap::Envelope,
     family::{Family, FamilyV4, FamilyV6},
-    parse, rewrite,
-    scratch::{Flow, flow_flags},
+    offload, parse, rewrite,
+    scratch::flow_flags,
     session, source_guard,
 };
 use vpc_common::{
     Be16, DropReason,
     port::Port,
     session::Hop,
-    wire::{Ethernet, ether_type, protocol},
+    wire::{Ethernet, ether_type},
 };
 
 const ETHERNET: u32 = size_of::<Ethernet>() as u32;
@@ -53,7 +53,12 @@ fn into_tunnel<F: Family, P: Packet, T: Tables>(
 ) -> Stage<Verdict> {
     let understood = parse::datagram::<F, P>(packet, scratch).is_ok();
     let flow = &scratch.flow;
-    if !understood || flow.flags & flow_flags::FRAGMENT != 0 || flow.ttl <= 1 || is_begun(packet, flow) {
+    // A checksum that the workload leaves to its interface: of what XDP sends on, nobody finishes it.
+    if !understood
+        || flow.flags & flow_flags::FRAGMENT != 0
+        || flow.ttl <= 1
+        || offload::checksum_is_begun(packet, flow)
+    {
         return Ok(Verdict::punt());
     }
     session::key_of_sender::<F>(scratch, scratch.flow.slot);
@@ -69,24 +74,4 @@ fn into_tunnel<F: Family, P: Packet, T: Tables>(
     let vtep = tables.vtep(scratch.hop.target).ok_or(DropReason::NoUnderlay)?;
     rewrite::forward::<F, P>(packet, scratch)?;
     encap::tunnel(packet, vtep, Envelope::of(scratch), &scratch.leaving)
-}
-
-/// Whether the checksum of TCP or UDP is only that of the pseudo header, as a workload leaves it to its interface: what XDP
-/// sends on nobody finishes. One packet in 65,536 has it by chance.
-#[inline(always)]
-fn is_begun<P: Packet>(packet: &P, flow: &Flow) -> bool {
-    let field = match flow.protocol {
-        protocol::UDP => 6,
-        protocol::TCP => 16,
-        _ => return false,
-    };
-    let length = (flow.l3_length as u32 + ETHERNET).wrapping_sub(flow.l4 as u32);
-    let mut pseudo = (flow.protocol as u16).to_be() as u64 + (length as u16).to_be() as u64;
-    let mut i = 0;
-    while i < 4 {
-        pseudo += flow.source.0[i] as u64 + flow.destination.0[i] as u64;
-        i += 1;
-    }
-    // Of IPv4 the words before the address are 0 and 0xffff, which is 0 in such a sum.
-    packet.get_at::<Be16>(flow.l4 as usize + field).is_none_or(|sum| sum.raw() == checksum::fold(pseudo))
 }
