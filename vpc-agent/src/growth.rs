@@ -63,9 +63,11 @@ fn is_scarce(sessions: u32, ports: usize, used: &[u32]) -> bool {
 /// The kernel refuses something.
 pub fn adopt(loaded: Loaded, reconciler: &mut Reconciler, sweeper: &sweeper::Handle) -> Result<u32, String> {
     let start = Instant::now();
-    reconciler.adopt(loaded).map_err(|error| chain(&error))?;
+    let adopted = reconciler.adopt(loaded);
     let tables = &reconciler.datapath.tables;
+    // Also where some programs could not be replaced yet: the next round goes on, with these tables.
     sweeper.follow(tables).map_err(|error| chain(&error))?;
+    adopted.map_err(|error| chain(&error))?;
     let sessions = tables.sessions_v4.description().max_entries;
     tracing::info!(sessions, milliseconds = start.elapsed().as_secs_f64() * 1e3, "session tables have grown");
     Ok(sessions)
