@@ -24,6 +24,9 @@ use vpc_common::{
     wire::{ether_type, protocol},
 };
 
+/// Bytes of Ethernet, IPv6 and the longest fixed layer-4 header, of TCP.
+const HEADERS: u32 = 14 + 40 + 20;
+
 /// What becomes of a frame on an uplink, where it can be handled before the host's stack sees it (XDP).
 #[inline(always)]
 pub fn uplink<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut Scratch) -> Verdict {
@@ -53,6 +56,7 @@ fn from_underlay<P: Packet, T: Tables>(
     }
     match uplink::way(packet, tables, node, &scratch.outer, reach)? {
         Way::Here(slot) if packet.gso_size() == 0 && packet.decapsulate(scratch.outer.overhead).is_ok() => {
+            packet.pull(HEADERS);
             let port = deliver::port(tables, slot)?;
             to_port(packet, tables, scratch, node, slot, port)
         }

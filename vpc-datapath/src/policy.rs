@@ -4,6 +4,7 @@ use crate::{
     Packet, Part, Scratch, Stage, Tables,
     conntrack::Side,
     family::Family,
+    packet::REACH,
     respond::nd,
     route,
     scratch::{Flow, Question, flow_flags},
@@ -223,7 +224,7 @@ fn identity_of<T: Tables>(tables: &T, scratch: &mut Scratch) -> u32 {
 /// Whether an ICMP error is about a packet of a flow of this port, whoever sent the error. It changes no state.
 #[inline(never)]
 fn is_related<F: Family, P: Packet, T: Tables>(
-    packet: &P,
+    packet: &mut P,
     tables: &T,
     scratch: &mut Scratch,
     port: &Port,
@@ -232,6 +233,7 @@ fn is_related<F: Family, P: Packet, T: Tables>(
     if !F::is_error(scratch.flow.icmp_type) {
         return false;
     }
+    packet.pull(REACH as u32 + 1);
     let at = scratch.flow.l4 as usize + size_of::<vpc_common::wire::Icmp>();
     F::quoted(packet, at, scratch, side) && session::stands::<F, T>(tables, scratch, port)
 }

@@ -28,6 +28,7 @@ const LENGTH: u16 = (size_of::<Udp>() + size_of::<Control>()) as u16;
 pub fn reflect<P: Packet, T: Tables>(packet: &mut P, tables: &T, outer: &Outer, node: &Node) -> Stage<Verdict> {
     tables.vtep_id(&outer.source).ok_or(DropReason::UnknownVtep)?;
     let state = if serves(tables) { State::Up } else { State::AdminDown };
+    packet.pull(UDP_V6 as u32 + LENGTH as u32);
     if outer.overhead == OVERHEAD_V4 {
         let ip = packet.get_mut::<Ipv4>(ETHERNET).ok_or(DropReason::OuterHeader)?;
         if ipv4_sum(ip) != 0xffff {

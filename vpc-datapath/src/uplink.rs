@@ -110,7 +110,7 @@ fn vxlan<P: Packet>(packet: &P, udp_at: usize, outer: &mut Outer) -> Stage<Kind>
 /// Where the packet goes on, after the checks that need the inner frame. A port is reached from here if it has the flags
 /// `reach`.
 #[inline(always)]
-pub fn way<P: Packet, T: Tables>(packet: &P, tables: &T, node: &Node, outer: &Outer, reach: u32) -> Stage<Way> {
+pub fn way<P: Packet, T: Tables>(packet: &mut P, tables: &T, node: &Node, outer: &Outer, reach: u32) -> Stage<Way> {
     if outer.overhead == OVERHEAD_V4 {
         way_at::<P, T, { OVERHEAD_V4 as usize }>(packet, tables, node, outer, reach)
     } else {
@@ -120,12 +120,13 @@ pub fn way<P: Packet, T: Tables>(packet: &P, tables: &T, node: &Node, outer: &Ou
 
 #[inline(always)]
 fn way_at<P: Packet, T: Tables, const INNER: usize>(
-    packet: &P,
+    packet: &mut P,
     tables: &T,
     node: &Node,
     outer: &Outer,
     reach: u32,
 ) -> Stage<Way> {
+    packet.pull((INNER + ETHERNET + size_of::<Ipv6>()) as u32);
     let inner = packet.get::<Ethernet>(INNER).ok_or(DropReason::Truncated)?;
     if inner.destination.is_group() {
         return Ok(Way::TunnelDevice);
@@ -142,12 +143,12 @@ fn way_at<P: Packet, T: Tables, const INNER: usize>(
         _ => return Ok(Way::TunnelDevice),
     };
     decapsulated_tos(tos, outer.tos, model(node)).ok_or(DropReason::EcnMark)?;
-    if inner.destination == Mac::ROUTER && inner.source == Mac::ROUTER {
+    if is_tcp || inner.destination == Mac::ROUTER && inner.source == Mac::ROUTER {
         return Ok(Way::TunnelDevice);
     }
     let slot = locate(tables, LocateKey::endpoint(outer.vni, inner.destination)).ok_or(DropReason::UnknownVni)?;
     let port = tables.port(slot).ok_or(DropReason::UnknownVni)?;
-    let here = !is_tcp && port.flags & (reach | port_flags::ROUTER) == reach;
+    let here = port.flags & (reach | port_flags::ROUTER) == reach;
     Ok(if here { Way::Here(slot) } else { Way::TunnelDevice })
 }
 

@@ -31,12 +31,15 @@ use vpc_datapath::{
     Packet, Part, Scratch, Stage, Tables, Verdict, deliver, egress, external,
     family::Family,
     ingress,
-    packet::{CopyTarget, Covered, NoRoom, REACH, Step, SumChange, Zero},
+    packet::{CopyTarget, Covered, NoRoom, Step, SumChange, Zero},
     scratch::Outer,
 };
 
-/// Bytes that are made linear before the pipeline starts: Ethernet, IPv6 and TCP headers.
-const HEADERS: u32 = 14 + 40 + 20;
+/// Bytes that are made linear before the pipeline starts: Ethernet, IPv4 and TCP headers. Of bulk TCP exactly the headers
+/// are linear, and a byte more would cost a copy of all of them, a reference to each page and the payload's alignment.
+const HEADERS_V4: u32 = 14 + 20 + 20;
+/// The same with IPv6.
+const HEADERS_V6: u32 = 14 + 40 + 20;
 
 /// What an interface has left to do: known to the compiler, so that nobody pays for the question.
 pub trait Past {
@@ -63,10 +66,9 @@ impl<W: Past> Skb<W> {
     #[inline(always)]
     fn new(skb: *mut __sk_buff) -> Self {
         let mut packet = Self(skb, PhantomData);
-        let (data, end) = packet.bounds();
-        if data + HEADERS as usize > end && packet.length() > (end - data) as u32 {
-            packet.pull(HEADERS);
-        }
+        // SAFETY: the context pointer is the kernel's.
+        let protocol = unsafe { (*skb).protocol } as u16;
+        packet.pull(if protocol == ether_type::IPV4.raw() { HEADERS_V4 } else { HEADERS_V6 });
         packet
     }
 }
@@ -134,9 +136,12 @@ impl<W: Past> Packet for Skb<W> {
     }
     #[inline(always)]
     fn pull(&mut self, length: u32) {
-        let length = if length < self.length() { length } else { self.length() };
-        // SAFETY: a helper on the context. If it fails the headers are not there, and their checks say so.
-        unsafe { helpers::bpf_skb_pull_data(self.0, length) };
+        let (data, end) = self.bounds();
+        let all = self.length();
+        if data + length as usize > end && all > (end - data) as u32 {
+            // SAFETY: a helper on the context. If it fails the headers are not there, and their checks say so.
+            unsafe { helpers::bpf_skb_pull_data(self.0, if length < all { length } else { all }) };
+        }
     }
     #[inline(never)]
     fn sum(&mut self, offset: u32, length: u32) -> Result<u64, NoRoom> {
@@ -357,7 +362,6 @@ pub fn from_tunnel(skb: *mut __sk_buff) -> i32 {
 #[inline(always)]
 pub fn from_uplink(skb: *mut __sk_buff) -> i32 {
     let mut packet = Skb::<Raw>::new(skb);
-    packet.pull(REACH as u32);
     // SAFETY: the context pointer is the kernel's.
     let ifindex = unsafe { (*skb).ifindex };
     let Some(scratch) = tables::scratch() else { return verdict::NO_SCRATCH };

@@ -1,5 +1,6 @@
 //! Traffic tools that the benchmark runs inside of guests: `vpc-bench load …`. Each prints one line of JSON.
 
+mod bulk;
 mod connections;
 mod datagrams;
 mod requests;
@@ -23,6 +24,28 @@ pub enum Load {
         to: SocketAddrV4,
         /// For how long.
         milliseconds: u64,
+    },
+    /// Receive TCP as fast as it goes, until a connection is closed
+    Drain {
+        /// Port to listen at.
+        port: u16,
+        /// How many connections to wait for.
+        streams: usize,
+        /// Whether to sleep.
+        #[arg(value_enum)]
+        wait: Wait,
+    },
+    /// Send TCP as fast as it goes
+    Pour {
+        /// To whom.
+        to: SocketAddrV4,
+        /// For how long.
+        milliseconds: u64,
+        /// Over how many connections.
+        streams: usize,
+        /// Whether to sleep.
+        #[arg(value_enum)]
+        wait: Wait,
     },
     /// Give back what comes, over TCP, to one client
     Serve {
@@ -84,6 +107,13 @@ pub struct Datagrams {
     pub rate: f64,
 }
 
+/// What bulk TCP carried.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct Bulk {
+    /// Gbit/s.
+    pub gigabits: f64,
+}
+
 /// What a client found.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Latencies {
@@ -116,6 +146,11 @@ pub fn run(load: &Load) -> Result<()> {
     let line = match *load {
         Load::Sink { port } => serde_json::to_string(&datagrams::sink(port)?)?,
         Load::Blast { to, milliseconds } => serde_json::to_string(&datagrams::blast(to, milliseconds)?)?,
+        Load::Drain { port, streams, wait } => serde_json::to_string(&bulk::drain(port, streams, wait)?)?,
+        Load::Pour { to, milliseconds, streams, wait } => {
+            bulk::pour(to, milliseconds, streams, wait)?;
+            String::new()
+        }
         Load::Serve { port, wait } => {
             requests::serve(port, wait)?;
             String::new()

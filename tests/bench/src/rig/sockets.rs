@@ -3,7 +3,7 @@
 use super::{Path, cache_line};
 use crate::{
     Effort,
-    load::{Connections, Datagrams, Latencies, Wait},
+    load::{Bulk, Connections, Datagrams, Latencies, Wait},
     machine,
     noise::Noise,
     report::{Figure, Report, Target},
@@ -12,9 +12,8 @@ use crate::{
 use anyhow::{Context, Result, bail};
 use serde::de::DeserializeOwned;
 use std::{env, fs, path::PathBuf, process::Command, time::Duration};
-use vpc_lab::{Background, Netns, command::output, iperf::Throughput, wait::eventually};
+use vpc_lab::{Background, Netns, command::output, wait::eventually};
 
-const IPERF_PORT: u16 = 5_201;
 const PORT: u16 = 5_002;
 /// How long a server may take to listen.
 const START: Duration = Duration::from_secs(5);
@@ -80,9 +79,9 @@ const FIRST_TWO: Contest = Contest::reach(0, 1);
 /// # Errors
 /// A tool fails.
 pub fn tcp(paths: &[&dyn Path], contests: &[Contest], what: &str, effort: Effort, report: &mut Report) -> Result<()> {
-    for streams in [1, 4] {
-        let group = format!("TCP, {streams} streams, {what}");
-        let run = |path: &dyn Path| Ok(vec![iperf(path, streams, effort)?]);
+    for (streams, wait) in [(1, Wait::Busy), (4, Wait::Busy), (1, Wait::Blocking), (4, Wait::Blocking)] {
+        let group = format!("TCP, {streams} streams, {}, {what}", wait.word());
+        let run = |path: &dyn Path| Ok(vec![bulk(path, streams, wait, effort)?]);
         compare(paths, contests, &group, &[("", "Gbit/s", Better::More)], effort, report, run)?;
     }
     Ok(())
@@ -193,18 +192,13 @@ fn milliseconds(effort: Effort) -> u64 {
 }
 
 /// Gbit/s received.
-fn iperf(path: &dyn Path, streams: u32, effort: Effort) -> Result<f64> {
-    let seconds = if effort == Effort::Quick { "1" } else { "3" };
-    let port = IPERF_PORT.to_string();
-    let mut command = on_cpu(path.server(), machine::last_cpu(), "iperf3".into());
-    command.args(["-s", "-1", "--forceflush", "-p", &port]);
-    let mut server = Server::start(&command, "listening")?;
-    let mut command = on_cpu(path.client(), 0, "iperf3".into());
-    command.args(["-J", "-c", &path.server_address().to_string(), "-p", &port, "-t", seconds, "-O", "1"]);
-    command.args(["-P", &streams.to_string(), "--connect-timeout", "3000"]);
-    let throughput = Throughput::parse(&output(&mut command)?)?;
-    server.process.wait(Duration::from_secs(10))?;
-    Ok(throughput.gigabits())
+fn bulk(path: &dyn Path, streams: u32, wait: Wait, effort: Effort) -> Result<f64> {
+    let (port, streams, milliseconds) = (PORT.to_string(), streams.to_string(), milliseconds(effort).to_string());
+    let mut drain = start(path.server(), &["drain", &port, &streams, wait.word()])?;
+    let to = format!("{}:{PORT}", path.server_address());
+    output(&mut client(path.client(), &["pour", &to, &milliseconds, &streams, wait.word()])?)?;
+    drain.process.wait(Duration::from_secs(10))?;
+    Ok(result::<Bulk>(&drain.process.output())?.gigabits)
 }
 
 /// Starts one of this program's own tools as a server and waits until it is ready.
