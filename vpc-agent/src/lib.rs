@@ -22,6 +22,7 @@ pub mod liveness;
 pub mod lock;
 pub mod machine;
 pub mod maps;
+mod neighbour;
 pub mod netlink;
 pub mod notify;
 pub mod offload;

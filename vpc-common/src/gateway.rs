@@ -132,7 +132,7 @@ impl Outlet {
     }
 }
 
-const _: () = assert!(size_of::<Gateways>() == 580 && size_of::<Outlet>() == 160);
+const _: () = assert!(size_of::<Gateways>() == 580 && size_of::<Outlet>() == 224);
 
 #[cfg(test)]
 mod tests {

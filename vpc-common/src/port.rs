@@ -20,7 +20,7 @@ pub mod flags {
     pub const ROUTER: u32 = 1 << 4;
 }
 
-/// One element of the `PORTS` array, by slot. Two cache lines; the first one is all that an established flow reads.
+/// One element of the `PORTS` array, by slot. Three cache lines; the first one is all that an established flow reads.
 #[repr(C, align(8))]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Pod, Zeroable, Default)]
 pub struct Port {
@@ -72,6 +72,10 @@ pub struct Port {
     pub private_v4: Be32,
     /// Zero.
     pub reserved2: [u32; 2],
+    /// The workload's first IPv6 address; unspecified where it has none. Spares a look-up.
+    pub private_v6: Ip,
+    /// Zero.
+    pub reserved3: [u32; 12],
 }
 
 impl Port {
@@ -97,7 +101,7 @@ pub struct Timeouts {
     pub icmp: u16,
 }
 
-const _: () = assert!(size_of::<Port>() == 128 && size_of::<Timeouts>() == 12);
+const _: () = assert!(size_of::<Port>() == 192 && size_of::<Timeouts>() == 12);
 
 /// Key of the `SOURCES` trie: which addresses a port may send from, and be sent to.
 #[repr(C)]

@@ -202,8 +202,12 @@ pub struct Session {
     pub opened: u16,
     /// Rule that allowed the flow: see [`crate::policy::RuleVerdict::rule`].
     pub rule: u32,
+    /// Of a flow that stays on the node: the other port's epoch under which its session has let data pass.
+    pub vouched_epoch: u32,
+    /// In which tick.
+    pub vouched_at: u16,
     /// Zero.
-    pub reserved: [u32; 15],
+    pub reserved: [u16; 27],
 }
 
 // A preallocated kernel hash puts 48 bytes before the key (Linux 6.18): a session of IPv4 takes three whole cache lines.

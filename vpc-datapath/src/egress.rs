@@ -7,7 +7,7 @@ use crate::{
     encap::Envelope,
     external,
     family::{Family, FamilyV4, FamilyV6},
-    ingress, offload, parse, respond, rewrite, route,
+    neighbour, offload, parse, respond, rewrite, route,
     scratch::flow_flags,
     session, source_guard,
 };
@@ -86,9 +86,11 @@ fn ip<F: Family, P: Packet, T: Tables>(
     } else if scratch.hop.way.is_offload() {
         Err(offload::follow::<F, P, T>(packet, tables, scratch))
     } else {
-        let neighbour = deliver::port(tables, target)?;
-        ingress::neighbour::<F, P, T>(packet, tables, scratch, target, neighbour)?;
-        route::size::<F, P, T>(packet, tables, scratch, neighbour.mtu)?;
+        let receiver = deliver::port(tables, target)?;
+        if scratch.flow.vouched_epoch != receiver.epoch {
+            neighbour::admit::<F, P, T>(packet, tables, scratch, target, receiver)?;
+        }
+        route::size::<F, P, T>(packet, tables, scratch, receiver.mtu)?;
         rewrite::forward::<F, P>(packet, scratch)?;
         deliver::local(packet, target, &scratch.leaving)
     }

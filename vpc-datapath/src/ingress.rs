@@ -147,22 +147,6 @@ pub(crate) fn admit<F: Family, P: Packet, T: Tables>(
     packet.part::<F, T>(tables, scratch, Part::DecideIngress(origin))
 }
 
-/// Whether a port of this node takes what another one sends to it. The packet stays the sender's: a drop is counted there.
-#[inline(never)]
-pub fn neighbour<F: Family, P: Packet, T: Tables>(
-    packet: &mut P,
-    tables: &T,
-    scratch: &mut Scratch,
-    slot: u16,
-    port: &Port,
-) -> Stage {
-    let (sender, epoch) = (scratch.flow.slot, scratch.flow.epoch);
-    session::begin(scratch, slot, port);
-    let admitted = admit::<F, P, T>(packet, tables, scratch, port, Origin::Node);
-    (scratch.flow.slot, scratch.flow.epoch) = (sender, epoch);
-    admitted
-}
-
 #[inline(always)]
 fn from_known_vtep<T: Tables>(tables: &T, scratch: &Scratch, slot: u16) -> Stage<Verdict> {
     tables.vtep_id(&scratch.outer.source).ok_or(DropReason::UnknownVtep)?;

@@ -23,6 +23,7 @@ pub mod global;
 pub mod ingress;
 pub mod moved;
 pub mod nat;
+pub mod neighbour;
 pub mod offload;
 pub mod packet;
 pub mod parse;

@@ -67,6 +67,8 @@ pub struct Scratch {
     pub nat_in: NatIn,
     /// Rule set of what the NAT gateway at hand lets out.
     pub egress_rules: u32,
+    /// Zero.
+    pub reserved: u32,
 }
 
 /// What the groups of a port are asked: may this peer use this service?
@@ -187,8 +189,12 @@ pub struct Flow {
     pub tcp_flags: u8,
     /// 1: the flow has no session, as was seen a moment ago.
     pub unseen: u8,
-    /// Zero.
-    pub reserved: [u8; 2],
+    /// To the session of the receiver, if that is a port of this node: see [`crate::neighbour::meaning`].
+    pub neighbourly: u8,
+    /// State of that session when the packet had passed it: see [`vpc_common::session::state`].
+    pub receiver_state: u8,
+    /// Epoch under which that session has just let this flow's data pass: it need not see more of it. 0: it must.
+    pub vouched_epoch: u32,
     /// Who allowed the flow: see [`vpc_common::policy::RuleVerdict`].
     pub allowed_by: RuleVerdict,
     /// The external address that stands for the guest's; zero where none does.

@@ -4,6 +4,7 @@ use crate::{
     Packet, Scratch, Stage, Tables,
     conntrack::{self, Change, Side},
     family::Family,
+    neighbour::{self, meaning},
     scratch::{Flow, flow_flags},
     tables::{Count, Inserted},
 };
@@ -52,18 +53,24 @@ pub fn established<F: Family, P: Packet, T: Tables>(
     scratch: &mut Scratch,
     port: &Port,
 ) -> bool {
-    established_by::<F, P, T>(packet, tables, scratch, port, |_| true)
+    established_by::<F, P, T>(packet, tables, scratch, port, |session, flow, now| {
+        if session.egress.way.is_local() {
+            neighbour::recall(session, flow, now);
+        }
+        true
+    })
 }
 
-/// The same, if it goes a way that is accepted; otherwise the session stays as it is.
+/// The same, if the session is accepted in the present tick; otherwise it stays as it is.
 #[inline(always)]
 pub fn established_by<F: Family, P: Packet, T: Tables>(
     packet: &P,
     tables: &T,
     scratch: &mut Scratch,
     port: &Port,
-    accepts: impl FnOnce(&Hop) -> bool,
+    accepts: impl FnOnce(&Session, &mut Flow, u16) -> bool,
 ) -> bool {
+    (scratch.flow.neighbourly, scratch.flow.vouched_epoch) = (meaning::NONE, 0);
     if scratch.flow.flags & flow_flags::UNTRACKED != 0 {
         return false;
     }
@@ -77,7 +84,7 @@ pub fn established_by<F: Family, P: Packet, T: Tables>(
         let expected = if session.egress.way.is_routed() { Mac::ROUTER } else { session.egress.destination };
         if flow.ethernet.destination != expected
             || !conntrack::stands(session, flow, &port.timeouts, now)
-            || !accepts(&session.egress)
+            || !accepts(session, flow, now)
         {
             return Passes::NO;
         }
@@ -87,6 +94,9 @@ pub fn established_by<F: Family, P: Packet, T: Tables>(
         flow.outer_port = session.source_port;
         flow.external = [session.external.raw()];
         flow.external_port = session.external_port;
+        if flow.neighbourly == meaning::RESET {
+            return Passes::YES;
+        }
         Passes::after(conntrack::advance(session, flow, Side::Guest))
     });
     flow.unseen = found.is_none() as u8;
@@ -158,7 +168,9 @@ pub fn admitted<F: Family, P: Packet, T: Tables>(
         }
         session.last_seen = now;
         received(session, length);
-        Passes::after(conntrack::advance(session, flow, Side::Peer))
+        let change = conntrack::advance(session, flow, Side::Peer);
+        flow.receiver_state = session.state;
+        Passes::after(change)
     });
     flow.unseen = found.is_none() as u8;
     passes(tables, flow.slot, found)

@@ -7,13 +7,13 @@ use crate::{
     encap::Envelope,
     family::{Family, FamilyV4, FamilyV6},
     offload, parse, rewrite,
-    scratch::flow_flags,
+    scratch::{Flow, flow_flags},
     session, source_guard,
 };
 use vpc_common::{
     Be16, DropReason,
     port::Port,
-    session::Hop,
+    session::Session,
     wire::{Ethernet, ether_type},
 };
 
@@ -63,7 +63,8 @@ fn into_tunnel<F: Family, P: Packet, T: Tables>(
     }
     session::key_of_sender::<F>(scratch, scratch.flow.slot);
     let length = packet.length();
-    let by_tunnel = |hop: &Hop| {
+    let by_tunnel = |session: &Session, _: &mut Flow, _: u16| {
+        let hop = &session.egress;
         hop.way.is_tunnel()
             && tables.vtep(hop.target).is_some_and(|v| v.next_hop_count != 0 && length <= v.mtu as u32 + ETHERNET)
     };

@@ -32,6 +32,9 @@ pub fn owns<T: Tables>(tables: &T, scratch: &mut Scratch, slot: u16, address: Ip
 /// Whether packets may go to or come from that address at the port.
 #[inline(always)]
 pub fn admits<T: Tables>(tables: &T, scratch: &mut Scratch, slot: u16, port: &Port, address: Ip) -> bool {
-    let is_first = address.is_v4() && address.low() == port.private_v4;
-    is_first || port.flags & flags::ROUTES_FOR_OTHERS != 0 || owns(tables, scratch, slot, address)
+    let is_first = if address.is_v4() { address.low() == port.private_v4 } else { address == port.private_v6 };
+    // A port that has no address of the family has the unspecified one there.
+    (is_first && !address.is_unspecified())
+        || port.flags & flags::ROUTES_FOR_OTHERS != 0
+        || owns(tables, scratch, slot, address)
 }

@@ -8,6 +8,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
 };
+use vpc_common::session::state;
 
 /// One file of `tests/packets`: a topology, and what happens to packets in it.
 #[derive(Clone, Debug, Deserialize)]
@@ -230,6 +231,41 @@ pub struct ExpectedSession {
     pub remote: String,
     /// `egress`, `ingress` or both.
     pub decided: Vec<Decided>,
+    /// Its state; checked where it is given.
+    pub state: Option<State>,
+}
+
+/// See [`vpc_common::session::state`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[repr(u8)]
+#[expect(missing_docs, reason = "they are documented there")]
+pub enum State {
+    Opening = state::OPENING,
+    Answered = state::ANSWERED,
+    Established = state::ESTABLISHED,
+    Closing = state::CLOSING,
+    Closed = state::CLOSED,
+    OneWay = state::ONE_WAY,
+    TwoWay = state::TWO_WAY,
+}
+
+impl State {
+    const ALL: [Self; 7] =
+        [Self::Opening, Self::Answered, Self::Established, Self::Closing, Self::Closed, Self::OneWay, Self::TwoWay];
+
+    /// The inverse of `as u8`.
+    pub fn of(number: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| *state as u8 == number)
+    }
+}
+
+impl ExpectedSession {
+    /// Whether it is the session that there is.
+    pub fn is(&self, actual: &Self) -> bool {
+        let state = self.state.or(actual.state);
+        Self { state, ..self.clone() } == *actual
+    }
 }
 
 /// A direction that is decided.

@@ -1,7 +1,7 @@
 //! Runs cases and says where reality differs from what is expected.
 
 use crate::{
-    case::{Case, CaseFile, Decided, Expect, ExpectedSession, Hook, Leaving, PortDelta, Send, Step},
+    case::{Case, CaseFile, Decided, Expect, ExpectedSession, Hook, Leaving, PortDelta, Send, State, Step},
     fabric::{Devices, Fabric},
     outcome::{Outcome, Seen, Sessions},
     packet::{self, Serialised},
@@ -235,9 +235,11 @@ impl Judge<'_> {
                     .filter(|(bit, _)| session.decided & bit != 0)
                     .map(|(_, direction)| direction)
                     .collect(),
+                state: State::of(session.state),
             })
             .collect();
-        let same = expected.len() == actual.len() && expected.iter().all(|session| actual.contains(session));
+        let same = expected.len() == actual.len()
+            && expected.iter().all(|expected| actual.iter().any(|session| expected.is(session)));
         if same { Vec::new() } else { vec![format!("sessions: expected {expected:?}, got {actual:?}")] }
     }
 }

@@ -10,11 +10,15 @@ use crate::{
         report::{Flushed, SessionRow},
     },
     maps::tables::Sessions,
+    neighbour,
     reconcile::Reconciler,
     sweeper::tick,
     usage::UsageTables,
 };
-use std::{collections::BTreeMap, net::SocketAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+};
 use vpc_bpf::{Table, TableError};
 use vpc_common::{
     Be32, Ip,
@@ -52,15 +56,34 @@ impl Chosen {
                 rows.push(self.words.row(owner, &flow, session, now));
             }
         };
-        self.each(&self.v4, v4, |owner, _, flow, session| add(owner, flow, session))?;
-        self.each(&self.v6, Ip, |owner, _, flow, session| add(owner, flow, session))?;
+        self.read_family(&self.v4, v4, &mut add)?;
+        self.read_family(&self.v6, Ip, &mut add)?;
         rows.sort_by(|a, b| {
             (&a.port, &a.protocol, &a.local, &a.remote).cmp(&(&b.port, &b.protocol, &b.local, &b.remote))
         });
         Ok(rows)
     }
 
-    /// Removes them: the next packet of each flow is decided like a first one.
+    fn read_family<A>(
+        &self,
+        table: &Table<SessionKey<A>, Session>,
+        ip: impl Fn(A) -> Ip,
+        add: &mut impl FnMut(&Owner, Flow, &Session),
+    ) -> Result<(), String>
+    where
+        A: Copy + 'static,
+        SessionKey<A>: bytemuck::Pod,
+    {
+        let mut unread = Ok(());
+        self.each(table, ip, |owner, key, flow, session| match neighbour::completed(table, key, session) {
+            Ok(session) => add(owner, flow, &session),
+            Err(error) => unread = Err(error.to_string()),
+        })?;
+        unread
+    }
+
+    /// Removes them, and of flows that stay on the node the other port's session too: the next packet of each flow is
+    /// decided like a first one.
     pub(super) fn flush(&self) -> Result<Flushed, String> {
         let mut removed = BTreeMap::new();
         let sessions =
@@ -76,17 +99,26 @@ impl Chosen {
         removed: &mut BTreeMap<u16, Usage>,
     ) -> Result<usize, String>
     where
-        A: Copy + 'static,
+        A: Copy + Ord + 'static,
         SessionKey<A>: bytemuck::Pod,
     {
-        let mut keys = Vec::new();
+        let (mut chosen, mut others) = (BTreeMap::new(), BTreeSet::new());
         self.each(table, ip, |_, key, _, session| {
+            chosen.insert(*key, is_half_open(session.state));
+            others.extend(neighbour::other_key(key, session));
+        })?;
+        for key in others {
+            if let Some(session) = table.get(&key).map_err(|error| error.to_string())? {
+                chosen.insert(key, is_half_open(session.state));
+            }
+        }
+        let keys: Vec<_> = chosen.keys().copied().collect();
+        table.delete_all(&keys).map_err(|error| error.to_string())?;
+        for (key, half_open) in &chosen {
             let usage = removed.entry(key.slot).or_default();
             usage.sessions += 1;
-            usage.half_open += u32::from(is_half_open(session.state));
-            keys.push(*key);
-        })?;
-        table.delete_all(&keys).map_err(|error| error.to_string())?;
+            usage.half_open += u32::from(*half_open);
+        }
         Ok(keys.len())
     }
 

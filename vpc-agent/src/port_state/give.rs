@@ -7,6 +7,7 @@ use super::{
 };
 use crate::{
     maps::Tables,
+    neighbour,
     sweeper::{MAPPING_TICKS, has_expired, idle_ticks, tick},
 };
 use serde::{Deserialize, Serialize};
@@ -131,12 +132,16 @@ where
 {
     let living =
         |key: &SessionKey<A>, session: &Session| key.slot == slot && !has_expired(session, key.protocol, port, now);
+    let mut unread = Ok(());
     table.for_each_batch(|keys, sessions| {
         for (key, session) in keys.iter().zip(sessions).filter(|(key, session)| living(key, session)) {
-            visit(key, session);
+            match neighbour::completed(table, key, session) {
+                Ok(session) => visit(key, &session),
+                Err(error) => unread = Err(error),
+            }
         }
     })?;
-    Ok(())
+    Ok(unread?)
 }
 
 fn session_state<A: Copy>(

@@ -18,7 +18,7 @@ use std::{
     net::IpAddr,
 };
 use vpc_common::{
-    Be32, Mac,
+    Be32, Ip, Mac,
     policy::NOBODY,
     port::{self, flags},
 };
@@ -142,6 +142,7 @@ fn desired(scope: &Scope<'_>, parts: &Parts<'_>, uid: u64, candidate: Candidate<
         vpc_quota: sessions::vpc_quota(vpc, limits),
         vpc_index: scope.own.iter().take_while(|own| **own != links.vpc).count() as u32,
         private_v4: candidate.port.and_then(first_v4).unwrap_or_default(),
+        private_v6: candidate.port.and_then(first_v6).unwrap_or_default(),
         identity: candidate.identity.map_or(NOBODY, |identity| identity.links(scope.links).id),
         ..port::Port::default()
     };
@@ -162,6 +163,10 @@ fn first_v4(port: &Port) -> Option<Be32> {
         IpAddr::V4(address) => Some(Be32(address.octets())),
         IpAddr::V6(_) => None,
     })
+}
+
+fn first_v6(port: &Port) -> Option<Ip> {
+    port.private_ips.iter().map(|address| Ip::from(address.value.0)).find(|address| !address.is_v4())
 }
 
 #[cfg(test)]

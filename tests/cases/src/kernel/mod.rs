@@ -266,6 +266,7 @@ impl Kernel {
         let ticks = (milliseconds * 1_000_000).div_ceil(1 << TICK_SHIFT) as u16;
         for (key, mut session) in table.entries()? {
             session.last_seen = session.last_seen.wrapping_sub(ticks);
+            session.vouched_at = session.vouched_at.wrapping_sub(ticks);
             table.set(&key, &session)?;
         }
         Ok(())
