@@ -18,6 +18,8 @@ pub mod flags {
     pub const PEER_DELIVERY: u32 = 1 << 3;
     /// No workload: the VPC router, for what plain VTEPs send to the router's MAC in this VNI.
     pub const ROUTER: u32 = 1 << 4;
+    /// No route leads an address of the VPC elsewhere than to its endpoint: who has an endpoint needs no route.
+    pub const ENDPOINTS_FIRST: u32 = 1 << 5;
 }
 
 /// One element of the `PORTS` array, by slot. Three cache lines; the first one is all that an established flow reads.

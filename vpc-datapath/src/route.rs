@@ -10,7 +10,7 @@ use crate::{
 use vpc_common::{
     Be16, Be32, DropReason, Ip, Vni,
     endpoint::{Endpoint, EndpointKey, flags as endpoint_flags},
-    port::Port,
+    port::{Port, flags},
     route::{BUCKETS, RouteKey, kind},
     wire::{Ethernet, protocol},
 };
@@ -26,7 +26,7 @@ pub enum NoRoute {
     Silent(DropReason),
 }
 
-/// The longest matching route of the port's table, and its endpoint.
+/// The longest matching route of the port's table, and its endpoint; the endpoint at once where that is the same.
 #[inline(always)]
 pub fn lookup<'t, F: Family, T: Tables>(
     tables: &'t T,
@@ -34,6 +34,11 @@ pub fn lookup<'t, F: Family, T: Tables>(
     port: &Port,
     destination: Ip,
 ) -> Result<&'t Endpoint, NoRoute> {
+    if port.flags & flags::ENDPOINTS_FIRST != 0
+        && let Some(endpoint) = endpoint(tables, scratch, port.vpc, destination)
+    {
+        return Ok(endpoint);
+    }
     scratch.route = RouteKey { prefix_len: 32 + 128, table: Be32::new(port.route_table), destination };
     let route = tables.route(&scratch.route).ok_or(NoRoute::Unreachable(Trouble::NetUnreachable))?;
     let address = match route.kind {

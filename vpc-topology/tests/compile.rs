@@ -78,6 +78,32 @@ fn a_gateway_knows_whose_global_addresses_are() {
 }
 
 #[test]
+fn a_port_whose_routes_lead_elsewhere_inside_its_vpc_needs_them_for_endpoints_too() {
+    let topology = |routes: &str| {
+        format!(
+            "version: 1\n\
+             nodes: [{{name: hv1, id: 1, vtep: 192.0.2.1, uplink: eth1}}]\n\
+             vpcs: [{{name: prod, vni: 5001, cidr_blocks: [10.0.0.0/16, \"fd00:1::/56\"]}}]\n\
+             subnets: [{{name: web, vpc: prod, cidr_blocks: [10.0.1.0/24, \"fd00:1:0:1::/64\"], route_table: rt}}]\n\
+             route_tables: [{{name: rt, vpc: prod, routes: [{routes}]}}]\n\
+             ports:\n\
+             \x20 - {{name: w, subnet: web, node: hv1, device: tap-w, mac: \"02:00:00:00:01:10\", private_ips: [10.0.1.10]}}\n"
+        )
+    };
+    let first = |routes: &str| {
+        let desired = compile(&load(&topology(routes)), "hv1");
+        desired.ports[&1].record.flags & port_flags::ENDPOINTS_FIRST != 0
+    };
+    for elsewhere in ["0.0.0.0/0", "10.1.0.0/16", "10.0.0.0/8", "\"::/0\""] {
+        assert!(first(&format!("{{destination: {elsewhere}, blackhole: true}}")), "{elsewhere}");
+    }
+    for inside in ["10.0.2.0/24", "10.0.9.9/32", "\"fd00:1:0:7::/64\""] {
+        assert!(!first(&format!("{{destination: {inside}, blackhole: true}}")), "{inside}");
+    }
+    assert!(first("{destination: 10.0.0.0/16, local: true}"));
+}
+
+#[test]
 fn two_nodes() {
     let topology = load(include_str!("../../examples/two-nodes.yaml"));
     let hv1 = compile(&topology, "hv1");
@@ -227,7 +253,8 @@ fn appliances_are_next_hops() {
     let hv2 = compile(&topology, "hv2");
     assert_eq!((hv2.node.flags, hv2.node.receive_mode), (0, ReceiveMode::Tc));
     let port = |name: &str| hv2.ports.iter().find(|(_, port)| port.name == name).unwrap();
-    assert_eq!(port("firewall-1").1.record.flags, port_flags::ROUTES_FOR_OTHERS);
+    let firewall = port("firewall-1").1.record.flags;
+    assert_eq!(firewall, port_flags::ROUTES_FOR_OTHERS | port_flags::ENDPOINTS_FIRST);
     let (slot, _) = port("db-1");
     let sources = hv2.sources.iter().filter(|(key, _)| key.slot.get() == u32::from(*slot));
     let sources: Vec<_> = sources.map(|(key, _)| key.address.to_string()).collect();
@@ -241,7 +268,7 @@ fn plain_vteps_reach_a_router() {
     let (slot, router) = hv1.ports.iter().find(|(_, port)| port.name == "router/metal").unwrap();
     assert_eq!(
         (router.device.as_ref(), router.record.flags, router.record.mac),
-        (None, port_flags::ROUTER, Mac::ROUTER)
+        (None, port_flags::ROUTER | port_flags::ENDPOINTS_FIRST, Mac::ROUTER)
     );
     assert_eq!((router.record.vpc, router.record.l2_vni), (Vni(5001), Vni(6002)));
     assert_eq!(Ip::v4(router.record.gateway_v4), ip("10.0.2.1"));

@@ -116,6 +116,8 @@ fn desired(scope: &Scope<'_>, parts: &Parts<'_>, uid: u64, candidate: Candidate<
         ),
         None => (Mac::ROUTER, flags::ROUTER),
     };
+    let table = scope.table_of(candidate.subnet);
+    let flags = flags | flag(Tables::leads_to_endpoints(scope, table), flags::ENDPOINTS_FIRST);
     let gateway_v4 = or_unspecified(gateway(subnet, Family::V4));
     let (ingress_rules, egress_rules) = match candidate.identity {
         Some(identity) => (policies.ingress(identity), policies.egress(identity)),
@@ -128,7 +130,7 @@ fn desired(scope: &Scope<'_>, parts: &Parts<'_>, uid: u64, candidate: Candidate<
         vpc: scope.vni(links.vpc),
         l2_vni: links.vni,
         subnet: links.id,
-        route_table: tables.id(scope.table_of(candidate.subnet)),
+        route_table: tables.id(table),
         uid,
         mac,
         gateway_v6: or_unspecified(gateway(subnet, Family::V6)),

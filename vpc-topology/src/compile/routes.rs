@@ -72,6 +72,17 @@ impl Tables {
         self.ids.get(&table).copied().unwrap_or_default()
     }
 
+    /// Whether a table leads every address of its VPC to the endpoint that has it.
+    pub(super) fn leads_to_endpoints(scope: &Scope<'_>, (vpc, table): TableOf) -> bool {
+        let Some(table) = table else { return true };
+        let blocks = &vpc.of(scope.file).cidr_blocks;
+        let mut routes = table.of(scope.file).routes.iter().zip(&table.links(scope.links).hops);
+        routes.all(|(record, hop)| {
+            let within = |block: Cidr| block.net().contains(&record.destination.value.net());
+            matches!(hop, Hop::Local) || !blocks.iter().any(|block| within(block.value))
+        })
+    }
+
     pub(super) fn into_entries(self) -> Vec<(RouteKey, Route)> {
         self.entries
     }
