@@ -229,9 +229,9 @@ impl Agent {
     }
 
     fn state_line(&self) -> String {
-        let problems = self.problems().len();
-        let ports = self.reconciler.desired().map_or(0, |desired| desired.ports.len());
-        format!("topology: {}, {ports} ports, {problems} problems", self.topology.state)
+        let counted = |count, one: &str| if count == 1 { format!("1 {one}") } else { format!("{count} {one}s") };
+        let ports = counted(self.reconciler.desired().map_or(0, |desired| desired.ports.len()), "port");
+        format!("topology: {}, {ports}, {}", self.topology.state, counted(self.problems().len(), "problem"))
     }
 
     /// Everything that is wrong now.

@@ -27,6 +27,7 @@ impl Arguments {
         let report: PlanReport = ask(&output.run_dir, Request::Plan { name, text })?;
         output.show(&report, |report| match report.writes {
             0 if report.changes.is_empty() => "no changes".to_owned(),
+            1 => format!("{}\n1 table entry would change", report.changes.join("\n")),
             writes => format!("{}\n{writes} table entries would change", report.changes.join("\n")),
         })?;
         let changes = report.writes > 0 || !report.changes.is_empty();
