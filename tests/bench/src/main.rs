@@ -31,7 +31,7 @@ struct Arguments {
     /// Fewer and shorter samples: for a first look
     #[arg(long, global = true)]
     quick: bool,
-    /// Of the parts between nodes, only these: frames, sockets, gso; nodes, near, nat, rules
+    /// Only these sections: frames, sockets, gso of east-west; nodes, sockets, near, nat, rules, gso of stateful
     #[arg(long, global = true, value_name = "SECTION")]
     only: Vec<String>,
     /// Also write all samples to this file
@@ -46,7 +46,7 @@ struct Arguments {
 enum What {
     /// The whole path between two nodes, beside the kernel's and bare veth
     EastWest,
-    /// The same with connection tracking, rules and NAT, beside the kernel's nftables
+    /// The same with connection tracking, rules and NAT, beside the kernel's nftables and Open vSwitch
     Stateful,
     /// Reading, compiling and applying large topologies
     Control,

@@ -1,15 +1,15 @@
-//! The same job with connection tracking and security groups: ours, and the Linux kernel with nftables and the same rules;
-//! then from a guest to the outside by NAT, on one node.
+//! The same job with connection tracking and security groups: ours, the Linux kernel with nftables and the same rules, and by
+//! sockets Open vSwitch; then from a guest to the outside by NAT, on one node.
 
 use crate::{
     Effort, Only,
     programs::Programs,
     report::Report,
     rig::{
-        Kernel, KernelNat, KernelNear, Mode, Ours, OursNat, Path, Receive, Wire,
+        Kernel, KernelNat, KernelNear, Mode, Ours, OursNat, Ovs, Path, Receive, Wire,
         generator::{Generators, Rival},
         rules::{Form, Rules},
-        sockets::{self, Contest},
+        sockets::{self, Contest, Field},
     },
 };
 use anyhow::Result;
@@ -42,6 +42,9 @@ pub fn run(effort: Effort, only: &Only, report: &mut Report) -> Result<()> {
     if only.wants("nodes") {
         between_nodes(&programs, effort, report)?;
     }
+    if only.wants("sockets") {
+        by_sockets(effort, report)?;
+    }
     if only.wants("near") {
         on_one_node(&programs, effort, report)?;
     }
@@ -63,28 +66,41 @@ fn with_segments_across(effort: Effort, report: &mut Report) -> Result<()> {
     let mut kernel = Kernel::new(&lab, Wire::Gso, Receive::Plain)?;
     kernel.judge_by(RULES, Form::List)?;
     let what = format!("GSO frames across, {RULES} rules");
-    sockets::tcp(&[&ours, &kernel], &[Contest::reach(0, 1)], &what, effort, report)
+    let field = Field { paths: &[&ours, &kernel], contests: &[Contest::reach(0, 1)], what: &what };
+    sockets::tcp(field, effort, report)
 }
 
 fn between_nodes(programs: &Programs, effort: Effort, report: &mut Report) -> Result<()> {
     let ours = Ours::new(Wire::Frames, Mode::Xdp, Rules::Some(RULES))?;
-    let by_tc = Ours::new(Wire::Frames, Mode::Tc, Rules::Some(RULES))?;
     let packets = Ours::new(Wire::Frames, Mode::PacketRate, Rules::Some(RULES))?;
     let lab = Lab::new()?;
     let mut kernel = Kernel::new(&lab, Wire::Frames, Receive::Plain)?;
     kernel.judge_by(RULES, Form::List)?;
-    let paths: [&dyn Path; 3] = [&ours, &kernel, &by_tc];
     frames(
         &[&ours, &kernel, &packets],
         "64-byte frames, both nodes on one core",
         (NEW_FLOWS, [ESTABLISHED, FRESH]),
         (programs, effort),
         report,
-    )?;
+    )
+}
+
+fn by_sockets(effort: Effort, report: &mut Report) -> Result<()> {
+    let ours = Ours::new(Wire::Frames, Mode::Xdp, Rules::Some(RULES))?;
+    let by_tc = Ours::new(Wire::Frames, Mode::Tc, Rules::Some(RULES))?;
+    let lab = Lab::new()?;
+    let mut kernel = Kernel::new(&lab, Wire::Frames, Receive::Plain)?;
+    kernel.judge_by(RULES, Form::List)?;
+    let ovs = Ovs::new(&lab, RULES)?;
+    let paths: [&dyn Path; 4] = [&ours, &kernel, &ovs, &by_tc];
     let what = format!("MTU frames on the wire, GRO on, {RULES} rules");
-    sockets::tcp(&paths, &[Contest::reach(2, 1), Contest::show(0, 1)], &what, effort, report)?;
-    sockets::request_response(&paths[..2], effort, report)?;
-    sockets::connections(&paths[..2], CONNECTIONS, effort, report)
+    let contests = [Contest::reach(3, 1), Contest::show(0, 1), Contest::show(3, 2)];
+    sockets::tcp(Field { paths: &paths, contests: &contests, what: &what }, effort, report)?;
+    let what = format!("{RULES} rules");
+    let small = Field { paths: &paths[..3], contests: &[Contest::reach(0, 1), Contest::show(0, 2)], what: &what };
+    sockets::udp(small, effort, report)?;
+    sockets::request_response(small, effort, report)?;
+    sockets::connections(small, CONNECTIONS, effort, report)
 }
 
 fn on_one_node(programs: &Programs, effort: Effort, report: &mut Report) -> Result<()> {
