@@ -3,6 +3,7 @@
 
 use crate::{
     Effort, Only,
+    flows::Size,
     programs::Programs,
     report::Report,
     rig::{
@@ -38,7 +39,7 @@ pub fn run(effort: Effort, only: &Only, report: &mut Report) -> Result<()> {
                 let group = format!("64-byte frames, whole path on one core, {flows} flows");
                 let rivals =
                     [Rival { ours: 0, number: 1, target: Some(TARGET) }, Rival { ours: 0, number: 2, target: None }];
-                generator.established(&group, flows, &rivals, report)?;
+                generator.established(&group, Size::B64, flows, &rivals, report)?;
             }
             generator.stop()?;
         }

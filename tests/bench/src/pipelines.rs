@@ -11,7 +11,7 @@ mod growth;
 use crate::{
     Effort, Only,
     abi::{NOWHERE, NextHop},
-    flows::{self, Conversation, Family},
+    flows::{self, Conversation, Family, Size},
     machine,
     node_tables::{LOCAL, PEERS, TestNode, peer},
     noise::Noise,
@@ -196,8 +196,8 @@ impl Rig {
     ) -> Result<Vec<Subject<'_>>> {
         let node = &self.node;
         let list = match direction {
-            Direction::Egress | Direction::Floor => flows::from_guest(family, local, flows),
-            Direction::Ingress => flows::to_guest(family, local, flows),
+            Direction::Egress | Direction::Floor => flows::from_guest(family, Size::B64, local, flows),
+            Direction::Ingress => flows::to_guest(family, Size::B64, local, flows),
         };
         let frame = frame(node, direction, family, flows.len());
         self.driver.programs.set_frames(&frame, &list)?;

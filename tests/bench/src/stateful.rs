@@ -3,6 +3,7 @@
 
 use crate::{
     Effort, Only,
+    flows::Size,
     programs::Programs,
     report::Report,
     rig::{
@@ -78,7 +79,7 @@ fn between_nodes(programs: &Programs, effort: Effort, report: &mut Report) -> Re
     kernel.judge_by(RULES, Form::List)?;
     frames(
         &[&ours, &kernel, &packets],
-        "64-byte frames, both nodes on one core",
+        ", both nodes on one core",
         (NEW_FLOWS, [ESTABLISHED, FRESH]),
         (programs, effort),
         report,
@@ -108,7 +109,7 @@ fn on_one_node(programs: &Programs, effort: Effort, report: &mut Report) -> Resu
     let lab = Lab::new()?;
     let kernel = KernelNear::new(&lab, RULES)?;
     let paths: [&dyn Path; 2] = [&ours, &kernel];
-    frames(&paths, "64-byte frames between guests of one node", (NEW_FLOWS, [NEAR, NEAR]), (programs, effort), report)
+    frames(&paths, " between guests of one node", (NEW_FLOWS, [NEAR, NEAR]), (programs, effort), report)
 }
 
 fn to_the_outside(programs: &Programs, effort: Effort, report: &mut Report) -> Result<()> {
@@ -116,10 +117,10 @@ fn to_the_outside(programs: &Programs, effort: Effort, report: &mut Report) -> R
     let lab = Lab::new()?;
     let kernel = KernelNat::new(&lab, RULES)?;
     let paths: [&dyn Path; 2] = [&ours, &kernel];
-    frames(&paths, "64-byte frames by source NAT, one node", (NEW_FLOWS_BY_NAT, [NAT, NAT]), (programs, effort), report)
+    frames(&paths, " by source NAT, one node", (NEW_FLOWS_BY_NAT, [NAT, NAT]), (programs, effort), report)
 }
 
-/// Generated frames of flows that are new, and of flows that stand.
+/// Generated frames of flows that are new, and of flows that stand: `what` is said behind their size.
 fn frames(
     paths: &[&dyn Path],
     what: &str,
@@ -130,16 +131,19 @@ fn frames(
     let kernel = |target| Rival { ours: 0, number: 1, target: Some(target) };
     let packet_rate = (paths.len() > 2).then_some(Rival { ours: 2, number: 1, target: Some(PACKET_RATE) });
     let of_standing: Vec<_> = std::iter::once(kernel(established)).chain(packet_rate).collect();
+    let shown: Vec<_> = of_standing.iter().map(|rival| Rival { target: None, ..*rival }).collect();
     let generators = Generators::start(paths, programs, effort)?;
     generators.fresh(
-        &format!("{what}, {RULES} rules, every packet a new flow"),
+        &format!("{}{what}, {RULES} rules, every packet a new flow", Size::B64.name()),
         new_flows,
         &[kernel(fresh)],
         report,
     )?;
-    for flows in [1, 10_000] {
-        let group = format!("{what}, {RULES} rules, {flows} established flows");
-        generators.established(&group, flows, &of_standing, report)?;
+    for (size, flows, rivals) in
+        [(Size::B64, 1, &of_standing), (Size::B64, 10_000, &of_standing), (Size::B512, 1, &shown)]
+    {
+        let group = format!("{}{what}, {RULES} rules, {flows} established flows", size.name());
+        generators.established(&group, size, flows, rivals, report)?;
     }
     generators.stop()
 }

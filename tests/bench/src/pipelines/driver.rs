@@ -3,7 +3,7 @@
 use crate::{
     Effort,
     abi::Frame,
-    flows::{self, Family, Macs, Tunnel},
+    flows::{self, Family, Macs, Size, Tunnel},
     node_tables::TestNode,
     programs::Programs,
 };
@@ -108,12 +108,12 @@ pub(super) fn product<'a>(node: &'a TestNode, name: &'static str, program: &str,
 pub(super) fn frame(node: &TestNode, direction: Direction, family: Family, flows: usize) -> Frame {
     match direction {
         Direction::Egress | Direction::Floor => {
-            flows::plain(family, Macs { destination: Mac::ROUTER, source: node.mac }, flows)
+            flows::plain(family, Size::B64, Macs { destination: Mac::ROUTER, source: node.mac }, flows)
         }
         Direction::Ingress => {
             let macs = Macs { destination: node.mac, source: Mac::ROUTER };
             let tunnel = Tunnel { source: node.remote_vtep, destination: node.vtep, vni: node.vni };
-            flows::tunnelled(family, macs, tunnel, flows)
+            flows::tunnelled(family, Size::B64, macs, tunnel, flows)
         }
     }
 }

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     Effort, crowd,
-    flows::{self, Conversation, Family},
+    flows::{self, Conversation, Family, Size},
     node_tables::{LOCAL, TestNode},
     noise::Noise,
     report::{Figure, Report, Target},
@@ -130,8 +130,8 @@ impl Sweep {
     fn new_flows(&self, grown: &Grown, flows: &[Conversation]) -> Result<f64> {
         let local = address(LOCAL[usize::from(self.family == Family::V6)])?;
         let list = match self.direction {
-            Direction::Ingress => flows::to_guest(self.family, local, flows),
-            Direction::Egress | Direction::Floor => flows::from_guest(self.family, local, flows),
+            Direction::Ingress => flows::to_guest(self.family, Size::B64, local, flows),
+            Direction::Egress | Direction::Floor => flows::from_guest(self.family, Size::B64, local, flows),
         };
         let frame = frame(&grown.node, self.direction, self.family, flows.len());
         self.driver.programs.set_frames(&frame, &list)?;
