@@ -77,7 +77,7 @@ pub fn ingress<F: Family, P: Packet, T: Tables>(
     }
     let known = session::known::<F, T>(tables, scratch, port)?;
     if known.stands()
-        && !session::same_external::<F, T>(tables, scratch)
+        && !known.is_by_same_external()
         && (known.is_confirmed() || nat::is_bound::<F, T>(tables, scratch, port))
     {
         return Err(DropReason::NoMapping.into());

@@ -150,8 +150,7 @@ pub fn admitted<F: Family, P: Packet, T: Tables>(
     let found = tables.session(F::key(keys), |session| {
         if session.epoch != flow.epoch
             || session.decided & decided::INGRESS == 0
-            || session.external.raw() != flow.external[0]
-            || session.external_port != flow.external_port
+            || !is_by_external_of(session, flow)
             || !conntrack::stands(session, flow, &port.timeouts, now)
         {
             return Passes::NO;
@@ -215,6 +214,7 @@ impl Known {
     const NOTHING: Self = Self(0);
     const STANDS: u32 = 1 << 8;
     const CONFIRMED: u32 = 1 << 9;
+    const SAME_EXTERNAL: u32 = 1 << 10;
 
     /// As a number.
     #[inline(always)]
@@ -236,6 +236,11 @@ impl Known {
     #[inline(always)]
     pub const fn is_confirmed(self) -> bool {
         self.0 & Self::CONFIRMED != 0
+    }
+    /// Whether the session is reached by the same external address and port as the packet.
+    #[inline(always)]
+    pub const fn is_by_same_external(self) -> bool {
+        self.0 & Self::SAME_EXTERNAL != 0
     }
     /// Who opened it: [`decided::OPENED_HERE`] or 0.
     #[inline(always)]
@@ -279,7 +284,8 @@ fn look<F: Family, T: Tables>(tables: &T, scratch: &Scratch, port: &Port) -> Kno
             return Known::NOTHING;
         }
         let confirmed = if session.epoch == flow.epoch { Known::CONFIRMED } else { 0 };
-        Known(Known::STANDS | confirmed | session.decided as u32)
+        let external = if is_by_external_of(session, flow) { Known::SAME_EXTERNAL } else { 0 };
+        Known(Known::STANDS | confirmed | external | session.decided as u32)
     });
     found.unwrap_or(Known::NOTHING)
 }
@@ -428,14 +434,10 @@ fn external_of(session: &mut Session, flow: &Flow) {
     session.external_port = flow.external_port;
 }
 
-/// Whether the session at hand is reached by the same external address and port as the packet.
-#[inline(never)]
-pub fn same_external<F: Family, T: Tables>(tables: &T, scratch: &Scratch) -> bool {
-    let flow = &scratch.flow;
-    let same = |session: &mut Session| {
-        session.external.raw() == flow.external[0] && session.external_port == flow.external_port
-    };
-    tables.session(F::key(&scratch.keys), same) == Some(true)
+/// Whether a session is reached by the same external address and port as the packet.
+#[inline(always)]
+fn is_by_external_of(session: &Session, flow: &Flow) -> bool {
+    session.external.raw() == flow.external[0] && session.external_port == flow.external_port
 }
 
 /// Takes a session, and a half-open one, from the quotas of the port and of its VPC.

@@ -17,7 +17,8 @@ pub struct Arguments {
     /// Fewer and shorter samples: for a first look
     #[arg(long)]
     quick: bool,
-    /// Only this section of a part, also several: frames, sockets, gso of east-west; nodes, near, nat, rules, gso of stateful
+    /// Only this section of a part, also several: frames, sockets, gso of east-west; nodes, sockets, near, nat, rules, gso of
+    /// stateful; sessions, rules, endpoints, routes of pipelines
     #[arg(long, value_name = "SECTION")]
     only: Vec<String>,
     /// Also write all samples to this file
@@ -33,7 +34,7 @@ pub struct Arguments {
 enum Part {
     /// The whole path between two nodes, beside the kernel's and bare veth
     EastWest,
-    /// The same with connection tracking, rules and NAT, beside the kernel's nftables
+    /// The same with connection tracking, rules and NAT, beside the kernel's nftables and Open vSwitch
     Stateful,
     /// Reading, compiling and applying large topologies
     Control,
@@ -43,7 +44,7 @@ enum Part {
 
 /// The verb.
 pub fn run_verb(arguments: &Arguments) -> Result<()> {
-    setup::ensure(Stage::Demo)?;
+    setup::ensure(Stage::Bench)?;
     programs(Profile::Release)?;
     run(&mut cargo(["build", "--release", "--package", "vpc-bench"]))?;
     let mut command = Command::new(target().join("release/vpc-bench"));

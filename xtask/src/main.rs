@@ -46,7 +46,7 @@ enum Verb {
     Test(test::Arguments),
     /// Boot other kernels and run two nodes with real agents on each
     Vm(vm::Arguments),
-    /// Compare what the kernel programs use of the verifier's limits with what is recorded
+    /// Compare what the kernel programs use of the verifier's limits, and packets ask of the maps, with what is recorded
     Budget(budget::Arguments),
     /// Check what the compiler and clippy do not: file length, words, file names, comments on unsafe
     Tidy,

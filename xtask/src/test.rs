@@ -12,8 +12,9 @@ use anyhow::{Result, bail};
 use report::{Outcome, Report};
 use std::process::Command;
 
-/// Packages whose tests are steps of their own.
-const CASES: &str = "vpc-cases";
+/// The package of the packet cases, whose tests are a step of their own.
+pub const CASES: &str = "vpc-cases";
+/// The same of the scenarios.
 const SCENARIOS: &str = "vpc-netns-tests";
 
 /// Arguments of the verb.

@@ -3,13 +3,14 @@
 
 use crate::{
     Effort, Only,
+    flows::Size,
     programs::Programs,
     report::Report,
     rig::{
         Bare, Kernel, Mode, Ours, Path, Receive, Wire,
         generator::{Generators, Rival},
         rules::Rules,
-        sockets::{self, Contest},
+        sockets::{self, Contest, Field},
     },
 };
 use anyhow::Result;
@@ -38,20 +39,17 @@ pub fn run(effort: Effort, only: &Only, report: &mut Report) -> Result<()> {
                 let group = format!("64-byte frames, whole path on one core, {flows} flows");
                 let rivals =
                     [Rival { ours: 0, number: 1, target: Some(TARGET) }, Rival { ours: 0, number: 2, target: None }];
-                generator.established(&group, flows, &rivals, report)?;
+                generator.established(&group, Size::B64, flows, &rivals, report)?;
             }
             generator.stop()?;
         }
         if only.wants("sockets") {
-            sockets::tcp(
-                &paths,
-                &[Contest::reach(0, 4), Contest::reach(3, 1), Contest::show(0, 1)],
-                "MTU frames on the wire, GRO on",
-                effort,
-                report,
-            )?;
-            sockets::udp(&paths[..3], effort, report)?;
-            sockets::request_response(&paths[..3], effort, report)?;
+            let contests = [Contest::reach(0, 4), Contest::reach(3, 1), Contest::show(0, 1)];
+            let bulk = Field { paths: &paths, contests: &contests, what: "MTU frames on the wire, GRO on" };
+            sockets::tcp(bulk, effort, report)?;
+            let small = Field { paths: &paths[..3], contests: &[Contest::reach(0, 1)], what: "no rules" };
+            sockets::udp(small, effort, report)?;
+            sockets::request_response(small, effort, report)?;
         }
     }
     if only.wants("gso") {
@@ -65,5 +63,6 @@ fn with_segments_across(effort: Effort, report: &mut Report) -> Result<()> {
     let lab = Lab::new()?;
     let kernel = Kernel::new(&lab, Wire::Gso, Receive::Plain)?;
     let paths: [&dyn Path; 3] = [&ours, &kernel, &Bare::new(&lab, Wire::Gso)?];
-    sockets::tcp(&paths, &[Contest::reach(0, 1)], "GSO frames across", effort, report)
+    let field = Field { paths: &paths, contests: &[Contest::reach(0, 1)], what: "GSO frames across" };
+    sockets::tcp(field, effort, report)
 }

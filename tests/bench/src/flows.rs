@@ -9,8 +9,6 @@ use vpc_common::{
     wire::{Ethernet, Ipv4, Ipv6, OuterV4, Udp, Vxlan, ether_type, protocol},
 };
 
-/// UDP payload, bytes: IPv4 frames are then 60 bytes long, 64 with their checksum on a wire.
-const PAYLOAD: usize = 18;
 const TTL: u8 = 64;
 
 /// The address family of the inner packets.
@@ -29,6 +27,30 @@ impl Family {
             Self::V4 => "IPv4",
             Self::V6 => "IPv6",
         }
+    }
+}
+
+/// How long frames are: with IPv4 and their checksum on a wire so many bytes, with IPv6 20 more.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Size {
+    /// The shortest.
+    B64 = 64,
+    /// Between the shortest and the longest.
+    B512 = 512,
+}
+
+impl Size {
+    /// As it is printed.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::B64 => "64-byte frames",
+            Self::B512 => "512-byte frames",
+        }
+    }
+    /// UDP payload, bytes.
+    const fn payload(self) -> usize {
+        const CHECKSUM: usize = 4;
+        self as usize - CHECKSUM - size_of::<Ethernet>() - size_of::<Ipv4>() - size_of::<Udp>()
     }
 }
 
@@ -99,25 +121,25 @@ pub fn conversations(remotes: &[Ip], count: usize) -> Vec<Conversation> {
 }
 
 /// What the guest sends.
-pub fn from_guest(family: Family, local: Ip, flows: &[Conversation]) -> Vec<Flow> {
-    flows.iter().map(|flow| entry(family, local, flow.remote, flow.local_port, flow.remote_port)).collect()
+pub fn from_guest(family: Family, size: Size, local: Ip, flows: &[Conversation]) -> Vec<Flow> {
+    flows.iter().map(|flow| entry(family, size, local, flow.remote, flow.local_port, flow.remote_port)).collect()
 }
 
 /// What the guest is sent.
-pub fn to_guest(family: Family, local: Ip, flows: &[Conversation]) -> Vec<Flow> {
-    flows.iter().map(|flow| entry(family, flow.remote, local, flow.remote_port, flow.local_port)).collect()
+pub fn to_guest(family: Family, size: Size, local: Ip, flows: &[Conversation]) -> Vec<Flow> {
+    flows.iter().map(|flow| entry(family, size, flow.remote, local, flow.remote_port, flow.local_port)).collect()
 }
 
 /// The template of frames without outer headers.
-pub fn plain(family: Family, macs: Macs, flows: usize) -> Frame {
-    let bytes = inner(family, macs);
-    frame(&bytes, bytes.len() + PAYLOAD, if family == Family::V6 { shape::V6 } else { 0 }, flows)
+pub fn plain(family: Family, size: Size, macs: Macs, flows: usize) -> Frame {
+    let bytes = inner(family, size, macs);
+    frame(&bytes, bytes.len() + size.payload(), if family == Family::V6 { shape::V6 } else { 0 }, flows)
 }
 
 /// The template of frames from the underlay.
-pub fn tunnelled(family: Family, macs: Macs, tunnel: Tunnel, flows: usize) -> Frame {
-    let inner = inner(family, macs);
-    let length = inner.len() + PAYLOAD;
+pub fn tunnelled(family: Family, size: Size, macs: Macs, tunnel: Tunnel, flows: usize) -> Frame {
+    let inner = inner(family, size, macs);
+    let length = inner.len() + size.payload();
     let underlay = Macs { destination: Mac::new([2, 0, 0, 0, 0, 1]), source: Mac::new([2, 0, 0, 0, 0, 2]) };
     let mut bytes = ethernet(underlay, Family::V4);
     let mut ip = v4(tunnel.source.low(), tunnel.destination.low(), length + OVERHEAD - size_of::<Ethernet>());
@@ -157,12 +179,12 @@ pub fn bytes(frame: &Frame) -> Vec<u8> {
     bytes
 }
 
-fn entry(family: Family, source: Ip, destination: Ip, source_port: u16, destination_port: u16) -> Flow {
+fn entry(family: Family, size: Size, source: Ip, destination: Ip, source_port: u16, destination_port: u16) -> Flow {
     let [a, b] = source_port.to_be_bytes();
     let [c, d] = destination_port.to_be_bytes();
     let (source_words, destination_words, checksum) = match family {
         Family::V4 => {
-            let ip = v4(source.low(), destination.low(), size_of::<Ipv4>() + size_of::<Udp>() + PAYLOAD);
+            let ip = v4(source.low(), destination.low(), size_of::<Ipv4>() + size_of::<Udp>() + size.payload());
             ([source.0[3], 0, 0, 0], [destination.0[3], 0, 0, 0], checksum(&ip).raw())
         }
         Family::V6 => (source.0, destination.0, 0),
@@ -187,9 +209,9 @@ fn ethernet(macs: Macs, family: Family) -> Vec<u8> {
     bytes_of(&Ethernet { destination: macs.destination, source: macs.source, ether_type }).to_vec()
 }
 
-fn inner(family: Family, macs: Macs) -> Vec<u8> {
+fn inner(family: Family, size: Size, macs: Macs) -> Vec<u8> {
     let mut bytes = ethernet(macs, family);
-    let udp_length = size_of::<Udp>() + PAYLOAD;
+    let udp_length = size_of::<Udp>() + size.payload();
     match family {
         Family::V4 => {
             bytes.extend_from_slice(bytes_of(&v4(Be32::default(), Be32::default(), size_of::<Ipv4>() + udp_length)));
@@ -253,9 +275,10 @@ mod tests {
         let macs = Macs { destination: Mac::ROUTER, source: Mac::BROADCAST };
         let ip = Ip::v4(Be32([192, 0, 2, 1]));
         let tunnel = Tunnel { source: ip, destination: ip, vni: Vni(5) };
-        assert_eq!(plain(Family::V4, macs, 1).length, 60);
-        assert_eq!(plain(Family::V6, macs, 1).length, 80);
-        assert_eq!(tunnelled(Family::V4, macs, tunnel, 1).length, 110);
-        assert_eq!(bytes(&tunnelled(Family::V6, macs, tunnel, 1)).len(), 130);
+        assert_eq!(plain(Family::V4, Size::B64, macs, 1).length, 60);
+        assert_eq!(plain(Family::V4, Size::B512, macs, 1).length, 508);
+        assert_eq!(plain(Family::V6, Size::B64, macs, 1).length, 80);
+        assert_eq!(tunnelled(Family::V4, Size::B64, macs, tunnel, 1).length, 110);
+        assert_eq!(bytes(&tunnelled(Family::V6, Size::B64, macs, tunnel, 1)).len(), 130);
     }
 }

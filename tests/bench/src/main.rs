@@ -5,6 +5,7 @@
 #[path = "../../bench-ebpf/src/abi.rs"]
 mod abi;
 mod control;
+mod crowd;
 mod east_west;
 mod flows;
 mod load;
@@ -31,7 +32,8 @@ struct Arguments {
     /// Fewer and shorter samples: for a first look
     #[arg(long, global = true)]
     quick: bool,
-    /// Of the parts between nodes, only these: frames, sockets, gso; nodes, near, nat, rules
+    /// Only these sections: frames, sockets, gso of east-west; nodes, sockets, near, nat, rules, gso of stateful; sessions,
+    /// rules, endpoints, routes of pipelines
     #[arg(long, global = true, value_name = "SECTION")]
     only: Vec<String>,
     /// Also write all samples to this file
@@ -46,7 +48,7 @@ struct Arguments {
 enum What {
     /// The whole path between two nodes, beside the kernel's and bare veth
     EastWest,
-    /// The same with connection tracking, rules and NAT, beside the kernel's nftables
+    /// The same with connection tracking, rules and NAT, beside the kernel's nftables and Open vSwitch
     Stateful,
     /// Reading, compiling and applying large topologies
     Control,
@@ -96,12 +98,12 @@ fn run(arguments: &Arguments) -> Result<()> {
         Some(What::EastWest) => east_west::run(effort, &only, &mut report)?,
         Some(What::Stateful) => stateful::run(effort, &only, &mut report)?,
         Some(What::Control) => control::run(effort, &mut report)?,
-        Some(What::Pipelines) => pipelines::run(effort, &mut report)?,
+        Some(What::Pipelines) => pipelines::run(effort, &only, &mut report)?,
         None => {
             east_west::run(effort, &only, &mut report)?;
             stateful::run(effort, &only, &mut report)?;
             control::run(effort, &mut report)?;
-            pipelines::run(effort, &mut report)?;
+            pipelines::run(effort, &only, &mut report)?;
         }
     }
     report.print(earlier.as_ref());

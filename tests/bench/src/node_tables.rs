@@ -38,6 +38,10 @@ pub struct TestNode {
     pub mac: Mac,
     /// The guest's network.
     pub vni: Vni,
+    /// The guest's VPC.
+    pub vpc: Vni,
+    /// The guest's route table.
+    pub route_table: u32,
     /// This node's VTEP.
     pub vtep: Ip,
     /// The other node's VTEP.
@@ -96,8 +100,17 @@ impl TestNode {
         for key in [LocateKey::interface(ifindex), LocateKey::endpoint(record.l2_vni, record.mac)] {
             locate(&loaded, key, slot)?;
         }
-        let (mac, vni, own) = (record.mac, record.l2_vni, desired.node.vtep);
-        Ok(Self { loaded, record, slot, mac, vni, vtep: own, remote_vtep: remote.address })
+        Ok(Self {
+            loaded,
+            slot,
+            mac: record.mac,
+            vni: record.l2_vni,
+            vpc: record.vpc,
+            route_table: record.route_table,
+            vtep: desired.node.vtep,
+            remote_vtep: remote.address,
+            record,
+        })
     }
 
     /// Puts the guest into a security group of so many rules, each way. The peers are allowed: by one rule of ten, else
@@ -215,7 +228,7 @@ fn topology(groups: &str) -> Result<String> {
          \x20 - {name: hv1, id: 1, vtep: 192.0.2.11, uplink: eth1}\n\
          \x20 - {name: hv2, id: 2, vtep: 192.0.2.12, uplink: eth1}\n\
          vpcs:\n\
-         \x20 - {name: prod, vni: 5001, cidr_blocks: [10.0.0.0/16, \"fd00:1::/56\"]}\n\
+         \x20 - {name: prod, vni: 5001, cidr_blocks: [10.0.0.0/8, \"fd00:1::/56\"]}\n\
          subnets:\n\
          \x20 - {name: near, vpc: prod, cidr_blocks: [10.0.1.0/24, \"fd00:1:0:1::/64\"]}\n\
          \x20 - {name: far, vpc: prod, cidr_blocks: [10.0.2.0/24, \"fd00:1:0:2::/64\"]}\n",

@@ -1,15 +1,16 @@
-//! The same job with connection tracking and security groups: ours, and the Linux kernel with nftables and the same rules;
-//! then from a guest to the outside by NAT, on one node.
+//! The same job with connection tracking and security groups: ours, the Linux kernel with nftables and the same rules, and by
+//! sockets Open vSwitch; then from a guest to the outside by NAT, on one node.
 
 use crate::{
     Effort, Only,
+    flows::Size,
     programs::Programs,
     report::Report,
     rig::{
-        Kernel, KernelNat, KernelNear, Mode, Ours, OursNat, Path, Receive, Wire,
+        Kernel, KernelNat, KernelNear, Mode, Ours, OursNat, Ovs, Path, Receive, Wire,
         generator::{Generators, Rival},
         rules::{Form, Rules},
-        sockets::{self, Contest},
+        sockets::{self, Contest, Field},
     },
 };
 use anyhow::Result;
@@ -42,6 +43,9 @@ pub fn run(effort: Effort, only: &Only, report: &mut Report) -> Result<()> {
     if only.wants("nodes") {
         between_nodes(&programs, effort, report)?;
     }
+    if only.wants("sockets") {
+        by_sockets(effort, report)?;
+    }
     if only.wants("near") {
         on_one_node(&programs, effort, report)?;
     }
@@ -63,28 +67,41 @@ fn with_segments_across(effort: Effort, report: &mut Report) -> Result<()> {
     let mut kernel = Kernel::new(&lab, Wire::Gso, Receive::Plain)?;
     kernel.judge_by(RULES, Form::List)?;
     let what = format!("GSO frames across, {RULES} rules");
-    sockets::tcp(&[&ours, &kernel], &[Contest::reach(0, 1)], &what, effort, report)
+    let field = Field { paths: &[&ours, &kernel], contests: &[Contest::reach(0, 1)], what: &what };
+    sockets::tcp(field, effort, report)
 }
 
 fn between_nodes(programs: &Programs, effort: Effort, report: &mut Report) -> Result<()> {
     let ours = Ours::new(Wire::Frames, Mode::Xdp, Rules::Some(RULES))?;
-    let by_tc = Ours::new(Wire::Frames, Mode::Tc, Rules::Some(RULES))?;
     let packets = Ours::new(Wire::Frames, Mode::PacketRate, Rules::Some(RULES))?;
     let lab = Lab::new()?;
     let mut kernel = Kernel::new(&lab, Wire::Frames, Receive::Plain)?;
     kernel.judge_by(RULES, Form::List)?;
-    let paths: [&dyn Path; 3] = [&ours, &kernel, &by_tc];
     frames(
         &[&ours, &kernel, &packets],
-        "64-byte frames, both nodes on one core",
+        ", both nodes on one core",
         (NEW_FLOWS, [ESTABLISHED, FRESH]),
         (programs, effort),
         report,
-    )?;
+    )
+}
+
+fn by_sockets(effort: Effort, report: &mut Report) -> Result<()> {
+    let ours = Ours::new(Wire::Frames, Mode::Xdp, Rules::Some(RULES))?;
+    let by_tc = Ours::new(Wire::Frames, Mode::Tc, Rules::Some(RULES))?;
+    let lab = Lab::new()?;
+    let mut kernel = Kernel::new(&lab, Wire::Frames, Receive::Plain)?;
+    kernel.judge_by(RULES, Form::List)?;
+    let ovs = Ovs::new(&lab, RULES)?;
+    let paths: [&dyn Path; 4] = [&ours, &kernel, &ovs, &by_tc];
     let what = format!("MTU frames on the wire, GRO on, {RULES} rules");
-    sockets::tcp(&paths, &[Contest::reach(2, 1), Contest::show(0, 1)], &what, effort, report)?;
-    sockets::request_response(&paths[..2], effort, report)?;
-    sockets::connections(&paths[..2], CONNECTIONS, effort, report)
+    let contests = [Contest::reach(3, 1), Contest::show(0, 1), Contest::show(3, 2)];
+    sockets::tcp(Field { paths: &paths, contests: &contests, what: &what }, effort, report)?;
+    let what = format!("{RULES} rules");
+    let small = Field { paths: &paths[..3], contests: &[Contest::reach(0, 1), Contest::show(0, 2)], what: &what };
+    sockets::udp(small, effort, report)?;
+    sockets::request_response(small, effort, report)?;
+    sockets::connections(small, CONNECTIONS, effort, report)
 }
 
 fn on_one_node(programs: &Programs, effort: Effort, report: &mut Report) -> Result<()> {
@@ -92,7 +109,7 @@ fn on_one_node(programs: &Programs, effort: Effort, report: &mut Report) -> Resu
     let lab = Lab::new()?;
     let kernel = KernelNear::new(&lab, RULES)?;
     let paths: [&dyn Path; 2] = [&ours, &kernel];
-    frames(&paths, "64-byte frames between guests of one node", (NEW_FLOWS, [NEAR, NEAR]), (programs, effort), report)
+    frames(&paths, " between guests of one node", (NEW_FLOWS, [NEAR, NEAR]), (programs, effort), report)
 }
 
 fn to_the_outside(programs: &Programs, effort: Effort, report: &mut Report) -> Result<()> {
@@ -100,10 +117,10 @@ fn to_the_outside(programs: &Programs, effort: Effort, report: &mut Report) -> R
     let lab = Lab::new()?;
     let kernel = KernelNat::new(&lab, RULES)?;
     let paths: [&dyn Path; 2] = [&ours, &kernel];
-    frames(&paths, "64-byte frames by source NAT, one node", (NEW_FLOWS_BY_NAT, [NAT, NAT]), (programs, effort), report)
+    frames(&paths, " by source NAT, one node", (NEW_FLOWS_BY_NAT, [NAT, NAT]), (programs, effort), report)
 }
 
-/// Generated frames of flows that are new, and of flows that stand.
+/// Generated frames of flows that are new, and of flows that stand: `what` is said behind their size.
 fn frames(
     paths: &[&dyn Path],
     what: &str,
@@ -114,16 +131,19 @@ fn frames(
     let kernel = |target| Rival { ours: 0, number: 1, target: Some(target) };
     let packet_rate = (paths.len() > 2).then_some(Rival { ours: 2, number: 1, target: Some(PACKET_RATE) });
     let of_standing: Vec<_> = std::iter::once(kernel(established)).chain(packet_rate).collect();
+    let shown: Vec<_> = of_standing.iter().map(|rival| Rival { target: None, ..*rival }).collect();
     let generators = Generators::start(paths, programs, effort)?;
     generators.fresh(
-        &format!("{what}, {RULES} rules, every packet a new flow"),
+        &format!("{}{what}, {RULES} rules, every packet a new flow", Size::B64.name()),
         new_flows,
         &[kernel(fresh)],
         report,
     )?;
-    for flows in [1, 10_000] {
-        let group = format!("{what}, {RULES} rules, {flows} established flows");
-        generators.established(&group, flows, &of_standing, report)?;
+    for (size, flows, rivals) in
+        [(Size::B64, 1, &of_standing), (Size::B64, 10_000, &of_standing), (Size::B512, 1, &shown)]
+    {
+        let group = format!("{}{what}, {RULES} rules, {flows} established flows", size.name());
+        generators.established(&group, size, flows, rivals, report)?;
     }
     generators.stop()
 }

@@ -2,8 +2,9 @@
 //! build of the packet code and, by `BPF_PROG_TEST_RUN`, in the kernel. Both must agree byte for byte.
 //!
 //! [`case`] is the form of the files, [`packet`] the vocabulary of packets, [`host`] and [`kernel`] the two runners,
-//! [`check`] says where reality differs.
+//! [`check`] says where reality differs, [`accesses`] what it took of the maps.
 
+pub mod accesses;
 pub mod case;
 pub mod check;
 pub mod fabric;

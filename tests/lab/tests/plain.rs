@@ -3,10 +3,10 @@
 use anyhow::Result;
 use std::{fs, net::IpAddr, path::Path, time::Duration};
 use vpc_lab::{
-    Fabric, Lab, UnderlayOptions,
+    Fabric, Lab, OpenVswitch, UnderlayOptions,
     iperf::Load,
     ping::{BackgroundPing, PingOptions, ping},
-    plain_vtep::{OpenVswitch, RemoteMac, linux_vtep},
+    plain_vtep::{RemoteMac, linux_vtep, open_vswitch_vtep},
     underlay::LinkState,
     wait::eventually,
 };
@@ -118,8 +118,9 @@ fn an_open_vswitch_talks_to_a_stock_tunnel() {
     linux_vtep(fabric.node("hv1").unwrap(), one, 7, &["tap-a"], &[remote], &[other]).unwrap();
     let (a, b) = (fabric.guest("a").unwrap(), fabric.guest("b").unwrap());
     b.netns().run("ethtool -K eth0 tx off tso off gso off").unwrap();
-    let switch = OpenVswitch::start(fabric.node("hv2").unwrap()).unwrap();
-    switch.vtep("eth1", other, 7, &["tap-b"], &[one]).unwrap();
+    let node = fabric.node("hv2").unwrap();
+    let switch = OpenVswitch::start(node.netns(), &fabric.directory().join("ovs")).unwrap();
+    open_vswitch_vtep(&switch, node, "eth1", other, 7, &["tap-b"], &[one]).unwrap();
     for to in [b.ipv4().unwrap(), b.ipv6().unwrap()] {
         eventually(Duration::from_secs(5), || {
             let pings = a.ping(to, PingOptions::default())?;

@@ -11,6 +11,8 @@ pub enum Stage {
     Build,
     /// `cargo xtask demo`
     Demo,
+    /// `cargo xtask bench`
+    Bench,
     /// `cargo xtask test`
     Test,
     /// `cargo xtask demo --vm`
@@ -23,6 +25,7 @@ impl Stage {
         match self {
             Self::Build => "build",
             Self::Demo => "demo",
+            Self::Bench => "bench",
             Self::Test => "test",
             Self::Vm => "vm",
         }
@@ -32,8 +35,9 @@ impl Stage {
         match self {
             Self::Build => "building",
             Self::Demo => "building and the demo",
-            Self::Test => "building, the demo and the tests",
-            Self::Vm => "building, the demo, the tests and virtual machines",
+            Self::Bench => "building, the demo and benchmarks",
+            Self::Test => "building, the demo, benchmarks and the tests",
+            Self::Vm => "building, the demo, benchmarks, the tests and virtual machines",
         }
     }
 }
@@ -140,7 +144,7 @@ pub const BPF_LINKER: &[&str] = &[
 ];
 
 use Probe::{Check, File, Program};
-use Stage::{Build, Demo, Test, Vm};
+use Stage::{Bench, Build, Demo, Test, Vm};
 
 /// Everything, in the order in which it is got.
 pub const NEEDS: &[Need] = &[
@@ -177,13 +181,17 @@ pub const NEEDS: &[Need] = &[
     Need::package("iperf3", Program("iperf3"), Demo, "a guest's client and server"),
     Need::package("traceroute", Program("traceroute"), Demo, "a guest's client"),
     Need::package("ethtool", Program("ethtool"), Demo, "offloads of the lab's links"),
-    Need::package("nftables", Program("nft"), Demo, "the kernel's firewall and NAT, to compare with"),
     Need::package("tcpdump", Program("tcpdump"), Demo, "seeing what a guest hears"),
+    Need::package(
+        "openvswitch-switch",
+        Program("ovs-vswitchd"),
+        Bench,
+        "Open vSwitch, to compare with and as a peer VTEP",
+    ),
     component("rustfmt", Program("cargo-fmt"), "cargo fmt --check"),
     component("clippy", Program("cargo-clippy"), "cargo clippy"),
     Need::package("iputils-arping", Program("arping"), Test, "ARP from a guest"),
     Need::package("bpftool", Program("bpftool"), Test, "seeing what is left in the kernel"),
-    Need::package("openvswitch-switch", Program("ovs-vswitchd"), Test, "Open vSwitch as a peer VTEP"),
     Need::package("qemu-system-x86", Program("qemu-system-x86_64"), Vm, "a virtual machine as a guest"),
     Need::package("busybox-static", File("/bin/busybox"), Vm, "its user space"),
     Need {

@@ -1,14 +1,15 @@
 //! One TCP connection after the other, with one request and its answer on each.
 
-use super::Connections;
+use super::{Connections, Wait};
 use anyhow::{Context, Result, bail};
-use nix::sys::socket::{
-    AddressFamily, SockFlag, SockProtocol, SockType, SockaddrIn, connect, getsockopt, socket, sockopt,
+use nix::{
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, SockaddrIn, connect, getsockopt, socket, sockopt},
 };
 use std::{
     io::{ErrorKind, Read, Write},
     net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream},
-    os::fd::AsRawFd,
+    os::fd::{AsFd, AsRawFd},
     time::{Duration, Instant},
 };
 
@@ -18,7 +19,7 @@ const SIZE: usize = 64;
 const PATIENCE: Duration = Duration::from_millis(500);
 
 /// Answers one request on each connection and closes it first, so that the client can use its port again.
-pub(super) fn serve(port: u16) -> Result<()> {
+pub(super) fn serve(port: u16, wait: Wait) -> Result<()> {
     let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).context("listen")?;
     listener.set_nonblocking(true)?;
     println!("ready");
@@ -26,12 +27,16 @@ pub(super) fn serve(port: u16) -> Result<()> {
     loop {
         match listener.accept() {
             Ok((stream, _)) => {
-                answer(&stream)?;
+                answer(&stream, wait)?;
                 last = Some(Instant::now());
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
                 if last.is_some_and(|last| last.elapsed() > PATIENCE) {
                     return Ok(());
+                }
+                if wait == Wait::Blocking {
+                    let until = if last.is_some() { PollTimeout::try_from(PATIENCE)? } else { PollTimeout::NONE };
+                    poll(&mut [PollFd::new(listener.as_fd(), PollFlags::POLLIN)], until).context("poll")?;
                 }
             }
             Err(error) => return Err(error).context("accept"),
@@ -39,8 +44,8 @@ pub(super) fn serve(port: u16) -> Result<()> {
     }
 }
 
-fn answer(mut stream: &TcpStream) -> Result<()> {
-    stream.set_nonblocking(true)?;
+fn answer(mut stream: &TcpStream, wait: Wait) -> Result<()> {
+    stream.set_nonblocking(wait == Wait::Busy)?;
     stream.set_nodelay(true)?;
     let mut buffer = [0; SIZE];
     let mut filled = 0;
@@ -56,12 +61,12 @@ fn answer(mut stream: &TcpStream) -> Result<()> {
 }
 
 /// Connects again and again.
-pub(super) fn connect_again(to: SocketAddrV4, milliseconds: u64) -> Result<Connections> {
+pub(super) fn connect_again(to: SocketAddrV4, milliseconds: u64, wait: Wait) -> Result<Connections> {
     let mut nanoseconds = Vec::with_capacity(1 << 18);
     let start = Instant::now();
     while start.elapsed() < Duration::from_millis(milliseconds) {
         let begin = Instant::now();
-        one(to)?;
+        one(to, wait)?;
         nanoseconds.push(begin.elapsed().as_nanos() as u64);
     }
     let rate = nanoseconds.len() as f64 / start.elapsed().as_secs_f64();
@@ -71,10 +76,14 @@ pub(super) fn connect_again(to: SocketAddrV4, milliseconds: u64) -> Result<Conne
     Ok(Connections { count: nanoseconds.len(), rate, p50: at(50), p99: at(99) })
 }
 
-/// One connection, never sleeping.
-fn one(to: SocketAddrV4) -> Result<()> {
-    let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
-    let fd = socket(AddressFamily::Inet, SockType::Stream, flags, SockProtocol::Tcp).context("a socket")?;
+/// One connection.
+fn one(to: SocketAddrV4, wait: Wait) -> Result<()> {
+    let flags = match wait {
+        Wait::Busy => SockFlag::SOCK_NONBLOCK,
+        Wait::Blocking => SockFlag::empty(),
+    };
+    let fd = socket(AddressFamily::Inet, SockType::Stream, flags | SockFlag::SOCK_CLOEXEC, SockProtocol::Tcp)
+        .context("a socket")?;
     match connect(fd.as_raw_fd(), &SockaddrIn::from(to)) {
         Ok(()) | Err(nix::errno::Errno::EINPROGRESS) => {}
         Err(error) => return Err(error).with_context(|| format!("connect to {to}")),

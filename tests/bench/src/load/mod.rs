@@ -69,6 +69,9 @@ pub enum Load {
     Answer {
         /// Port to listen at.
         port: u16,
+        /// Whether to sleep.
+        #[arg(value_enum)]
+        wait: Wait,
     },
     /// Connect to a server again and again
     Connect {
@@ -76,6 +79,9 @@ pub enum Load {
         to: SocketAddrV4,
         /// For how long.
         milliseconds: u64,
+        /// Whether to sleep.
+        #[arg(value_enum)]
+        wait: Wait,
     },
 }
 
@@ -123,6 +129,8 @@ pub struct Latencies {
     pub p50: f64,
     /// 99th percentile, µs.
     pub p99: f64,
+    /// 99.9th percentile, µs.
+    pub p999: f64,
 }
 
 /// What one who connects again and again found.
@@ -155,11 +163,13 @@ pub fn run(load: &Load) -> Result<()> {
             requests::serve(port, wait)?;
             String::new()
         }
-        Load::Answer { port } => {
-            connections::serve(port)?;
+        Load::Answer { port, wait } => {
+            connections::serve(port, wait)?;
             String::new()
         }
-        Load::Connect { to, milliseconds } => serde_json::to_string(&connections::connect_again(to, milliseconds)?)?,
+        Load::Connect { to, milliseconds, wait } => {
+            serde_json::to_string(&connections::connect_again(to, milliseconds, wait)?)?
+        }
         Load::Ask { to, milliseconds, wait } => serde_json::to_string(&requests::ask(to, milliseconds, wait)?)?,
     };
     println!("{line}");

@@ -40,9 +40,10 @@ pub(super) fn ask(to: SocketAddrV4, milliseconds: u64, wait: Wait) -> Result<Lat
         nanoseconds.push(asked.elapsed().as_nanos() as u64);
     }
     nanoseconds.sort_unstable();
-    let at =
-        |percent: usize| nanoseconds.get(nanoseconds.len() * percent / 100).map_or(f64::NAN, |ns| *ns as f64 / 1e3);
-    Ok(Latencies { count: nanoseconds.len(), p50: at(50), p99: at(99) })
+    let at = |per_mille: usize| {
+        nanoseconds.get(nanoseconds.len() * per_mille / 1_000).map_or(f64::NAN, |ns| *ns as f64 / 1e3)
+    };
+    Ok(Latencies { count: nanoseconds.len(), p50: at(500), p99: at(990), p999: at(999) })
 }
 
 fn prepare(stream: &TcpStream, wait: Wait) -> Result<()> {

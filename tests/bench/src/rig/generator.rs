@@ -1,11 +1,11 @@
-//! 64-byte frames through the whole path on one core: live frames are redirected out of the client's interface, and
+//! Frames through the whole path on one core: live frames are redirected out of the client's interface, and
 //! everything up to TC ingress of the server's runs in that core's softirq. 1 / rate is the cost of the whole path.
 
 use super::{CLIENT, Generator, Path};
 use crate::{
     Effort,
-    abi::{Flow, SINK_PORT},
-    flows::{self, Conversation, Family},
+    abi::{Flow, Frame, SINK_PORT},
+    flows::{self, Conversation, Family, Size},
     machine,
     noise::Noise,
     programs::Programs,
@@ -61,6 +61,25 @@ impl End {
     }
 }
 
+/// Frames of some flows.
+struct Load {
+    frame: Frame,
+    flows: Vec<Flow>,
+}
+
+impl Load {
+    fn new(path: &dyn Path, size: Size, first_port: usize, count: usize) -> Self {
+        let remote = IpAddr::from(path.server_address()).into();
+        let flows: Vec<_> = (first_port..first_port + count)
+            .map(|port| Conversation { remote, local_port: port as u16, remote_port: SINK_PORT })
+            .collect();
+        Self {
+            frame: flows::plain(Family::V4, size, path.macs(), count),
+            flows: flows::from_guest(Family::V4, size, IpAddr::from(CLIENT).into(), &flows),
+        }
+    }
+}
+
 /// What became of some frames.
 struct Outcome {
     ns: f64,
@@ -93,13 +112,19 @@ impl<'a> Generators<'a> {
     ///
     /// # Errors
     /// Frames do not arrive, or the kernel refuses something.
-    pub fn established(&self, group: &str, flows: usize, rivals: &[Rival], report: &mut Report) -> Result<()> {
-        let list = |path: &dyn Path| flow_list(path, FIRST_PORT, flows);
+    pub fn established(
+        &self,
+        group: &str,
+        size: Size,
+        flows: usize,
+        rivals: &[Rival],
+        report: &mut Report,
+    ) -> Result<()> {
+        let load = |path: &dyn Path| Load::new(path, size, FIRST_PORT, flows);
         for path in self.paths {
-            let list = list(*path);
-            self.run(*path, &list, list.len() as u32, End::Reflector)?;
+            self.run(*path, &load(*path), flows as u32, End::Reflector)?;
         }
-        self.measure(group, rivals, report, |path, _| Ok((list(path), self.frames)))
+        self.measure(group, rivals, report, |path, _| Ok((load(path), self.frames)))
     }
 
     /// Every packet opens a flow, so many in a sample. All state is forgotten before each; the ports are other ones as
@@ -110,7 +135,7 @@ impl<'a> Generators<'a> {
     pub fn fresh(&self, group: &str, flows: usize, rivals: &[Rival], report: &mut Report) -> Result<()> {
         self.measure(group, rivals, report, |path, round| {
             path.forget()?;
-            Ok((flow_list(path, FIRST_PORT + round * flows % PORTS, flows), flows as u32))
+            Ok((Load::new(path, Size::B64, FIRST_PORT + round * flows % PORTS, flows), flows as u32))
         })?;
         self.paths.iter().try_for_each(|path| path.forget())
     }
@@ -120,7 +145,7 @@ impl<'a> Generators<'a> {
         group: &str,
         rivals: &[Rival],
         report: &mut Report,
-        load: impl Fn(&dyn Path, usize) -> Result<(Vec<Flow>, u32)>,
+        load: impl Fn(&dyn Path, usize) -> Result<(Load, u32)>,
     ) -> Result<()> {
         let mut samples = vec![Samples::default(); self.paths.len()];
         let mut losses = vec![0.0_f64; self.paths.len()];
@@ -128,9 +153,9 @@ impl<'a> Generators<'a> {
         // The first round warms up.
         for round in 0..=self.rounds {
             for (index, path) in self.paths.iter().enumerate() {
-                let (list, frames) = load(*path, round)?;
+                let (load, frames) = load(*path, round)?;
                 let noise = Noise::start();
-                let outcome = self.run(*path, &list, frames, End::Sink)?;
+                let outcome = self.run(*path, &load, frames, End::Sink)?;
                 if round > 0 {
                     samples[index].push(outcome.ns);
                     losses[index] = losses[index].max(outcome.loss);
@@ -154,11 +179,11 @@ impl<'a> Generators<'a> {
         Ok(())
     }
 
-    fn run(&self, path: &dyn Path, flows: &[Flow], frames: u32, end: End) -> Result<Outcome> {
+    fn run(&self, path: &dyn Path, load: &Load, frames: u32, end: End) -> Result<Outcome> {
         let programs = self.programs;
         let _at_the_end = attach(path, programs, end)?;
-        let frame = flows::plain(Family::V4, path.macs(), flows.len());
-        programs.set_frames(&frame, flows)?;
+        let Load { frame, flows } = load;
+        programs.set_frames(frame, flows)?;
         let before = programs.counted()?;
         let generate = programs.fd("generate")?;
         let taken = path.client().enter(|| {
@@ -166,7 +191,7 @@ impl<'a> Generators<'a> {
             programs.set_device(if_nametoindex("eth0")?)?;
             machine::pin_to_last_cpu()?;
             machine::hurry()?;
-            let data = flows::bytes(&frame);
+            let data = flows::bytes(frame);
             let run = TestRun { data: &data, repeat: frames, frames: Frames::Live { batch: 0 }, ..TestRun::default() };
             // The kernel's own clock of the loop: what is around it (pages of the frames, made and given back) takes tens of
             // milliseconds, whatever the number of frames.
@@ -183,14 +208,6 @@ fn attach(path: &dyn Path, programs: &Programs, end: End) -> Result<Link> {
     path.server()
         .enter(|| Ok::<_, anyhow::Error>(Link::attach(program, if_nametoindex("eth0")?, Hook::TcxIngress)?))?
         .with_context(|| format!("attach the end of {}", path.name()))
-}
-
-fn flow_list(path: &dyn Path, first_port: usize, count: usize) -> Vec<Flow> {
-    let remote = IpAddr::from(path.server_address()).into();
-    let flows: Vec<_> = (first_port..first_port + count)
-        .map(|port| Conversation { remote, local_port: port as u16, remote_port: SINK_PORT })
-        .collect();
-    flows::from_guest(Family::V4, IpAddr::from(CLIENT).into(), &flows)
 }
 
 /// What the far end has counted once nothing more arrives.

@@ -1,5 +1,5 @@
-//! Guests and what is between them: ours, the Linux kernel doing the same job, and bare veth; and the loads they are put
-//! under.
+//! Guests and what is between them: ours, the Linux kernel doing the same job, Open vSwitch doing it, and bare veth; and the
+//! loads they are put under.
 
 mod bare;
 mod cache_line;
@@ -10,6 +10,7 @@ mod kernel_nat;
 mod kernel_near;
 mod ours;
 mod ours_nat;
+mod ovs;
 pub mod rules;
 pub mod sockets;
 
@@ -19,6 +20,7 @@ pub use kernel_nat::KernelNat;
 pub use kernel_near::KernelNear;
 pub use ours::{Mode, Ours};
 pub use ours_nat::OursNat;
+pub use ovs::Ovs;
 
 use crate::flows::Macs;
 use anyhow::Result;

@@ -61,9 +61,21 @@ pub fn of_nftables(count: usize, form: Form, more: &str) -> String {
     text + "ip saddr 10.0.0.0/16 accept\n}\n" + more + "}\n"
 }
 
+/// The same rules as flows of an OpenFlow table, for new connections; what they allow goes on by `then`.
+pub fn of_open_flow(count: usize, table: u8, then: &str) -> String {
+    let mut text = String::new();
+    for number in 0..count - 1 {
+        let (address, port) = other(number);
+        let priority = 1 + count - number;
+        let _always =
+            writeln!(text, "table={table},priority={priority},udp,nw_src={address},tp_dst={port},actions={then}");
+    }
+    text + &format!("table={table},priority=1,ip,nw_src=10.0.0.0/16,actions={then}\n")
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{Form, of_group, of_nftables};
+    use super::{Form, of_group, of_nftables, of_open_flow};
 
     #[test]
     fn there_are_as_many_rules_as_asked_for() {
@@ -71,5 +83,6 @@ mod tests {
         assert_eq!(of_nftables(20, Form::List, "").matches(" accept\n").count(), 21, "and one for what stands");
         let set = of_nftables(20, Form::Set, "");
         assert_eq!((set.matches(" . 10").count(), set.matches(" accept\n").count()), (19, 3));
+        assert_eq!(of_open_flow(20, 1, "drop").lines().count(), 20);
     }
 }

@@ -71,20 +71,28 @@ enum Goal {
     Show,
 }
 
-/// Ours and the kernel with the same offloads.
-const FIRST_TWO: Contest = Contest::reach(0, 1);
+/// Who is measured, in turn.
+#[derive(Clone, Copy)]
+pub struct Field<'a> {
+    /// All of them.
+    pub paths: &'a [&'a dyn Path],
+    /// Who is compared with whom.
+    pub contests: &'a [Contest],
+    /// Under which conditions.
+    pub what: &'a str,
+}
 
 /// Bulk TCP.
 ///
 /// # Errors
 /// A tool fails.
-pub fn tcp(paths: &[&dyn Path], contests: &[Contest], what: &str, effort: Effort, report: &mut Report) -> Result<()> {
+pub fn tcp(field: Field<'_>, effort: Effort, report: &mut Report) -> Result<()> {
     for (streams, wait) in [(1, Wait::Busy), (4, Wait::Busy), (1, Wait::Blocking), (4, Wait::Blocking)] {
-        let group = format!("TCP, {streams} streams, {}, {what}", wait.word());
+        let group = format!("TCP, {streams} streams, {}", wait.word());
         let run = |path: &dyn Path| Ok(vec![bulk(path, streams, wait, effort)?]);
         // Asleep, how often somebody must be woken decides, and that costs more than the path.
         let better = if wait == Wait::Busy { Better::More } else { Better::Unbound };
-        compare(paths, contests, &group, &[("", "Gbit/s", better)], effort, report, run)?;
+        compare(field, &group, &[("", "Gbit/s", better)], effort, report, run)?;
     }
     Ok(())
 }
@@ -93,41 +101,33 @@ pub fn tcp(paths: &[&dyn Path], contests: &[Contest], what: &str, effort: Effort
 ///
 /// # Errors
 /// A tool fails.
-pub fn udp(paths: &[&dyn Path], effort: Effort, report: &mut Report) -> Result<()> {
+pub fn udp(field: Field<'_>, effort: Effort, report: &mut Report) -> Result<()> {
     let milliseconds = milliseconds(effort);
-    compare(
-        paths,
-        &[FIRST_TWO],
-        "UDP, 64-byte frames, received",
-        &[("", "kpps", Better::More)],
-        effort,
-        report,
-        |path| {
-            let mut sink = start(path.server(), &["sink", &PORT.to_string()])?;
-            let blast = ["blast", &format!("{}:{PORT}", path.server_address()), &milliseconds.to_string()];
-            result::<Datagrams>(&output(&mut client(path.client(), &blast)?)?)?;
-            sink.process.wait(Duration::from_secs(20))?;
-            Ok(vec![result::<Datagrams>(&sink.process.output())?.rate / 1e3])
-        },
-    )
+    compare(field, "UDP, 64-byte frames, received", &[("", "kpps", Better::More)], effort, report, |path| {
+        let mut sink = start(path.server(), &["sink", &PORT.to_string()])?;
+        let blast = ["blast", &format!("{}:{PORT}", path.server_address()), &milliseconds.to_string()];
+        result::<Datagrams>(&output(&mut client(path.client(), &blast)?)?)?;
+        sink.process.wait(Duration::from_secs(20))?;
+        Ok(vec![result::<Datagrams>(&sink.process.output())?.rate / 1e3])
+    })
 }
 
 /// One question at a time.
 ///
 /// # Errors
 /// A tool fails.
-pub fn request_response(paths: &[&dyn Path], effort: Effort, report: &mut Report) -> Result<()> {
+pub fn request_response(field: Field<'_>, effort: Effort, report: &mut Report) -> Result<()> {
     let milliseconds = milliseconds(effort);
     for wait in [Wait::Busy, Wait::Blocking] {
         let word = wait.word();
         let group = format!("TCP request and response, 64 bytes, {word}");
-        let what = [("p50", "us", Better::Less), ("p99", "us", Better::Unbound)];
-        compare(paths, &[FIRST_TWO], &group, &what, effort, report, |path| {
+        let what = [("p50", "us", Better::Less), ("p99", "us", Better::Unbound), ("p99.9", "us", Better::Unbound)];
+        compare(field, &group, &what, effort, report, |path| {
             let mut server = start(path.server(), &["serve", &PORT.to_string(), word])?;
             let ask = ["ask", &format!("{}:{PORT}", path.server_address()), &milliseconds.to_string(), word];
             let got: Latencies = result(&output(&mut client(path.client(), &ask)?)?)?;
             server.process.wait(Duration::from_secs(5))?;
-            Ok(vec![got.p50, got.p99])
+            Ok(vec![got.p50, got.p99, got.p999])
         })?;
     }
     Ok(())
@@ -137,29 +137,33 @@ pub fn request_response(paths: &[&dyn Path], effort: Effort, report: &mut Report
 ///
 /// # Errors
 /// A tool fails.
-pub fn connections(paths: &[&dyn Path], target: f64, effort: Effort, report: &mut Report) -> Result<()> {
-    let milliseconds = milliseconds(effort);
-    let what = [("", "1/s", Better::Times(target)), ("p50", "us", Better::Unbound), ("p99", "us", Better::Unbound)];
-    let group = "TCP connections one after the other, each with a request and its answer";
-    compare(paths, &[FIRST_TWO], group, &what, effort, report, |path| {
-        let mut server = start(path.server(), &["answer", &PORT.to_string()])?;
-        let connect = ["connect", &format!("{}:{PORT}", path.server_address()), &milliseconds.to_string()];
-        let got: Connections = result(&output(&mut client(path.client(), &connect)?)?)?;
-        server.process.wait(Duration::from_secs(5))?;
-        Ok(vec![got.rate, got.p50, got.p99])
-    })
+pub fn connections(field: Field<'_>, target: f64, effort: Effort, report: &mut Report) -> Result<()> {
+    let milliseconds = milliseconds(effort).to_string();
+    for (wait, rate) in [(Wait::Busy, Better::Times(target)), (Wait::Blocking, Better::Unbound)] {
+        let word = wait.word();
+        let group = format!("TCP connections one after the other, each with a request and its answer, {word}");
+        let what = [("", "1/s", rate), ("p50", "us", Better::Unbound), ("p99", "us", Better::Unbound)];
+        compare(field, &group, &what, effort, report, |path| {
+            let mut server = start(path.server(), &["answer", &PORT.to_string(), word])?;
+            let connect = ["connect", &format!("{}:{PORT}", path.server_address()), &milliseconds, word];
+            let got: Connections = result(&output(&mut client(path.client(), &connect)?)?)?;
+            server.process.wait(Duration::from_secs(5))?;
+            Ok(vec![got.rate, got.p50, got.p99])
+        })?;
+    }
+    Ok(())
 }
 
 /// Runs a measurement on every path in turn, and reports each of its figures and the ratios of the contests.
 fn compare(
-    paths: &[&dyn Path],
-    contests: &[Contest],
-    group: &str,
+    Field { paths, contests, what }: Field<'_>,
+    load: &str,
     figures: &[(&str, &str, Better)],
     effort: Effort,
     report: &mut Report,
     run: impl Fn(&dyn Path) -> Result<Vec<f64>>,
 ) -> Result<()> {
+    let group = &format!("{load}, {what}");
     let rounds = if effort == Effort::Quick { 3 } else { 7 };
     let mut samples = vec![vec![Samples::default(); figures.len()]; paths.len()];
     let (mut foreign, mut distances) = (0.0_f64, Samples::default());

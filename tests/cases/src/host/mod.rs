@@ -2,6 +2,7 @@
 
 mod counting;
 mod frame;
+mod metered;
 mod offload;
 mod tables;
 
@@ -9,6 +10,7 @@ pub use frame::Frame;
 pub use tables::HostTables;
 
 use crate::{
+    accesses::Accesses,
     case::{Bucket, Hook},
     outcome::{Counts, Outcome, Seen, Sessions},
     runner::{Arrival, Runner, Told},
@@ -16,6 +18,7 @@ use crate::{
 };
 use anyhow::{Context, Result};
 use counting::Direction;
+use metered::Metered;
 use std::collections::BTreeMap;
 use vpc_common::{
     DropReason, Ip, Vni,
@@ -34,14 +37,20 @@ const POISON: u8 = 0xaa;
 /// The host build.
 #[derive(Debug, Default)]
 pub struct Host {
-    tables: HostTables,
+    tables: Metered,
     counts: Counts,
 }
 
 impl Host {
     /// The tables.
     pub fn tables(&self) -> &HostTables {
-        &self.tables
+        self.tables.tables()
+    }
+
+    /// What the last packet asked of the maps. What the kernel's adapters need besides (scratch memory, counters, the
+    /// interface of a verdict) is not in it: arrays all of them, whatever the packet.
+    pub fn accesses(&self) -> Accesses {
+        self.tables.accesses()
     }
 
     fn port(&mut self, frame: &mut Frame, scratch: &mut Scratch, ifindex: u32) -> End {
@@ -70,7 +79,7 @@ impl Host {
     fn uplink_xdp(&mut self, frame: &mut Frame, scratch: &mut Scratch) -> End {
         let length = frame.bytes().len() as u32;
         let end: Verdict = ingress::uplink(frame, &self.tables, scratch);
-        self.counts.at_xdp(end, scratch, length, |slot| self.tables.has_device(slot))
+        self.counts.at_xdp(end, scratch, length, |slot| self.tables.tables().has_device(slot))
     }
 
     fn uplink_tc(&mut self, frame: &mut Frame, scratch: &mut Scratch) -> End {
@@ -136,16 +145,17 @@ impl Host {
 
 impl Runner for Host {
     fn start(&mut self, state: &State) -> Result<()> {
-        *self = Self { tables: HostTables::new(state), counts: Counts::default() };
+        *self = Self { tables: Metered::new(HostTables::new(state)), counts: Counts::default() };
         Ok(())
     }
 
     fn change(&mut self, state: &State) -> Result<()> {
-        self.tables.change(state);
+        self.tables.tables_mut().change(state);
         Ok(())
     }
 
     fn run(&mut self, arrival: &Arrival<'_>) -> Result<Outcome> {
+        self.tables.forget();
         let mut frame = Frame::new(arrival.bytes, arrival.gso_size);
         let mut scratch: Scratch = bytemuck::Zeroable::zeroed();
         bytemuck::bytes_of_mut(&mut scratch).fill(POISON);
@@ -185,17 +195,17 @@ impl Runner for Host {
     }
 
     fn wait(&mut self, milliseconds: u64) -> Result<()> {
-        self.tables.wait(milliseconds);
+        self.tables.tables_mut().wait(milliseconds);
         Ok(())
     }
 
     fn exhaust(&mut self, slot: u16, bucket: Bucket) -> Result<()> {
-        self.tables.exhaust(slot, bucket);
+        self.tables.tables().exhaust(slot, bucket);
         Ok(())
     }
 
     fn map(&mut self, key: &ExternalPort, mapping: &NatIn) -> Result<()> {
-        self.tables.map(key, mapping);
+        self.tables.tables().map(key, mapping);
         Ok(())
     }
 
@@ -204,7 +214,7 @@ impl Runner for Host {
     }
 
     fn sessions(&self) -> Result<Sessions> {
-        Ok(self.tables.sessions())
+        Ok(self.tables.tables().sessions())
     }
 }
 

@@ -2,9 +2,9 @@
 
 use std::{net::IpAddr, sync::LazyLock};
 use vpc_lab::{
-    Fabric,
+    Fabric, OpenVswitch,
     iperf::Load,
-    plain_vtep::{OpenVswitch, RemoteMac, linux_vtep},
+    plain_vtep::{RemoteMac, linux_vtep, open_vswitch_vtep},
 };
 use vpc_netns_tests::{
     addresses, reaches, soon_reaches,
@@ -85,8 +85,9 @@ fn an_open_vswitch_joins_a_subnet() {
     let p1 = fabric.guest("p1").unwrap();
     // The userspace datapath takes frames as they are on a wire.
     p1.netns().run("ethtool -K eth0 tx off tso off gso off").unwrap();
-    let switch = OpenVswitch::start(fabric.node("hv3").unwrap()).unwrap();
-    switch.vtep("eth1", vtep(3), VNI, &["tap-p1"], &[vtep(1), vtep(2)]).unwrap();
+    let node = fabric.node("hv3").unwrap();
+    let switch = OpenVswitch::start(node.netns(), &fabric.directory().join("ovs")).unwrap();
+    open_vswitch_vtep(&switch, node, "eth1", vtep(3), VNI, &["tap-p1"], &[vtep(1), vtep(2)]).unwrap();
     both_ways(&fabric);
     let b2 = fabric.guest("b2").unwrap();
     for (from, to) in [(b2, p1), (p1, b2)] {
