@@ -164,7 +164,7 @@ fn compare(
     run: impl Fn(&dyn Path) -> Result<Vec<f64>>,
 ) -> Result<()> {
     let group = &format!("{load}, {what}");
-    let rounds = if effort == Effort::Quick { 3 } else { 7 };
+    let rounds = if effort == Effort::Quick { 3 } else { 5 };
     let mut samples = vec![vec![Samples::default(); figures.len()]; paths.len()];
     let (mut foreign, mut distances) = (0.0_f64, Samples::default());
     for _ in 0..rounds {
@@ -194,7 +194,7 @@ fn compare(
 }
 
 fn milliseconds(effort: Effort) -> u64 {
-    if effort == Effort::Quick { 500 } else { 2_000 }
+    if effort == Effort::Quick { 500 } else { 1_000 }
 }
 
 /// Gbit/s received.
