@@ -64,7 +64,7 @@ pub fn admit<F: Family, P: Packet, T: Tables>(
 ) -> Stage {
     let (sender, epoch) = (scratch.flow.slot, scratch.flow.epoch);
     session::begin(scratch, slot, port);
-    scratch.flow.receiver_state = 0;
+    (scratch.flow.receiver_state, scratch.flow.vouched_epoch) = (0, 0);
     let admitted = ingress::admit::<F, P, T>(packet, tables, scratch, port, Origin::Node);
     let receiver_epoch = scratch.flow.epoch;
     (scratch.flow.slot, scratch.flow.epoch) = (sender, epoch);

@@ -48,7 +48,7 @@ pub fn send<F: Family, P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch
         // TCP puts itself in order, and what it sends in segments need not come here: see `route::size`.
         let also = if scratch.flow.protocol == protocol::TCP { Way::default() } else { Way::OFFLOAD };
         sender::<F, T>(tables, scratch, length, |session| session.egress.way = session.egress.way.with(also));
-        if hop.way.is_local() {
+        if hop.way.is_local() && scratch.flow.vouched_epoch == 0 {
             // The neighbour's session has seen it too.
             session::key_of_receiver::<F>(scratch, hop.target);
             tables.session(F::key(&scratch.keys), |session| {
