@@ -10,9 +10,9 @@ pub fn other_key<A>(key: &SessionKey<A>, session: &Session) -> Option<SessionKey
 where
     A: Copy,
 {
-    let stays = session.decided & decided::EGRESS != 0 && session.egress.way.is_local();
+    let stays = session.decided & decided::EGRESS != 0 && session.way.is_local();
     stays.then_some(SessionKey {
-        slot: session.egress.target,
+        slot: session.target,
         local_port: key.remote_port,
         remote_port: key.local_port,
         local: key.remote,
@@ -54,10 +54,7 @@ fn joined(session: &Session, other: &Session) -> Session {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use vpc_common::{
-        Be16,
-        session::{Hop, Way},
-    };
+    use vpc_common::{Be16, session::Way};
 
     #[test]
     fn the_other_port_sees_the_flow_from_its_end() {
@@ -70,13 +67,13 @@ mod tests {
             local: [1],
             remote: [2],
         };
-        let egress = Hop { target: 7, way: Way::LOCAL.with(Way::ROUTED), ..Hop::default() };
-        let session = Session { decided: decided::EGRESS, egress, ..Session::default() };
+        let way = Way::LOCAL.with(Way::ROUTED);
+        let session = Session { decided: decided::EGRESS, target: 7, way, ..Session::default() };
         let other = other_key(&key, &session).unwrap();
         assert_eq!((other.slot, other.local, other.remote), (7, [2], [1]));
         assert_eq!((other.local_port, other.remote_port), (Be16::new(80), Be16::new(1_000)));
         assert_eq!(other_key(&key, &Session { decided: 0, ..session }), None);
-        let leaves = Session { egress: Hop { way: Way::TUNNEL, ..egress }, ..session };
+        let leaves = Session { way: Way::TUNNEL, ..session };
         assert_eq!(other_key(&key, &leaves), None);
     }
 

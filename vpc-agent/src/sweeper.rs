@@ -17,7 +17,6 @@ use std::{
 };
 use vpc_bpf::{Table, TableError};
 use vpc_common::{
-    Be32,
     nat::{ExternalPort, NatIn, NatOut, NatOutKey},
     port::{Port, Usage},
     session::{Session, SessionKey, TICK_SHIFT, V4, V6},
@@ -174,8 +173,9 @@ where
             if port.is_some_and(|port| !has_expired(session, key.protocol, port, now)) {
                 let usage = living.entry(key.slot).or_default();
                 usage.sessions += 1;
-                if session.external != Be32::default() {
-                    let (address, protocol, port) = ([session.external.raw()], key.protocol, session.external_port);
+                let (address, external_port) = session.external();
+                if address != [0] {
+                    let (protocol, port) = (key.protocol, external_port);
                     used.insert(ExternalPort { address, protocol, reserved: 0, port });
                 }
                 usage.half_open += u32::from(conntrack::is_half_open(session.state));

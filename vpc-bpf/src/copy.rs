@@ -7,7 +7,7 @@ use std::{
 };
 use vpc_common::{
     maps,
-    session::{Session, state},
+    session::{Session, decided, state},
 };
 
 /// What a copy took over: hashes of the keys and of the values that they had. Kept of what packets change.
@@ -94,7 +94,8 @@ fn further(old: &[u8], new: &[u8]) -> Vec<u8> {
     // TCP goes through its states in the order of their numbers, until it is closed and opened anew.
     if session.opened == old.opened && session.state < state::CLOSED && old.state < state::ONE_WAY {
         session.state = session.state.max(old.state);
-        session.decided |= old.decided;
+        // Not the decisions, which stand for words of their own.
+        session.decided |= old.decided & (decided::GUEST_FIN | decided::PEER_FIN);
         session.guest_expects = later(session.guest_expects, old.guest_expects);
         session.peer_expects = later(session.peer_expects, old.peer_expects);
     }
@@ -123,6 +124,12 @@ mod tests {
         let merged: Session =
             bytemuck::pod_read_unaligned(&further(bytemuck::bytes_of(&old), bytemuck::bytes_of(&new)));
         assert_eq!(merged, Session { state: state::ANSWERED, peer_expects: 8, guest_expects: 9, ..new });
+        // What only the old one has decided, its words say nothing of in the new one.
+        let decided = decided::EGRESS | decided::INGRESS | decided::EXTERNAL | decided::PEER_FIN;
+        let old = Session { decided, ..old };
+        let merged: Session =
+            bytemuck::pod_read_unaligned(&further(bytemuck::bytes_of(&old), bytemuck::bytes_of(&new)));
+        assert_eq!(merged.decided, decided::PEER_FIN);
         // One that was opened anew is another one.
         let anew = Session { opened: 4, ..new };
         let merged: Session =

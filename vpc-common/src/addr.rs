@@ -96,6 +96,16 @@ impl Mac {
         let (f, l) = (self.first.0, self.last.0);
         [f[0], f[1], f[2], f[3], l[0], l[1]]
     }
+    /// The same as two words.
+    #[inline(always)]
+    pub const fn words(self) -> (Be32, Be16) {
+        (self.first, self.last)
+    }
+    /// The inverse of [`Mac::words`].
+    #[inline(always)]
+    pub const fn from_words(first: Be32, last: Be16) -> Self {
+        Self { first, last }
+    }
     /// Broadcast or multicast (IEEE 802.3 §3.2.3: the first octet's lowest bit).
     #[inline(always)]
     pub const fn is_group(self) -> bool {

@@ -53,6 +53,8 @@ pub mod decided {
     pub const GUEST_FIN: u8 = 1 << 4;
     /// Its peer has.
     pub const PEER_FIN: u8 = 1 << 5;
+    /// An external address stands for the guest's: see [`super::Session::external`].
+    pub const EXTERNAL: u8 = 1 << 6;
 }
 
 /// Values of [`Session::state`]. TCP goes from left to right; the rest knows two.
@@ -164,7 +166,7 @@ pub struct Hop {
     pub way: Way,
 }
 
-/// One flow of one port. What every packet of an established flow reads and writes is the first cache line.
+/// One flow of one port: a cache line.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Pod, Zeroable, Default)]
 pub struct Session {
@@ -177,11 +179,17 @@ pub struct Session {
     /// See [`state`].
     pub state: u8,
     /// What happens to what the guest sends.
-    pub egress: Hop,
-    /// Outer UDP source port, by the hash of the flow.
-    pub source_port: Be16,
+    pub way: Way,
+    /// The destination MAC of what the guest sends, or where [`decided::EXTERNAL`] is set the external address and port that
+    /// stand for the guest's: what they stand for goes to the router's MAC. See [`Session::hop`] and [`Session::external`].
+    pub end: Mac,
+    /// VTEP index or local slot of what the guest sends.
+    pub target: u16,
     /// Node id of the VTEP that the flow's packets come from.
     pub ingress_vtep: u16,
+    /// Outer UDP source port, by the hash of the flow. A flow that stays on the node has none: instead the tick of
+    /// `vouched_epoch`.
+    pub source_port: Be16,
     /// TCP: the sequence number that the guest expects next, by its last ACK; host order.
     pub guest_expects: u32,
     /// TCP: the same of its peer.
@@ -194,24 +202,53 @@ pub struct Session {
     pub sent_bytes: u64,
     /// Bytes of inner frames that the guest was sent.
     pub received_bytes: u64,
-    /// External address that stands for the guest's; zero where none does.
-    pub external: Be32,
-    /// External port.
-    pub external_port: Be16,
-    /// Tick in which the flow was opened.
-    pub opened: u16,
     /// Rule that allowed the flow: see [`crate::policy::RuleVerdict::rule`].
     pub rule: u32,
-    /// Of a flow that stays on the node: the other port's epoch under which its session has let data pass.
-    pub vouched_epoch: u32,
-    /// In which tick.
-    pub vouched_at: u16,
-    /// Zero.
-    pub reserved: [u16; 27],
+    /// Tick in which the flow was opened.
+    pub opened: u16,
+    /// Of a flow that stays on the node: the low half of the other port's epoch under which its session has let data pass.
+    /// Half is enough, since it counts within a tick.
+    pub vouched_epoch: u16,
 }
 
-// A preallocated kernel hash puts 48 bytes before the key (Linux 6.18): a session of IPv4 takes three whole cache lines.
+impl Session {
+    /// What happens to what the guest sends, and where it goes.
+    #[inline(always)]
+    pub const fn hop(&self) -> Hop {
+        let destination = if self.decided & decided::EXTERNAL == 0 { self.end } else { Mac::ROUTER };
+        Hop { destination, target: self.target, way: self.way }
+    }
+    /// Decides that. No external address stands for the guest's then.
+    #[inline(always)]
+    pub const fn set_hop(&mut self, hop: &Hop) {
+        self.decided &= !decided::EXTERNAL;
+        (self.end, self.target, self.way) = (hop.destination, hop.target, hop.way);
+    }
+    /// External address and port that stand for the guest's; zero where none does.
+    #[inline(always)]
+    pub const fn external(&self) -> (V4, Be16) {
+        if self.decided & decided::EXTERNAL == 0 {
+            return ([0], Be16::from_raw(0));
+        }
+        let (address, port) = self.end.words();
+        ([address.raw()], port)
+    }
+    /// Lets an external address and port stand for the guest's; zero: none.
+    #[inline(always)]
+    pub const fn set_external(&mut self, address: V4, port: Be16) {
+        if address[0] != 0 {
+            self.decided |= decided::EXTERNAL;
+            self.end = Mac::from_words(Be32::from_raw(address[0]), port);
+        } else if self.decided & decided::EXTERNAL != 0 {
+            self.decided &= !decided::EXTERNAL;
+            self.end = Mac::ROUTER;
+        }
+    }
+}
+
+// A preallocated kernel hash puts 48 bytes before the key (Linux 6.18): with them a session of IPv4 takes two whole cache
+// lines, of which the second one is its value.
 const _: () = {
     assert!(size_of::<SessionKey<V4>>() == 16 && size_of::<SessionKey<V6>>() == 40);
-    assert!(size_of::<Hop>() == 12 && size_of::<Session>() == 128);
+    assert!(size_of::<Hop>() == 12 && size_of::<Session>() == 64);
 };

@@ -87,7 +87,7 @@ fn ip<F: Family, P: Packet, T: Tables>(
         Err(offload::follow::<F, P, T>(packet, tables, scratch))
     } else {
         let receiver = deliver::port(tables, target)?;
-        if scratch.flow.vouched_epoch != receiver.epoch {
+        if !neighbour::is_vouched_for(&scratch.flow, receiver) {
             neighbour::admit::<F, P, T>(packet, tables, scratch, target, receiver)?;
         }
         route::size::<F, P, T>(packet, tables, scratch, receiver.mtu)?;

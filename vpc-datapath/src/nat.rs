@@ -201,8 +201,7 @@ pub fn choose<P: Packet, T: Tables>(
 fn of_session<T: Tables>(tables: &T, scratch: &mut Scratch) -> bool {
     let Scratch { keys, flow, .. } = scratch;
     let found = tables.session(FamilyV4::key(keys), |session| {
-        flow.external = [session.external.raw()];
-        flow.external_port = session.external_port;
+        (flow.external, flow.external_port) = session.external();
     });
     found.is_some() && flow.external != [0]
 }
@@ -222,12 +221,8 @@ fn still_stands<T: Tables>(tables: &T, scratch: &mut Scratch, port: &Port) -> bo
 pub fn is_bound<F: Family, T: Tables>(tables: &T, scratch: &mut Scratch, port: &Port) -> bool {
     let Scratch { keys, flow, outside, .. } = scratch;
     let found = tables.session(F::key(keys), |session| {
-        *outside = ExternalPort {
-            address: [session.external.raw()],
-            protocol: flow.protocol,
-            reserved: 0,
-            port: session.external_port,
-        };
+        let (address, port) = session.external();
+        *outside = ExternalPort { address, protocol: flow.protocol, reserved: 0, port };
     });
     found.is_some() && (scratch.outside.address == [0] || stands_for(tables, scratch, port, End::Destination))
 }

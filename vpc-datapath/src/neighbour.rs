@@ -14,6 +14,7 @@ use crate::{
     session::{self, Origin},
 };
 use vpc_common::{
+    Be16,
     port::Port,
     session::{Session, state},
     wire::tcp_flags,
@@ -39,7 +40,7 @@ pub fn recall(session: &Session, flow: &mut Flow, now: u16) {
     };
     if is_data {
         flow.neighbourly = meaning::DATA;
-        if session.vouched_at == now {
+        if session.source_port.raw() == now {
             flow.vouched_epoch = session.vouched_epoch;
         }
     } else if is_reset(session, flow) {
@@ -51,6 +52,13 @@ pub fn recall(session: &Session, flow: &mut Flow, now: u16) {
 #[inline(always)]
 fn is_reset(session: &Session, flow: &Flow) -> bool {
     flow.tcp_flags & tcp_flags::RST != 0 && matches!(session.state, state::ESTABLISHED | state::CLOSING)
+}
+
+/// Whether the receiver's session need not see the packet. Half of an epoch is enough for that, see
+/// [`Session::vouched_epoch`]; half of one may be 0, which vouches for nothing.
+#[inline(always)]
+pub fn is_vouched_for(flow: &Flow, receiver: &Port) -> bool {
+    flow.vouched_epoch != 0 && flow.vouched_epoch == receiver.epoch as u16
 }
 
 /// Whether a port of this node takes what another one sends to it. The packet stays the sender's: a drop is counted there.
@@ -83,8 +91,8 @@ fn remember<F: Family, T: Tables>(tables: &T, scratch: &mut Scratch, receiver_ep
     let flow = &scratch.flow;
     tables.session(F::key(&scratch.keys), |session| {
         if flow.neighbourly == meaning::DATA {
-            session.vouched_epoch = receiver_epoch;
-            session.vouched_at = now;
+            session.vouched_epoch = receiver_epoch as u16;
+            session.source_port = Be16::from_raw(now);
         } else if flow.receiver_state == state::CLOSED {
             session.state = state::CLOSED;
         }

@@ -47,7 +47,7 @@ pub fn send<F: Family, P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch
         let (length, hop) = (packet.length(), scratch.hop);
         // TCP puts itself in order, and what it sends in segments need not come here: see `route::size`.
         let also = if scratch.flow.protocol == protocol::TCP { Way::default() } else { Way::OFFLOAD };
-        sender::<F, T>(tables, scratch, length, |session| session.egress.way = session.egress.way.with(also));
+        sender::<F, T>(tables, scratch, length, |session| session.way = session.way.with(also));
         if hop.way.is_local() && scratch.flow.vouched_epoch == 0 {
             // The neighbour's session has seen it too.
             session::key_of_receiver::<F>(scratch, hop.target);

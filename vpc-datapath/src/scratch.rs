@@ -67,8 +67,6 @@ pub struct Scratch {
     pub nat_in: NatIn,
     /// Rule set of what the NAT gateway at hand lets out.
     pub egress_rules: u32,
-    /// Zero.
-    pub reserved: u32,
 }
 
 /// What the groups of a port are asked: may this peer use this service?
@@ -193,16 +191,15 @@ pub struct Flow {
     pub neighbourly: u8,
     /// State of that session when the packet had passed it: see [`vpc_common::session::state`].
     pub receiver_state: u8,
-    /// Epoch under which that session has just let this flow's data pass: it need not see more of it. 0: it must.
-    pub vouched_epoch: u32,
     /// Who allowed the flow: see [`vpc_common::policy::RuleVerdict`].
     pub allowed_by: RuleVerdict,
     /// The external address that stands for the guest's; zero where none does.
     pub external: V4,
     /// The external port.
     pub external_port: Be16,
-    /// Zero.
-    pub reserved2: u16,
+    /// Low half of the epoch under which that session has just let this flow's data pass: it need not see more of it. 0: it
+    /// must.
+    pub vouched_epoch: u16,
 }
 
 /// Bits of [`Flow::flags`].

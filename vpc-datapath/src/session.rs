@@ -9,7 +9,7 @@ use crate::{
     tables::{Count, Inserted},
 };
 use vpc_common::{
-    Be16, Be32, DropReason, Mac,
+    Be16, DropReason, Mac,
     policy::action,
     port::{Port, flags},
     session::{Hop, Session, SessionKey, TICK_SHIFT, decided, state},
@@ -54,7 +54,7 @@ pub fn established<F: Family, P: Packet, T: Tables>(
     port: &Port,
 ) -> bool {
     established_by::<F, P, T>(packet, tables, scratch, port, |session, flow, now| {
-        if session.egress.way.is_local() {
+        if session.way.is_local() {
             neighbour::recall(session, flow, now);
         }
         true
@@ -81,7 +81,7 @@ pub fn established_by<F: Family, P: Packet, T: Tables>(
             return Passes::NO;
         }
         // The same addresses may be reached through the router or directly: the frame says which was meant.
-        let expected = if session.egress.way.is_routed() { Mac::ROUTER } else { session.egress.destination };
+        let expected = if session.way.is_routed() { Mac::ROUTER } else { session.end };
         if flow.ethernet.destination != expected
             || !conntrack::stands(session, flow, &port.timeouts, now)
             || !accepts(session, flow, now)
@@ -90,10 +90,9 @@ pub fn established_by<F: Family, P: Packet, T: Tables>(
         }
         session.last_seen = now;
         sent(session, length);
-        *hop = session.egress;
+        *hop = session.hop();
         flow.outer_port = session.source_port;
-        flow.external = [session.external.raw()];
-        flow.external_port = session.external_port;
+        (flow.external, flow.external_port) = session.external();
         if flow.neighbourly == meaning::RESET {
             return Passes::YES;
         }
@@ -403,16 +402,17 @@ pub fn record<F: Family, T: Tables>(
 fn complete(session: &mut Session, flow: &Flow, hop: &Hop, decision: Decision, now: u16, length: u32) -> i32 {
     match decision.side() {
         Side::Guest => {
-            session.egress = *hop;
+            session.set_hop(hop);
+            session.set_external(flow.external, flow.external_port);
             session.source_port = flow.outer_port;
-            external_of(session, flow);
+            session.vouched_epoch = 0;
             session.decided |= decided::EGRESS;
             sent(session, length);
         }
         Side::Peer => {
             session.ingress_vtep = decision.0 as u16;
             session.decided |= decided::INGRESS;
-            external_of(session, flow);
+            session.set_external(flow.external, flow.external_port);
             received(session, length);
         }
     }
@@ -428,16 +428,10 @@ fn complete(session: &mut Session, flow: &Flow, hop: &Hop, decision: Decision, n
     }
 }
 
-#[inline(always)]
-fn external_of(session: &mut Session, flow: &Flow) {
-    session.external = Be32::from_raw(flow.external[0]);
-    session.external_port = flow.external_port;
-}
-
 /// Whether a session is reached by the same external address and port as the packet.
 #[inline(always)]
 fn is_by_external_of(session: &Session, flow: &Flow) -> bool {
-    session.external.raw() == flow.external[0] && session.external_port == flow.external_port
+    session.external() == (flow.external, flow.external_port)
 }
 
 /// Takes a session, and a half-open one, from the quotas of the port and of its VPC.

@@ -64,9 +64,8 @@ fn into_tunnel<F: Family, P: Packet, T: Tables>(
     session::key_of_sender::<F>(scratch, scratch.flow.slot);
     let length = packet.length();
     let by_tunnel = |session: &Session, _: &mut Flow, _: u16| {
-        let hop = &session.egress;
-        hop.way.is_tunnel()
-            && tables.vtep(hop.target).is_some_and(|v| v.next_hop_count != 0 && length <= v.mtu as u32 + ETHERNET)
+        session.way.is_tunnel()
+            && tables.vtep(session.target).is_some_and(|v| v.next_hop_count != 0 && length <= v.mtu as u32 + ETHERNET)
     };
     // The session is not touched unless the packet goes this way.
     if !session::established_by::<F, P, T>(packet, tables, scratch, port, by_tunnel) {

@@ -152,9 +152,10 @@ pub type Sessions = BTreeMap<FlowKey, Session>;
 /// Leaves out what depends on the clock: of a flow that stays on the node also what the sender's session tells the
 /// receiver's once in a tick.
 pub fn timeless(session: &Session) -> Session {
-    let timeless = Session { last_seen: 0, opened: 0, vouched_at: 0, ..*session };
-    if session.egress.way.is_local() {
-        Session { received_packets: 0, received_bytes: 0, peer_expects: 0, ..timeless }
+    let timeless = Session { last_seen: 0, opened: 0, ..*session };
+    if session.way.is_local() {
+        let source_port = Be16::default();
+        Session { source_port, received_packets: 0, received_bytes: 0, peer_expects: 0, ..timeless }
     } else {
         timeless
     }

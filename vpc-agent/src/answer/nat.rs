@@ -148,15 +148,9 @@ impl Translations {
         let read = self.sessions.for_each_batch(|keys, sessions| {
             for (key, session) in keys.iter().zip(sessions) {
                 let lives = |port| !has_expired(session, key.protocol, port, now);
-                if session.external != Be32::default()
-                    && self.owners.of(key.slot).is_some_and(|owner| lives(&owner.record))
-                {
-                    let external = ExternalPort {
-                        address: [session.external.raw()],
-                        protocol: key.protocol,
-                        reserved: 0,
-                        port: session.external_port,
-                    };
+                let (address, port) = session.external();
+                if address != [0] && self.owners.of(key.slot).is_some_and(|owner| lives(&owner.record)) {
+                    let external = ExternalPort { address, protocol: key.protocol, reserved: 0, port };
                     *count.entry(external).or_default() += 1;
                 }
             }

@@ -56,7 +56,7 @@ impl Words {
         if session.decided & decided::EGRESS == 0 {
             return String::new();
         }
-        let hop = Hop { way: session.egress.way.behind_offload(), ..session.egress };
+        let hop = Hop { way: session.way.behind_offload(), ..session.hop() };
         if hop.way.is_external() {
             return if hop.way.is_hairpin() { "to an external address here" } else { "out of this gateway" }.to_owned();
         }
@@ -104,13 +104,13 @@ pub(super) struct Flow {
 
 /// The external address and port of a session.
 pub(super) fn external(session: &Session) -> Option<SocketAddr> {
-    let given = session.external != Be32::default();
-    given.then(|| SocketAddr::new(session.external.0.into(), session.external_port.get()))
+    let (address, port) = session.external();
+    (address != [0]).then(|| SocketAddr::new(Be32::from_raw(address[0]).0.into(), port.get()))
 }
 
 /// The same as a key of the tables of external ports.
 fn external_port(flow: &Flow, session: &Session) -> ExternalPort {
-    let (address, port) = ([session.external.raw()], session.external_port);
+    let (address, port) = session.external();
     ExternalPort { address, protocol: flow.protocol, reserved: 0, port }
 }
 
@@ -147,7 +147,7 @@ mod tests {
     use vpc_common::{
         Be16, Vni,
         nat::{External, kind},
-        session::{Hop, Way},
+        session::Way,
     };
 
     const NAT: Be32 = Be32([203, 0, 113, 10]);
@@ -172,13 +172,8 @@ mod tests {
         let end = SocketAddr::from(([10, 0, 2, 10], 4_000));
         let flow = Flow { protocol: 17, local: end, remote: end };
         let way = way.with(Way::ROUTED).with(Way::TRANSLATED).in_network(Vni(5_001));
-        let session = Session {
-            decided: decided::EGRESS,
-            egress: Hop { target, way, ..Hop::default() },
-            external: NAT,
-            external_port: Be16::new(external_port),
-            ..Session::default()
-        };
+        let mut session = Session { decided: decided::EGRESS, target, way, ..Session::default() };
+        session.set_external([NAT.raw()], Be16::new(external_port));
         words().egress(&flow, &session)
     }
 

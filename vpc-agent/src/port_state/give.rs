@@ -150,12 +150,12 @@ fn session_state<A: Copy>(
     session: &Session,
     now: u16,
 ) -> Option<SessionState> {
-    let external = session.external != Be32::default();
+    let (address, port) = session.external();
     Some(SessionState {
         protocol: key.protocol,
         local: SocketAddr::new(ip(key.local).into(), key.local_port.get()),
         remote: SocketAddr::new(ip(key.remote).into(), key.remote_port.get()),
-        external: external.then(|| socket([session.external.raw()], session.external_port)),
+        external: (address != [0]).then(|| socket(address, port)),
         state: FlowState::of(session.state)?,
         opened_by_guest: session.decided & decided::OPENED_HERE != 0,
         outlives_rule: session.decided & decided::KEEP != 0,

@@ -66,7 +66,7 @@ pub(crate) fn without_lender(tables: &Tables, externals: &[(V4, External)], gone
     let mut sessions = Vec::new();
     tables.sessions_v4.for_each_batch(|keys, values| {
         for (key, session) in keys.iter().zip(values) {
-            let (address, port) = ([session.external.raw()], session.external_port);
+            let (address, port) = session.external();
             if lost.contains(&ExternalPort { address, protocol: key.protocol, reserved: 0, port }) {
                 sessions.push(*key);
             }

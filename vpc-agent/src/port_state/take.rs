@@ -175,10 +175,8 @@ fn writes(state: &PortState, own: &Belongings<'_>, record: &Port) -> Writes {
             continue;
         }
         writes.half_open += u32::from(conntrack::is_half_open(number));
-        let (external, external_port) =
-            session.external.map_or_else(Default::default, |at| (Be32(at.ip().octets()), Be16::new(at.port())));
         // The epoch of no port: the next packet of either side is decided under what holds here.
-        let value = Session {
+        let mut value = Session {
             epoch: 0,
             last_seen: now.wrapping_sub(idle),
             opened: now.wrapping_sub(ticks(session.age_milliseconds)),
@@ -190,10 +188,11 @@ fn writes(state: &PortState, own: &Belongings<'_>, record: &Port) -> Writes {
             received_packets: session.received_packets,
             sent_bytes: session.sent_bytes,
             received_bytes: session.received_bytes,
-            external,
-            external_port,
             ..Session::default()
         };
+        if let Some(external) = session.external {
+            value.set_external([Be32(external.ip().octets()).raw()], Be16::new(external.port()));
+        }
         match (session.local, session.remote) {
             (SocketAddr::V4(local), SocketAddr::V4(remote)) => {
                 writes.v4.push((key(session, own.slot, v4(&local), v4(&remote)), value));

@@ -123,10 +123,8 @@ fn a_nat_port_is_free_again_two_minutes_after_its_last_session() {
     // A session uses the last one.
     let key = SessionKey { slot: 1, protocol: 17, local_port: Be16::new(2_003), ..SessionKey::default() };
     let (epoch, state) = (7, vpc_common::session::state::TWO_WAY);
-    let external_port = Be16::new(2_003);
-    let external_address = vpc_common::Be32::from_raw(1);
-    let session =
-        Session { epoch, state, last_seen: now, external: external_address, external_port, ..Session::default() };
+    let mut session = Session { epoch, state, last_seen: now, ..Session::default() };
+    session.set_external([1], Be16::new(2_003));
     sessions.set(&key, &session).expect("write a session");
     let left = || {
         let of = |port: Be16| port.get();

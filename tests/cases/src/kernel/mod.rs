@@ -266,7 +266,9 @@ impl Kernel {
         let ticks = (milliseconds * 1_000_000).div_ceil(1 << TICK_SHIFT) as u16;
         for (key, mut session) in table.entries()? {
             session.last_seen = session.last_seen.wrapping_sub(ticks);
-            session.vouched_at = session.vouched_at.wrapping_sub(ticks);
+            if session.way.is_local() {
+                session.source_port = vpc_common::Be16::from_raw(session.source_port.raw().wrapping_sub(ticks));
+            }
             table.set(&key, &session)?;
         }
         Ok(())
