@@ -98,7 +98,7 @@ fn tables_read_what_was_written() {
     assert!(counters.get(3).unwrap().iter().all(|counter| *counter == Counters::default()));
     let ports = loaded.table::<u32, Port>(maps::PORTS).unwrap();
     assert_eq!(ports.entries().unwrap().len(), 17);
-    assert!(loaded.table::<u32, u64>(maps::PORTS).unwrap_err().to_string().contains("128"));
+    assert!(loaded.table::<u32, u64>(maps::PORTS).unwrap_err().to_string().contains(&size_of::<Port>().to_string()));
 }
 
 #[test]

@@ -41,7 +41,7 @@ pub const TICK_SHIFT: u32 = 31;
 
 /// Bits of [`Session::decided`].
 pub mod decided {
-    /// [`super::Session::egress`] holds a decision.
+    /// [`super::Session::hop`] is decided.
     pub const EGRESS: u8 = 1 << 0;
     /// Delivery to the guest from [`super::Session::ingress_vtep`] is allowed.
     pub const INGRESS: u8 = 1 << 1;
