@@ -51,13 +51,8 @@ impl Chosen {
     pub(super) fn read(&self, limit: usize) -> Result<Vec<SessionRow>, String> {
         let (limit, now) = (if limit == 0 { usize::MAX } else { limit }, tick());
         let mut rows = Vec::new();
-        let mut add = |owner: &Owner, flow: Flow, session: &Session| {
-            if rows.len() < limit {
-                rows.push(self.words.row(owner, &flow, session, now));
-            }
-        };
-        self.read_family(&self.v4, v4, &mut add)?;
-        self.read_family(&self.v6, Ip, &mut add)?;
+        self.read_family(&self.v4, v4, (limit, now), &mut rows)?;
+        self.read_family(&self.v6, Ip, (limit, now), &mut rows)?;
         rows.sort_by(|a, b| {
             (&a.port, &a.protocol, &a.local, &a.remote).cmp(&(&b.port, &b.protocol, &b.local, &b.remote))
         });
@@ -68,16 +63,22 @@ impl Chosen {
         &self,
         table: &Table<SessionKey<A>, Session>,
         ip: impl Fn(A) -> Ip,
-        add: &mut impl FnMut(&Owner, Flow, &Session),
+        (limit, now): (usize, u16),
+        rows: &mut Vec<SessionRow>,
     ) -> Result<(), String>
     where
         A: Copy + 'static,
         SessionKey<A>: bytemuck::Pod,
     {
         let mut unread = Ok(());
-        self.each(table, ip, |owner, key, flow, session| match neighbour::completed(table, key, session) {
-            Ok(session) => add(owner, flow, &session),
-            Err(error) => unread = Err(error.to_string()),
+        self.each(table, ip, |owner, key, flow, session| {
+            if rows.len() >= limit {
+                return;
+            }
+            match neighbour::completed(table, key, session) {
+                Ok(session) => rows.push(self.words.row(owner, &flow, &session, now)),
+                Err(error) => unread = Err(error.to_string()),
+            }
         })?;
         unread
     }
