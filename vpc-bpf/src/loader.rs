@@ -1,7 +1,7 @@
 //! Loads the kernel object: maps are reused where they are pinned and agree, programs are verified.
 
 use crate::{
-    Sizes, Table, TableError,
+    SessionTable, Sizes, Table, TableError,
     handover::Outgrown,
     map::{MapDescription, describe, memory},
     program::{ProgramInfo, program_info},
@@ -19,6 +19,11 @@ use std::{
     path::PathBuf,
 };
 use thiserror::Error;
+use vpc_common::{
+    maps,
+    session::{SessionKey, V4, V6},
+    session_table,
+};
 
 /// Lines of the verifier's log that an error shows.
 const LOG_LINES: usize = 20;
@@ -178,6 +183,8 @@ impl Loader {
                 loaded.maps.insert(name.to_owned(), fd);
             }
         }
+        loaded.sessions::<V4>(maps::SESSIONS_V4)?.make_ready();
+        loaded.sessions::<V6>(maps::SESSIONS_V6)?.make_ready();
         for (name, pin) in pinned {
             loaded.take_over(&name, pin)?;
             if let Some(directory) = &self.pins {
@@ -265,18 +272,36 @@ impl Loaded {
         Ok(PerCpuTable::new(self.map(name)?)?)
     }
 
+    /// The session table of that name.
+    ///
+    /// # Errors
+    /// Where there is none, its layout is not that of the family, or the kernel lends no memory.
+    pub fn sessions<A>(&self, name: &str) -> Result<SessionTable<A>, LoadError>
+    where
+        A: Copy + 'static,
+        SessionKey<A>: Pod,
+    {
+        Ok(SessionTable::new(&self.map(name)?)?)
+    }
+
     /// Names of all maps.
     pub fn map_names(&self) -> impl Iterator<Item = &str> {
         self.maps.keys().map(String::as_str)
     }
 
-    /// Largest number of entries of a map, and the bytes of kernel memory that it takes.
+    /// Largest number of entries of a map, of a session table its sessions, and the bytes of kernel memory that it takes.
     ///
     /// # Errors
     /// Where there is none of that name, or the kernel does not tell.
     pub fn map_size(&self, name: &str) -> Result<(u32, u64), LoadError> {
         let map = self.map_ref(name)?;
-        let size = describe(map).and_then(|description| Ok((description.max_entries, memory(map)?)));
+        let size = describe(map).and_then(|description| {
+            let entries = match name {
+                maps::SESSIONS_V4 | maps::SESSIONS_V6 => session_table::sessions(description.max_entries),
+                _ => description.max_entries,
+            };
+            Ok((entries, memory(map)?))
+        });
         size.map_err(|source| LoadError::Pin { operation: "read the size of map", path: name.into(), source })
     }
 

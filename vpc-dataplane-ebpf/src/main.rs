@@ -10,6 +10,7 @@ mod maps;
 mod opaque;
 mod parts;
 mod repeat;
+mod sessions;
 mod skb;
 mod tables;
 mod verdict;

@@ -12,7 +12,7 @@ use vpc_common::{
     maps,
     node::Node,
     port::{Port, flags},
-    session::{Session, SessionKey, V4, V6},
+    session::{V4, V6},
     vtep::{NextHop, Vtep, VtepId},
     wire::{Ipv4, OuterV4, Udp, Vxlan, protocol},
 };
@@ -135,20 +135,10 @@ impl TestNode {
     /// The kernel refuses.
     pub fn forget_sessions(&self, family: Family) -> Result<()> {
         match family {
-            Family::V4 => self.forget::<V4>(maps::SESSIONS_V4),
-            Family::V6 => self.forget::<V6>(maps::SESSIONS_V6),
+            Family::V4 => self.loaded.sessions::<V4>(maps::SESSIONS_V4)?.clear(),
+            Family::V6 => self.loaded.sessions::<V6>(maps::SESSIONS_V6)?.clear(),
         }
-    }
-
-    fn forget<A>(&self, name: &str) -> Result<()>
-    where
-        A: Copy + 'static,
-        SessionKey<A>: bytemuck::Pod,
-    {
-        let table = self.loaded.table::<SessionKey<A>, Session>(name)?;
-        let mut all = Vec::new();
-        table.for_each_batch(|keys, _| all.extend_from_slice(keys))?;
-        Ok(table.delete_all(&all)?)
+        Ok(())
     }
 
     /// How many sessions there are in a family's table.
@@ -156,18 +146,10 @@ impl TestNode {
     /// # Errors
     /// The kernel refuses.
     pub fn sessions(&self, family: Family) -> Result<usize> {
-        let mut count = 0;
-        match family {
-            Family::V4 => {
-                let table = self.loaded.table::<SessionKey<V4>, Session>(maps::SESSIONS_V4)?;
-                table.for_each_batch(|keys, _| count += keys.len())?;
-            }
-            Family::V6 => {
-                let table = self.loaded.table::<SessionKey<V6>, Session>(maps::SESSIONS_V6)?;
-                table.for_each_batch(|keys, _| count += keys.len())?;
-            }
-        }
-        Ok(count)
+        Ok(match family {
+            Family::V4 => self.loaded.sessions::<V4>(maps::SESSIONS_V4)?.entries().len(),
+            Family::V6 => self.loaded.sessions::<V6>(maps::SESSIONS_V6)?.entries().len(),
+        })
     }
 
     /// The guest's counters, over all CPUs.

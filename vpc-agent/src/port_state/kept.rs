@@ -71,8 +71,9 @@ pub(crate) fn without_lender(tables: &Tables, externals: &[(V4, External)], gone
                 sessions.push(*key);
             }
         }
-    })?;
-    tables.sessions_v4.delete_all(&sessions)
+    });
+    tables.sessions_v4.delete_all(&sessions);
+    Ok(())
 }
 
 fn way_out(key: &ExternalPort, mapping: &NatIn) -> NatOutKey {

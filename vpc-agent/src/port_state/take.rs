@@ -18,6 +18,7 @@ use vpc_common::{
     nat::{ExternalPort, NatIn, NatOut, NatOutKey},
     port::{Port, Usage},
     session::{Session, SessionKey, V4, V6},
+    session_table::place,
 };
 use vpc_datapath::conntrack;
 use vpc_topology::compile::Desired;
@@ -207,7 +208,7 @@ fn key<A>(session: &SessionState, slot: u16, local: A, remote: A) -> SessionKey<
     SessionKey {
         slot,
         protocol: session.protocol,
-        reserved: 0,
+        state: place::HELD,
         local_port: Be16::new(session.local.port()),
         remote_port: Be16::new(session.remote.port()),
         local,
@@ -228,13 +229,16 @@ fn write(tables: &Tables, writes: &Writes) -> Result<(), TableError> {
 }
 
 fn undo(tables: &Tables, writes: &Writes) -> Result<(), TableError> {
-    delete(&tables.sessions_v6, &writes.v6)?;
-    delete(&tables.sessions_v4, &writes.v4)?;
+    tables.sessions_v6.delete_all(&keys(&writes.v6));
+    tables.sessions_v4.delete_all(&keys(&writes.v4));
     delete(&tables.outside.nat_out, &writes.nat_out)?;
     delete(&tables.outside.nat_in, &writes.nat_in)
 }
 
 fn delete<K: bytemuck::Pod, V: bytemuck::Pod>(table: &Table<K, V>, entries: &[(K, V)]) -> Result<(), TableError> {
-    let keys: Vec<K> = entries.iter().map(|(key, _)| *key).collect();
-    table.delete_all(&keys)
+    table.delete_all(&keys(entries))
+}
+
+fn keys<K: Copy, V>(entries: &[(K, V)]) -> Vec<K> {
+    entries.iter().map(|(key, _)| *key).collect()
 }
