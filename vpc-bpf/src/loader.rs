@@ -22,7 +22,6 @@ use thiserror::Error;
 use vpc_common::{
     maps,
     session::{SessionKey, V4, V6},
-    session_table,
 };
 
 /// Lines of the verifier's log that an error shows.
@@ -183,8 +182,8 @@ impl Loader {
                 loaded.maps.insert(name.to_owned(), fd);
             }
         }
-        loaded.sessions::<V4>(maps::SESSIONS_V4)?.make_ready();
-        loaded.sessions::<V6>(maps::SESSIONS_V6)?.make_ready();
+        loaded.sessions::<V4>(maps::SESSIONS_V4)?.make_ready(self.sizes.sessions);
+        loaded.sessions::<V6>(maps::SESSIONS_V6)?.make_ready(self.sizes.sessions);
         for (name, pin) in pinned {
             loaded.take_over(&name, pin)?;
             if let Some(directory) = &self.pins {
@@ -295,13 +294,12 @@ impl Loaded {
     /// Where there is none of that name, or the kernel does not tell.
     pub fn map_size(&self, name: &str) -> Result<(u32, u64), LoadError> {
         let map = self.map_ref(name)?;
-        let size = describe(map).and_then(|description| {
-            let entries = match name {
-                maps::SESSIONS_V4 | maps::SESSIONS_V6 => session_table::sessions(description.max_entries),
-                _ => description.max_entries,
-            };
-            Ok((entries, memory(map)?))
-        });
+        let entries = match name {
+            maps::SESSIONS_V4 => Some(self.sessions::<V4>(name)?.room()),
+            maps::SESSIONS_V6 => Some(self.sessions::<V6>(name)?.room()),
+            _ => None,
+        };
+        let size = describe(map).and_then(|map_is| Ok((entries.unwrap_or(map_is.max_entries), memory(map)?)));
         size.map_err(|source| LoadError::Pin { operation: "read the size of map", path: name.into(), source })
     }
 

@@ -23,7 +23,7 @@ use std::{
 };
 use vpc_common::{
     session::{Session, SessionKey},
-    session_table::{self, BucketV4, BucketV6, HEAD, Header, PLACES, place},
+    session_table::{BucketV4, BucketV6, HEAD, Header, PLACES, place},
 };
 
 const WORD: usize = size_of::<u64>();
@@ -86,19 +86,19 @@ where
         Ok(Self { memory: Arc::new(memory), description, family: PhantomData })
     }
 
-    /// Makes a new table ready. One that is in use stays as it is.
-    pub(crate) fn make_ready(&self) {
+    /// Makes a new table ready for so many sessions. One that is in use stays as it is.
+    pub(crate) fn make_ready(&self, sessions: u32) {
         // SAFETY: what the first element begins with; nobody else writes there, since a table is made by one process.
         let header = unsafe { &mut *self.memory.start.as_ptr().cast::<Header>() };
         if header.buckets == 0 {
             let buckets = self.description.max_entries.saturating_sub(1);
-            *header = Header { seed: RandomState::new().hash_one(buckets), buckets, reserved: 0 };
+            *header = Header { seed: RandomState::new().hash_one(buckets), buckets, sessions };
         }
     }
 
     /// For how many sessions it was made.
     pub fn room(&self) -> u32 {
-        session_table::sessions(self.description.max_entries)
+        self.header().sessions
     }
 
     /// The session of a key.
@@ -251,11 +251,15 @@ where
 
     /// The head of a key, and the elements in which it may lie.
     fn sought(&self, key: &SessionKey<A>) -> ([u64; HEAD], [u32; 2]) {
-        // SAFETY: what the first element begins with, which does not change once it is there.
-        let header = unsafe { self.memory.start.as_ptr().cast::<Header>().read_volatile() };
+        let header = self.header();
         let words = words(key);
         let hash = header.hash(words);
         ([words[0], if Self::TAIL == 0 { words[1] } else { hash }], header.places(hash))
+    }
+
+    fn header(&self) -> Header {
+        // SAFETY: what the first element begins with, which does not change once it is there.
+        unsafe { self.memory.start.as_ptr().cast::<Header>().read_volatile() }
     }
 
     fn key(&self, element: u32, place: usize) -> SessionKey<A> {

@@ -3,41 +3,40 @@
 //! A bucket is searched without a branch for each place: mispredicted ones would cost more than the comparisons, and the
 //! verifier would follow each of them to the end of the program.
 
-use crate::{atomic, maps, opaque::opaque};
+use crate::{atomic, maps, tables::lookup};
 use core::{
     ptr::{from_ref, null_mut, read_volatile},
     slice,
 };
 use vpc_common::{
     session::{Session, SessionKey},
-    session_table::{Bucket, BucketV4, HEAD, Header, PLACES, place},
+    session_table::{BucketV4, BucketV6, HEAD, Header, LINE, PLACES, place},
 };
 use vpc_datapath::family::Address;
 
 /// The first word of the key of a place that is being filled.
 const CLAIMED: u64 = (place::CLAIMED as u64) << 24;
-/// Free places of which one is taken without a look at the other bucket's.
-const ENOUGH: usize = 2;
+/// So many free places are enough to take one of them without a look at the other bucket's.
+const ENOUGH: usize = 4;
 
 /// The session of a key, or null. Where there is none the memory is touched in which one would be made, so that it is on
 /// its way while the packet is judged. A function of its own for the sake of the stack, as is [`insert`].
 #[inline(never)]
 pub fn find<A: Address>(key: &SessionKey<A>) -> *mut Session {
     let Some(sought) = Sought::new(key) else { return null_mut() };
-    for element in sought.elements {
-        let Some(bucket) = element_at::<A>(element) else { return null_mut() };
-        let place = matching(bucket, &sought);
-        if place < PLACES && is_whole(bucket, place, key) {
-            return session(bucket, place);
-        }
+    let [first, second] = &sought.elements;
+    let Some(bucket) = element_at::<A>(first) else { return null_mut() };
+    let found = find_in(bucket, &sought, key);
+    if !found.is_null() {
+        return found;
     }
-    let Some(bucket) = element_at::<A>(sought.elements[0]) else { return null_mut() };
-    let place = free(bucket);
-    if place < PLACES {
+    let place = count_leading::<LINE>(|place| is_taken(bucket, place));
+    if place < LINE {
         // SAFETY: a word of the map's value.
         unsafe { read_volatile(session(bucket, place).cast::<u64>()) };
     }
-    null_mut()
+    let Some(bucket) = element_at::<A>(second) else { return null_mut() };
+    find_in(bucket, &sought, key)
 }
 
 /// Makes a session. False: both of its buckets are full. Of two CPUs that open one flow in the same moment both may make one;
@@ -45,13 +44,13 @@ pub fn find<A: Address>(key: &SessionKey<A>) -> *mut Session {
 #[inline(never)]
 pub fn insert<A: Address>(key: &SessionKey<A>, fresh: &Session) -> bool {
     let Some(sought) = Sought::new(key) else { return false };
-    let [first, second] = sought.elements;
-    let Some(bucket) = element_at::<A>(first) else { return false };
-    // Where it is looked for first, unless the next such flow would find that full.
-    let order = if vacancies(bucket) >= ENOUGH { [first, second] } else { [second, first] };
+    let [first, second] = &sought.elements;
+    let (Some(one), Some(other)) = (element_at::<A>(first), element_at::<A>(second)) else { return false };
+    let vacancies = vacancies(one);
+    let order = if vacancies >= ENOUGH || vacancies >= self::vacancies(other) { [first, second] } else { [second, first] };
     for element in order {
         let Some(bucket) = element_at::<A>(element) else { return false };
-        let place = free(bucket);
+        let place = count_leading::<PLACES>(|place| is_taken(bucket, place));
         if place < PLACES && put(bucket, place, key, &sought, fresh) {
             return true;
         }
@@ -70,7 +69,7 @@ fn put<A: Address>(bucket: *mut BucketV4, place: usize, key: &SessionKey<A>, sou
         *session(bucket, place) = *fresh;
         *second = sought.head[1];
         for (index, value) in tail_of(key).iter().enumerate() {
-            *tail::<A>(bucket, place, index) = *value;
+            *tail(bucket, place, index) = *value;
         }
         atomic::publish(first, sought.head[0]);
     }
@@ -87,23 +86,25 @@ impl Sought {
     #[inline(always)]
     fn new<A: Address>(key: &SessionKey<A>) -> Option<Self> {
         // SAFETY: what the first element begins with, which does not change any more.
-        let header = unsafe { &*element_at::<A>(0)?.cast::<Header>() };
+        let header = unsafe { &*element_at::<A>(&0)?.cast::<Header>() };
         let words = words(key);
         let hash = header.hash(words);
         let head = [words[0], if words.len() == HEAD { words[1] } else { hash }];
-        // Now, not when the second one is needed: until then it is one word that must be kept, in place of three.
-        let elements = header.places(hash).map(|element| opaque(element as usize) as u32);
-        Some(Self { head, elements })
+        Some(Self { head, elements: header.places(hash) })
     }
 }
 
-/// An element; what it has beyond a bucket of IPv4 is its tails.
+/// An element; what it has beyond a bucket of IPv4 is its tails. The index is where the caller keeps it: each copy would
+/// take a place of the stack.
 #[inline(always)]
-fn element_at<A: Address>(index: u32) -> Option<*mut BucketV4> {
-    if size_of::<A>() == 4 {
-        maps::SESSIONS_V4.get_ptr_mut(index)
-    } else {
-        maps::SESSIONS_V6.get_ptr_mut(index).map(|bucket| bucket.cast())
+fn element_at<A: Address>(index: &u32) -> Option<*mut BucketV4> {
+    // SAFETY: arrays, whose elements are those buckets.
+    unsafe {
+        if size_of::<A>() == 4 {
+            lookup(&maps::SESSIONS_V4, index)
+        } else {
+            lookup::<_, _, BucketV6>(&maps::SESSIONS_V6, index).map(|bucket| bucket.cast())
+        }
     }
 }
 
@@ -120,10 +121,22 @@ fn tail_of<A: Address>(key: &SessionKey<A>) -> &[u64] {
     if words.len() == HEAD { &[] } else { &words[1..] }
 }
 
-/// The place with that head; [`PLACES`] if none has it.
 #[inline(always)]
-fn matching(bucket: *mut BucketV4, sought: &Sought) -> usize {
-    count_leading(|place| {
+fn find_in<A: Address>(bucket: *mut BucketV4, sought: &Sought, key: &SessionKey<A>) -> *mut Session {
+    for line in 0..PLACES / LINE {
+        let place = matching(bucket, line, sought);
+        if place < LINE && is_whole(bucket, line * LINE + place, key) {
+            return session(bucket, line * LINE + place);
+        }
+    }
+    null_mut()
+}
+
+/// The place in a line of heads that has that one; [`LINE`] if none has it.
+#[inline(always)]
+fn matching(bucket: *mut BucketV4, line: usize, sought: &Sought) -> usize {
+    count_leading::<LINE>(|place| {
+        let place = line * LINE + place;
         // SAFETY: words of the map's value.
         let [first, second] = unsafe { [read_volatile(head(bucket, place, 0)), read_volatile(head(bucket, place, 1))] };
         is_set((first ^ sought.head[0]) | (second ^ sought.head[1]))
@@ -137,15 +150,9 @@ fn is_whole<A: Address>(bucket: *mut BucketV4, place: usize, key: &SessionKey<A>
     for (index, value) in tail_of(key).iter().enumerate() {
         // SAFETY: words of the key and of the map's value. The key's too are read each time: kept in registers since it was
         // hashed, they would take more of these than there are, and then of the stack.
-        difference |= unsafe { read_volatile(value) ^ read_volatile(tail::<A>(bucket, place, index)) };
+        difference |= unsafe { read_volatile(value) ^ read_volatile(tail(bucket, place, index)) };
     }
     difference == 0
-}
-
-/// The first free place; [`PLACES`] if there is none.
-#[inline(always)]
-fn free(bucket: *mut BucketV4) -> usize {
-    count_leading(|place| is_taken(bucket, place))
 }
 
 /// How many places are free.
@@ -165,11 +172,11 @@ fn is_taken(bucket: *mut BucketV4, place: usize) -> u64 {
     is_set(unsafe { read_volatile(head(bucket, place, 0)) })
 }
 
-/// How many places there are before the first of which `is` is 0.
+/// How many of the places there are before the first of which `is` is 0.
 #[inline(always)]
-fn count_leading(is: impl Fn(usize) -> u64) -> usize {
+fn count_leading<const COUNT: usize>(is: impl Fn(usize) -> u64) -> usize {
     let (mut all, mut count) = (1, 0);
-    for place in 0..PLACES {
+    for place in 0..COUNT {
         all &= is(place);
         count += all;
     }
@@ -208,8 +215,7 @@ fn head(bucket: *mut BucketV4, place: usize, index: usize) -> *mut u64 {
 }
 
 #[inline(always)]
-fn tail<A: Address>(bucket: *mut BucketV4, place: usize, index: usize) -> *mut u64 {
-    const WORDS: usize = 4;
+fn tail(bucket: *mut BucketV4, place: usize, index: usize) -> *mut u64 {
     // SAFETY: inside the element; asked of IPv6 only.
-    unsafe { (&raw mut (*bucket.cast::<Bucket<WORDS>>()).tails).cast::<u64>().add(place * WORDS + index) }
+    unsafe { (&raw mut (*bucket.cast::<BucketV6>()).tails).cast::<[u64; 4]>().add(place).cast::<u64>().add(index) }
 }

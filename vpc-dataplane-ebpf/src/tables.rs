@@ -31,7 +31,7 @@ pub struct Maps;
 /// # Safety
 /// `map` is a map whose keys have the layout of `K` and whose values that of `V`.
 #[inline(always)]
-unsafe fn lookup<M, K, V>(map: &'static M, key: &K) -> Option<*mut V> {
+pub unsafe fn lookup<M, K, V>(map: &'static M, key: &K) -> Option<*mut V> {
     // SAFETY: the helper reads a key of the map's key size, which the caller vouches for, and returns null or a value
     // that stays readable while the program runs.
     let value = unsafe { helpers::bpf_map_lookup_elem(from_ref(map).cast_mut().cast(), from_ref(key).cast()) };
