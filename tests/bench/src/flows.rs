@@ -120,6 +120,15 @@ pub fn conversations(remotes: &[Ip], count: usize) -> Vec<Conversation> {
     conversations
 }
 
+/// The same ones in another order.
+pub fn shuffled(conversations: &[Conversation]) -> Vec<Conversation> {
+    let (mut random, mut shuffled) = (Random(2), conversations.to_vec());
+    for end in (1..shuffled.len()).rev() {
+        shuffled.swap(end, random.next() as usize % (end + 1));
+    }
+    shuffled
+}
+
 /// What the guest sends.
 pub fn from_guest(family: Family, size: Size, local: Ip, flows: &[Conversation]) -> Vec<Flow> {
     flows.iter().map(|flow| entry(family, size, local, flow.remote, flow.local_port, flow.remote_port)).collect()

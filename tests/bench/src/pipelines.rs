@@ -10,7 +10,7 @@ mod growth;
 
 use crate::{
     Effort, Only,
-    abi::{NOWHERE, NextHop},
+    abi::{Flow, NOWHERE, NextHop},
     flows::{self, Conversation, Family, Size},
     machine,
     node_tables::{LOCAL, PEERS, TestNode, peer},
@@ -116,6 +116,8 @@ impl Rig {
         if let Some(product) = subjects.iter().find(|subject| subject.target.is_some()) {
             self.warm_up(direction, product, family, flows.len())?;
         }
+        // Not in the order in which they began: their entries may lie one behind the other in memory.
+        self.present(direction, family, local, &flows::shuffled(flows))?;
         let mut samples = vec![Samples::default(); subjects.len()];
         let mut foreign: f64 = 0.0;
         for _ in 0..self.driver.rounds {
@@ -195,12 +197,7 @@ impl Rig {
         flows: &[Conversation],
     ) -> Result<Vec<Subject<'_>>> {
         let node = &self.node;
-        let list = match direction {
-            Direction::Egress | Direction::Floor => flows::from_guest(family, Size::B64, local, flows),
-            Direction::Ingress => flows::to_guest(family, Size::B64, local, flows),
-        };
-        let frame = frame(node, direction, family, flows.len());
-        self.driver.programs.set_frames(&frame, &list)?;
+        let list = self.present(direction, family, local, flows)?;
         let next_hop = NextHop { macs: [1, 2, 3], ifindex: NOWHERE };
         match (direction, family) {
             (Direction::Ingress, _) => {}
@@ -232,6 +229,22 @@ impl Rig {
             ]),
             Direction::Floor => Ok(vec![nothing, driver.own("one-lookup forwarder, no tunnel (XDP)", "xdp_forward")?]),
         }
+    }
+
+    /// Makes the frames of the flows, in this order.
+    fn present(
+        &self,
+        direction: Direction,
+        family: Family,
+        local: Ip,
+        flows: &[Conversation],
+    ) -> Result<Vec<Flow>> {
+        let list = match direction {
+            Direction::Egress | Direction::Floor => flows::from_guest(family, Size::B64, local, flows),
+            Direction::Ingress => flows::to_guest(family, Size::B64, local, flows),
+        };
+        self.driver.programs.set_frames(&frame(&self.node, direction, family, flows.len()), &list)?;
+        Ok(list)
     }
 
     /// Lets every flow be decided once.
