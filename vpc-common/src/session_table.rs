@@ -15,8 +15,6 @@ use bytemuck::{Pod, Zeroable};
 pub const HEAD: usize = 2;
 /// Places of a bucket.
 pub const PLACES: usize = 8;
-/// How many of them have their heads in one cache line.
-pub const LINE: usize = 64 / (HEAD * size_of::<u64>());
 /// Sessions that a table has room for by each bucket of it: with more of them both buckets of a flow may be full.
 const SESSIONS: u32 = 5;
 

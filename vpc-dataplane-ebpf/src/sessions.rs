@@ -10,7 +10,7 @@ use core::{
 };
 use vpc_common::{
     session::{Session, SessionKey},
-    session_table::{BucketV4, BucketV6, HEAD, Header, LINE, PLACES, place},
+    session_table::{BucketV4, BucketV6, HEAD, Header, PLACES, place},
 };
 use vpc_datapath::family::Address;
 
@@ -30,8 +30,8 @@ pub fn find<A: Address>(key: &SessionKey<A>) -> *mut Session {
     if !found.is_null() {
         return found;
     }
-    let place = count_leading::<LINE>(|place| is_taken(bucket, place));
-    if place < LINE {
+    let place = free(bucket);
+    if place < PLACES {
         // SAFETY: a word of the map's value.
         unsafe { read_volatile(session(bucket, place).cast::<u64>()) };
     }
@@ -50,7 +50,7 @@ pub fn insert<A: Address>(key: &SessionKey<A>, fresh: &Session) -> bool {
     let order = if vacancies >= ENOUGH || vacancies >= self::vacancies(other) { [first, second] } else { [second, first] };
     for element in order {
         let Some(bucket) = element_at::<A>(element) else { return false };
-        let place = count_leading::<PLACES>(|place| is_taken(bucket, place));
+        let place = free(bucket);
         if place < PLACES && put(bucket, place, key, &sought, fresh) {
             return true;
         }
@@ -123,20 +123,14 @@ fn tail_of<A: Address>(key: &SessionKey<A>) -> &[u64] {
 
 #[inline(always)]
 fn find_in<A: Address>(bucket: *mut BucketV4, sought: &Sought, key: &SessionKey<A>) -> *mut Session {
-    for line in 0..PLACES / LINE {
-        let place = matching(bucket, line, sought);
-        if place < LINE && is_whole(bucket, line * LINE + place, key) {
-            return session(bucket, line * LINE + place);
-        }
-    }
-    null_mut()
+    let place = matching(bucket, sought);
+    if place < PLACES && is_whole(bucket, place, key) { session(bucket, place) } else { null_mut() }
 }
 
-/// The place in a line of heads that has that one; [`LINE`] if none has it.
+/// The place with that head; [`PLACES`] if none has it.
 #[inline(always)]
-fn matching(bucket: *mut BucketV4, line: usize, sought: &Sought) -> usize {
-    count_leading::<LINE>(|place| {
-        let place = line * LINE + place;
+fn matching(bucket: *mut BucketV4, sought: &Sought) -> usize {
+    count_leading(|place| {
         // SAFETY: words of the map's value.
         let [first, second] = unsafe { [read_volatile(head(bucket, place, 0)), read_volatile(head(bucket, place, 1))] };
         is_set((first ^ sought.head[0]) | (second ^ sought.head[1]))
@@ -153,6 +147,12 @@ fn is_whole<A: Address>(bucket: *mut BucketV4, place: usize, key: &SessionKey<A>
         difference |= unsafe { read_volatile(value) ^ read_volatile(tail(bucket, place, index)) };
     }
     difference == 0
+}
+
+/// The first free place; [`PLACES`] if there is none.
+#[inline(always)]
+fn free(bucket: *mut BucketV4) -> usize {
+    count_leading(|place| is_taken(bucket, place))
 }
 
 /// How many places are free.
@@ -172,11 +172,11 @@ fn is_taken(bucket: *mut BucketV4, place: usize) -> u64 {
     is_set(unsafe { read_volatile(head(bucket, place, 0)) })
 }
 
-/// How many of the places there are before the first of which `is` is 0.
+/// How many places there are before the first of which `is` is 0.
 #[inline(always)]
-fn count_leading<const COUNT: usize>(is: impl Fn(usize) -> u64) -> usize {
+fn count_leading(is: impl Fn(usize) -> u64) -> usize {
     let (mut all, mut count) = (1, 0);
-    for place in 0..COUNT {
+    for place in 0..PLACES {
         all &= is(place);
         count += all;
     }
