@@ -83,11 +83,8 @@ pub(crate) fn catch_up(name: &str, old: &RawTable, new: &RawTable, copied: &Copi
     })?;
     let mut there = vec![0; stride];
     for (key, value, before) in changed {
-        let written = if !new.get(&key, &mut there)? || before == Some(hash(&there)) {
-            new.set(&key, &value)
-        } else {
-            Ok(())
-        };
+        let written =
+            if !new.get(&key, &mut there)? || before == Some(hash(&there)) { new.set(&key, &value) } else { Ok(()) };
         match written {
             // No room: what is left is decided again.
             Err(TableError::Call { source, .. }) if source.raw_os_error() == Some(libc::E2BIG) => return Ok(()),

@@ -57,7 +57,8 @@ where
     SessionKey<A>: Pod,
 {
     /// Words of a key that its head does not have.
-    const TAIL: usize = if size_of::<SessionKey<A>>() == HEAD * WORD { 0 } else { size_of::<SessionKey<A>>() / WORD - 1 };
+    const TAIL: usize =
+        if size_of::<SessionKey<A>>() == HEAD * WORD { 0 } else { size_of::<SessionKey<A>>() / WORD - 1 };
     /// Bytes of an element.
     const ELEMENT: usize = if Self::TAIL == 0 { size_of::<BucketV4>() } else { size_of::<BucketV6>() };
 
@@ -201,8 +202,9 @@ where
             }
             self.visit(batch, |(word, before), key, session| {
                 if !keep(key, session) {
-                    removed +=
-                        usize::from(word.compare_exchange(before, LEAVING, Ordering::SeqCst, Ordering::Relaxed).is_ok());
+                    removed += usize::from(
+                        word.compare_exchange(before, LEAVING, Ordering::SeqCst, Ordering::Relaxed).is_ok(),
+                    );
                 }
             });
             rest();
@@ -350,7 +352,8 @@ impl Memory {
     fn of(fd: &OwnedFd, length: usize) -> io::Result<Self> {
         let protection = libc::PROT_READ | libc::PROT_WRITE;
         // SAFETY: a new mapping, at an address that the kernel chooses.
-        let start = unsafe { libc::mmap(std::ptr::null_mut(), length, protection, libc::MAP_SHARED, fd.as_raw_fd(), 0) };
+        let start =
+            unsafe { libc::mmap(std::ptr::null_mut(), length, protection, libc::MAP_SHARED, fd.as_raw_fd(), 0) };
         match NonNull::new(start.cast::<u8>()) {
             Some(address) if start != libc::MAP_FAILED => Ok(Self { start: address, length }),
             _ => Err(io::Error::last_os_error()),

@@ -11,7 +11,9 @@ use vpc_common::{
 const ROOM: u32 = 20_000;
 
 fn loaded() -> Loaded {
-    Loader::new(Sizes { sessions: ROOM, local_ports: 16, endpoints: 64, ..Sizes::default() }).load().expect("needs root")
+    Loader::new(Sizes { sessions: ROOM, local_ports: 16, endpoints: 64, ..Sizes::default() })
+        .load()
+        .expect("needs root")
 }
 
 /// Keys that differ in the words that heads have, or in the addresses only.
@@ -20,7 +22,15 @@ where
     SessionKey<A>: Pod,
 {
     let port = Be16::new(if number % 2 == 0 { 80 } else { number as u16 });
-    SessionKey { slot: 1, protocol: 6, state: 0, local_port: port, remote_port: port, local: address(1), remote: address(number) }
+    SessionKey {
+        slot: 1,
+        protocol: 6,
+        state: 0,
+        local_port: port,
+        remote_port: port,
+        local: address(1),
+        remote: address(number),
+    }
 }
 
 fn numbered(number: u32) -> Session {
@@ -72,7 +82,10 @@ fn a_place_is_free_again_after_a_whole_sweep() {
     assert!(full > ROOM, "{full}");
     table.sweep(|_, _| false, || {});
     assert_eq!(table.entries().len(), 0);
-    assert!(table.set(&key(full), &Session::default()).is_err(), "programs may still work on what has just been removed");
+    assert!(
+        table.set(&key(full), &Session::default()).is_err(),
+        "programs may still work on what has just been removed"
+    );
     table.sweep(|_, _| true, || {});
     table.set(&key(full), &Session::default()).expect("a place is free");
     table.clear();

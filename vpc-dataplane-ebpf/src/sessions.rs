@@ -47,7 +47,8 @@ pub fn insert<A: Address>(key: &SessionKey<A>, fresh: &Session) -> bool {
     let [first, second] = &sought.elements;
     let (Some(one), Some(other)) = (element_at::<A>(first), element_at::<A>(second)) else { return false };
     let vacancies = vacancies(one);
-    let order = if vacancies >= ENOUGH || vacancies >= self::vacancies(other) { [first, second] } else { [second, first] };
+    let order =
+        if vacancies >= ENOUGH || vacancies >= self::vacancies(other) { [first, second] } else { [second, first] };
     for element in order {
         let Some(bucket) = element_at::<A>(element) else { return false };
         let place = free(bucket);

@@ -55,7 +55,6 @@ pub fn run(effort: Effort, only: &Only, report: &mut Report) -> Result<()> {
             driver: Driver::new(effort, ifindex, sessions)?,
         })
     };
-    // Each begins with tables that were never used: sessions that come and go end up all over the memory of their table.
     // An agent begins with the smaller ones, and has the larger ones where there are so many sessions.
     if only.wants("sessions") {
         of_sessions(&SESSIONS[..2], &rig(limits::SESSIONS_AT_START)?, report)?;
@@ -232,13 +231,7 @@ impl Rig {
     }
 
     /// Makes the frames of the flows, in this order.
-    fn present(
-        &self,
-        direction: Direction,
-        family: Family,
-        local: Ip,
-        flows: &[Conversation],
-    ) -> Result<Vec<Flow>> {
+    fn present(&self, direction: Direction, family: Family, local: Ip, flows: &[Conversation]) -> Result<Vec<Flow>> {
         let list = match direction {
             Direction::Egress | Direction::Floor => flows::from_guest(family, Size::B64, local, flows),
             Direction::Ingress => flows::to_guest(family, Size::B64, local, flows),

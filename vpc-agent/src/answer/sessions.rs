@@ -79,8 +79,7 @@ impl Chosen {
     /// decided like a first one.
     pub(super) fn flush(&self) -> Result<Flushed, String> {
         let mut removed = BTreeMap::new();
-        let sessions =
-            self.flush_family(&self.v4, v4, &mut removed) + self.flush_family(&self.v6, Ip, &mut removed);
+        let sessions = self.flush_family(&self.v4, v4, &mut removed) + self.flush_family(&self.v6, Ip, &mut removed);
         self.usage.give_back(&removed).map_err(|error| error.to_string())?;
         Ok(Flushed { sessions })
     }

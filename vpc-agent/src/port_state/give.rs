@@ -119,13 +119,8 @@ pub fn give(tables: &Tables, desired: &Desired, name: &str) -> Result<Giving, Po
 }
 
 /// The sessions of a slot that have not expired.
-fn read<A>(
-    table: &SessionTable<A>,
-    slot: u16,
-    port: &Port,
-    now: u16,
-    mut visit: impl FnMut(&SessionKey<A>, &Session),
-) where
+fn read<A>(table: &SessionTable<A>, slot: u16, port: &Port, now: u16, mut visit: impl FnMut(&SessionKey<A>, &Session))
+where
     A: Copy + 'static,
     SessionKey<A>: bytemuck::Pod,
 {
