@@ -4,6 +4,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
+use std::sync::Arc;
 use vpc_topology::{Limits, Loader, Slots, compile, load};
 
 const BASES: [&str; 4] = [
@@ -29,11 +30,11 @@ fn edited(base: &str, mut input: &[u8]) -> String {
 fuzz_target!(|data: &[u8]| {
     let Some((choice, input)) = data.split_first() else { return };
     let base = BASES[usize::from(*choice) % BASES.len()];
-    let text = edited(base, input);
+    let text = Arc::new(edited(base, input));
     let whole = load(&text, "topology.yaml");
     let mut loader = Loader::new();
     if !base.is_empty() {
-        loader.load(base, "topology.yaml", &Limits::default()).expect("an example is valid");
+        loader.load(&Arc::new(base.to_owned()), "topology.yaml", &Limits::default()).expect("an example is valid");
     }
     match (loader.load(&text, "topology.yaml", &Limits::default()), &whole) {
         (Ok(alone), Ok(whole)) => assert_eq!(alone.file(), whole.file()),

@@ -68,6 +68,13 @@ pub async fn run(arguments: Run) -> anyhow::Result<()> {
     let mut watch = FileWatch::new(&arguments.topology)?;
     let mut sizes: Sizes = arguments.sizes.into();
     sizes.sessions = growth::at_start(&arguments.bpffs, arguments.sizes.sessions_at_start, sizes.sessions);
+    // A large topology is read while the kernel verifies programs and tells what the maps hold.
+    let loader = Arc::default();
+    let first = watch.read_if_changed().unwrap_or_default();
+    if let Some(text) = &first {
+        let limits = Limits { sessions: sizes.sessions, ..arguments.sizes.into() };
+        topology::prepare(&loader, text, &arguments.topology.display().to_string(), limits);
+    }
     let datapath = Datapath::load(&arguments.bpffs, sizes, way)?;
     let sweeper = sweeper::spawn(&datapath.tables).context("start the session sweeper")?;
     let reconciler = Reconciler::new(datapath, observer).context("read the maps")?;
@@ -80,6 +87,7 @@ pub async fn run(arguments: Run) -> anyhow::Result<()> {
 
     let liveness = Liveness::spawn().context("start to ask gateways whether they are alive")?;
     let mut agent = Agent::new(arguments, (sizes, sweeper), reconciler, liveness);
+    (agent.loader, agent.waiting) = (loader, first);
     agent.start(&mut watch).await;
     loop {
         let depth = tokio::select! {
@@ -153,9 +161,9 @@ struct Agent {
     /// What the topology in force was made from.
     in_force: Option<Compiled>,
     /// A text that came while another one was compiled.
-    waiting: Option<String>,
+    waiting: Option<Arc<String>>,
     /// A good text that is not yet written as the last good one.
-    unkept: Option<Arc<str>>,
+    unkept: Option<Arc<String>>,
     loader: Arc<Mutex<Loader>>,
     topology: TopologyStatus,
     outcome: Outcome,
@@ -208,7 +216,11 @@ impl Agent {
 
     /// Brings the file, or the last good content, into force before anyone is told that the agent is ready.
     async fn start(&mut self, watch: &mut FileWatch) {
-        self.read(watch);
+        match self.waiting.take() {
+            Some(text) => self.compile(text),
+            // It could not be read: here that is told.
+            None => self.read(watch),
+        }
         if self.compiling.0.is_some() {
             let compiled = self.compiling.finished().await;
             self.accept(compiled);
@@ -226,6 +238,7 @@ impl Agent {
         tracing::info!(node = %self.arguments.node, topology = %self.topology.state, "ready");
         self.said = self.state_line();
         self.manager.ready(&self.said);
+        self.keep();
     }
 
     fn state_line(&self) -> String {
@@ -251,7 +264,7 @@ impl Agent {
         }
     }
 
-    fn compile(&mut self, text: String) {
+    fn compile(&mut self, text: Arc<String>) {
         let (name, node) = (self.topology.file.clone(), self.arguments.node.clone());
         let (present, limits) = (self.reconciler.present(), self.limits());
         let loader = Arc::clone(&self.loader);
@@ -289,7 +302,7 @@ impl Agent {
         if self.compiling.0.is_some() {
             // What is on its way comes here as well.
         } else if self.topology.state == "file" {
-            self.compile(compiled.text.to_string());
+            self.compile(Arc::clone(&compiled.text));
         } else {
             self.fall_back();
         }
@@ -385,12 +398,19 @@ impl Agent {
             Err(error) => self.failure = Some(chain(&error)),
         }
         self.speak();
+        if self.ready {
+            self.keep();
+        }
+        self.tell();
+    }
+
+    /// Writes the last good topology down. It may be large: nobody waits for that before the agent is ready.
+    fn keep(&mut self) {
         if let Some(text) = self.unkept.take()
             && let Err(error) = topology::keep(&self.arguments.run_dir, &text)
         {
             tracing::warn!(%error, "keep the topology as the last good one");
         }
-        self.tell();
     }
 
     /// Logs problems as they come and go.

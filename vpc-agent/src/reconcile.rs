@@ -202,18 +202,24 @@ impl Reconciler {
         self.step(&wanted, &mut Outcome::default())
     }
 
-    /// Tables that are the same as before keep their identity, so that nobody compares them again.
-    fn share(&self, desired: &Desired) -> Shared {
+    /// Tables that are the same as before become one, so that nobody compares them again, or keeps them twice.
+    fn share(&mut self, desired: &Desired) -> Shared {
         fn keep<T: PartialEq + Clone>(old: &Arc<Vec<T>>, new: &[T]) -> Arc<Vec<T>> {
             if old.as_slice() == new { Arc::clone(old) } else { Arc::new(new.to_vec()) }
         }
-        let old = &self.actual.shared;
+        fn unite<T: PartialEq>(old: &mut Arc<Vec<T>>, new: &Arc<Vec<T>>) -> Arc<Vec<T>> {
+            if **old == **new {
+                *old = Arc::clone(new);
+            }
+            Arc::clone(new)
+        }
+        let old = &mut self.actual.shared;
         Shared {
-            endpoints: keep(&old.endpoints, &desired.endpoints),
-            macs: keep(&old.macs, &desired.macs),
+            endpoints: unite(&mut old.endpoints, &desired.endpoints),
+            macs: unite(&mut old.macs, &desired.macs),
             routes: keep(&old.routes, &desired.routes),
             sources: keep(&old.sources, &desired.sources),
-            flood: keep(&old.flood, &desired.flood),
+            flood: unite(&mut old.flood, &desired.flood),
             subjects: keep(&old.subjects, &desired.subjects),
             identities: keep(&old.identities, &desired.identities),
             rules: keep(&old.rules, &desired.rules),

@@ -16,8 +16,8 @@ use vpc_topology::{
 /// A topology that fits this node.
 #[derive(Clone, Debug)]
 pub struct Compiled {
-    /// The text that it was made from.
-    pub text: Arc<str>,
+    /// The text that it was made from. It may be large: everybody shares it.
+    pub text: Arc<String>,
     /// What this node needs.
     pub desired: Arc<Desired>,
     /// The size of the session table that its ports share.
@@ -52,15 +52,30 @@ pub struct Present {
 }
 
 /// Reads a topology and compiles it for a node. The error is every problem, for people.
-pub fn compile(text: &str, name: &str, node: &str, present: &Present, limits: &Limits) -> Result<Compiled, String> {
+pub fn compile(
+    text: &Arc<String>,
+    name: &str,
+    node: &str,
+    present: &Present,
+    limits: &Limits,
+) -> Result<Compiled, String> {
     let topology: Topology = vpc_topology::load_within(text, name, limits).map_err(|problems| problems.to_string())?;
     finish(&topology, text, node, present, limits)
+}
+
+/// Begins to read the first version of a file, beside the caller. What is wrong with it the compilation tells, which
+/// waits for this.
+pub fn prepare(loader: &Arc<Mutex<Loader>>, text: &Arc<String>, name: &str, limits: Limits) {
+    let (loader, text, name) = (Arc::clone(loader), Arc::clone(text), name.to_owned());
+    tokio::task::spawn_blocking(move || {
+        let _told_later = loader.lock().unwrap_or_else(PoisonError::into_inner).load(&text, &name, &limits).is_ok();
+    });
 }
 
 /// The same for the next version of a file, of which only what changed is read.
 pub fn compile_next(
     loader: &Mutex<Loader>,
-    text: &str,
+    text: &Arc<String>,
     name: &str,
     node: &str,
     present: &Present,
@@ -72,16 +87,22 @@ pub fn compile_next(
     finish(topology, text, node, present, limits)
 }
 
-fn finish(topology: &Topology, text: &str, node: &str, present: &Present, limits: &Limits) -> Result<Compiled, String> {
+fn finish(
+    topology: &Topology,
+    text: &Arc<String>,
+    node: &str,
+    present: &Present,
+    limits: &Limits,
+) -> Result<Compiled, String> {
     let mut desired =
         vpc_topology::compile(topology, node, &present.slots, limits).map_err(|error| error.to_string())?;
-    let endpoints = &mut desired.endpoints;
     for (key, endpoint) in whereabouts(topology, &present.away) {
+        let endpoints = Arc::make_mut(&mut desired.endpoints);
         if let Err(at) = endpoints.binary_search_by_key(&key, |(key, _)| *key) {
             endpoints.insert(at, (key, endpoint));
         }
     }
-    Ok(Compiled { text: text.into(), desired: Arc::new(desired), sessions: limits.sessions })
+    Ok(Compiled { text: Arc::clone(text), desired: Arc::new(desired), sessions: limits.sessions })
 }
 
 /// Where the last good topology is kept, so that a restart with a bad file changes nothing.
@@ -101,6 +122,6 @@ pub fn keep(run_dir: &Path, text: &str) -> io::Result<()> {
 }
 
 /// The last good topology; none where there never was one.
-pub fn kept(run_dir: &Path) -> Option<String> {
-    fs::read_to_string(last_good_path(run_dir)).ok()
+pub fn kept(run_dir: &Path) -> Option<Arc<String>> {
+    fs::read_to_string(last_good_path(run_dir)).ok().map(Arc::new)
 }

@@ -6,6 +6,7 @@ use std::{
     io,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
+    sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
 use thiserror::Error;
@@ -36,7 +37,7 @@ pub struct FileWatch {
     events: mpsc::UnboundedReceiver<()>,
     /// When the first event came that was not answered by a read yet.
     since: Option<Instant>,
-    last: Option<String>,
+    last: Option<Arc<String>>,
     /// What the file was like when it was read last.
     state: Option<(u64, u64, SystemTime)>,
 }
@@ -99,14 +100,15 @@ impl FileWatch {
     ///
     /// # Errors
     /// Where it cannot be read.
-    pub fn read_if_changed(&mut self) -> io::Result<Option<String>> {
+    pub fn read_if_changed(&mut self) -> io::Result<Option<Arc<String>>> {
         self.state = self.look();
         // The same text is news again after none could be read.
         let text = std::fs::read_to_string(&self.path).inspect_err(|_| self.last = None)?;
-        if self.last.as_ref() == Some(&text) {
+        if self.last.as_deref() == Some(&text) {
             return Ok(None);
         }
-        self.last = Some(text.clone());
+        let text = Arc::new(text);
+        self.last = Some(Arc::clone(&text));
         Ok(Some(text))
     }
 }
@@ -144,18 +146,18 @@ mod tests {
         let path = directory.join("t.yaml");
         fs::write(&path, "one").unwrap();
         let mut watch = FileWatch::new(&path).unwrap();
-        assert_eq!(watch.read_if_changed().unwrap().as_deref(), Some("one"));
+        assert_eq!(watch.read_if_changed().unwrap().as_deref().map(String::as_str), Some("one"));
         assert_eq!(watch.read_if_changed().unwrap(), None);
         let limit = Duration::from_secs(2);
 
         fs::write(&path, "two").unwrap();
         tokio::time::timeout(limit, watch.quiet()).await.unwrap();
-        assert_eq!(watch.read_if_changed().unwrap().as_deref(), Some("two"));
+        assert_eq!(watch.read_if_changed().unwrap().as_deref().map(String::as_str), Some("two"));
 
         fs::write(directory.join("new"), "three").unwrap();
         fs::rename(directory.join("new"), &path).unwrap();
         tokio::time::timeout(limit, watch.quiet()).await.unwrap();
-        assert_eq!(watch.read_if_changed().unwrap().as_deref(), Some("three"));
+        assert_eq!(watch.read_if_changed().unwrap().as_deref().map(String::as_str), Some("three"));
 
         fs::remove_file(&path).unwrap();
         tokio::time::timeout(limit, watch.quiet()).await.unwrap();
@@ -163,7 +165,7 @@ mod tests {
 
         fs::write(&path, "three").unwrap();
         tokio::time::timeout(limit, watch.quiet()).await.unwrap();
-        assert_eq!(watch.read_if_changed().unwrap().as_deref(), Some("three"));
+        assert_eq!(watch.read_if_changed().unwrap().as_deref().map(String::as_str), Some("three"));
         fs::remove_dir_all(&directory).unwrap();
     }
 
@@ -192,7 +194,7 @@ mod tests {
             while tokio::time::timeout(Duration::from_millis(5), watch.quiet()).await.is_err() {}
         });
         seen.await.unwrap();
-        assert_eq!(watch.read_if_changed().unwrap().as_deref(), Some("two"));
+        assert_eq!(watch.read_if_changed().unwrap().as_deref().map(String::as_str), Some("two"));
         stop.store(true, Ordering::Relaxed);
         writer.join().unwrap();
         fs::remove_dir_all(&directory).unwrap();

@@ -11,6 +11,7 @@ mod document;
 mod limits;
 mod loader;
 pub mod model;
+mod parts;
 pub mod schema;
 mod topology;
 mod validate;

@@ -1,23 +1,32 @@
 //! Loads one version of a file after the other, and reads of each only what changed.
 //!
-//! Reading takes four fifths of the time of loading. An edit of ports is read alone where the rest of the file cannot
+//! Reading takes most of the time of loading. An edit of ports is read alone where the rest of the file cannot
 //! mean anything else because of it; everything is validated either way. What is loaded is the same, span by span, as
 //! if the file had been read whole.
 
 use crate::{
     Diagnostics, Limits, Topology,
     diagnostics::Span,
-    document::{Broken, Field, Reader},
+    document::{Broken, Field},
     load_within,
     model::{File, Port},
+    parts::part_of_list,
 };
-use std::ops::Range;
+use std::{ops::Range, sync::Arc};
 
 /// Loads successive versions of a file.
 #[derive(Debug, Default)]
 pub struct Loader {
-    /// The version loaded last, if it was valid, with its text.
-    last: Option<(String, Topology)>,
+    /// The version loaded last, if it was valid.
+    last: Option<Last>,
+}
+
+/// A valid version of a file. Its text may be large: it is shared, not copied.
+#[derive(Debug)]
+struct Last {
+    text: Arc<String>,
+    limits: Limits,
+    topology: Topology,
 }
 
 impl Loader {
@@ -30,22 +39,27 @@ impl Loader {
     ///
     /// # Errors
     /// Every problem of the file at once, as [`crate::load`] reports them.
-    pub fn load(&mut self, text: &str, name: &str, limits: &Limits) -> Result<&Topology, Diagnostics> {
-        let edited = self.last.take().and_then(|(old, topology)| {
-            let mut file = topology.into_file();
-            apply(&old, text, &mut file).then_some(file)
-        });
-        let topology = match edited {
-            Some(file) => Topology::validated(file, Vec::new(), &Broken::default(), limits)
-                .map_err(|problems| Diagnostics::new(name, text, problems))?,
+    pub fn load(&mut self, text: &Arc<String>, name: &str, limits: &Limits) -> Result<&Topology, Diagnostics> {
+        let topology = match self.last.take() {
+            Some(last) if Arc::ptr_eq(&last.text, text) && last.limits == *limits => last.topology,
+            Some(last) => match last.edited(text) {
+                Some(file) => Topology::validated(file, Vec::new(), &Broken::default(), limits)
+                    .map_err(|problems| Diagnostics::new(name, text, problems))?,
+                None => load_within(text, name, limits)?,
+            },
             None => load_within(text, name, limits)?,
         };
-        Ok(&self.last.insert((text.to_owned(), topology)).1)
+        Ok(&self.last.insert(Last { text: Arc::clone(text), limits: *limits, topology }).topology)
     }
 }
 
-/// What stands before a part of the list of ports to make it a topology of its own.
-const HEADER: &str = "version: 1\nports:\n";
+impl Last {
+    /// The records of another version, if only items of the list of ports differ.
+    fn edited(self, text: &str) -> Option<File> {
+        let mut file = self.topology.into_file();
+        apply(&self.text, text, &mut file).then_some(file)
+    }
+}
 
 /// Brings the records of an old text up to date. `false`: the new text must be read whole; the records are no longer
 /// to be used.
@@ -56,36 +70,51 @@ fn apply(old: &str, new: &str, file: &mut File) -> bool {
     if edit.old.end < old.len() && !part.ends_with('\n') {
         return false;
     }
-    // A lone carriage return would be a line break that `lines` does not know.
-    if u32::try_from(new.len()).is_err() || part.contains('\r') || !part.lines().all(is_part_of_list) {
+    if u32::try_from(new.len()).is_err() {
         return false;
     }
-    let (read, problems, _) = Reader::new(&format!("{HEADER}{part}")).document::<File>();
-    let Some(mut read) = read.filter(|_| problems.is_empty()) else { return false };
-    read.shift(edit.new.start as i64 - HEADER.len() as i64);
-
-    let grown = new.len() as i64 - old.len() as i64;
-    if grown != 0 {
-        shift_behind(&mut file.nodes, edit.old.end, grown, |node| node.span);
-        shift_behind(&mut file.vpcs, edit.old.end, grown, |vpc| vpc.span);
-        shift_behind(&mut file.subnets, edit.old.end, grown, |subnet| subnet.span);
-        shift_behind(&mut file.route_tables, edit.old.end, grown, |table| table.span);
-        shift_behind(&mut file.peerings, edit.old.end, grown, |peering| peering.span);
-        shift_behind(&mut file.security_groups, edit.old.end, grown, |group| group.span);
-        shift_behind(&mut file.policy_groups, edit.old.end, grown, |group| group.span);
-        shift_behind(&mut file.network_acls, edit.old.end, grown, |acl| acl.span);
-        shift_behind(&mut file.ports, edit.old.end, grown, |port| port.span);
-        if file.version.span.start as usize >= edit.old.end {
-            file.version.shift(grown);
-        }
+    let Some(ports) = part_of_list(new, edit.new.clone()) else { return false };
+    let end = ports.last().map(|port| port.span.end);
+    file.make_room(edit.old.end, new.len() as i64 - old.len() as i64);
+    if edit.old.end == old.len() {
+        // An edit that leaves no port behind it ends the topology somewhere else.
+        let Some(end) = end else { return false };
+        file.span.end = end;
     }
-    file.span.end = if edit.old.end == old.len() { read.span.end } else { (i64::from(file.span.end) + grown) as u32 };
-    file.ports.splice(edit.ports, read.ports);
+    file.ports.splice(edit.ports, ports);
     true
 }
 
-fn shift_behind<T: Field>(records: &mut [T], at: usize, by: i64, span: impl Fn(&T) -> Span) {
-    records.iter_mut().filter(|record| span(record).start as usize >= at).for_each(|record| record.shift(by));
+impl File {
+    /// Moves the spans of everything from `at` on.
+    pub(crate) fn make_room(&mut self, at: usize, by: i64) {
+        if by == 0 {
+            return;
+        }
+        let is_behind = |span: Span| span.start as usize >= at;
+        move_behind(&mut self.nodes, by, |node| is_behind(node.span));
+        move_behind(&mut self.vpcs, by, |vpc| is_behind(vpc.span));
+        move_behind(&mut self.subnets, by, |subnet| is_behind(subnet.span));
+        move_behind(&mut self.route_tables, by, |table| is_behind(table.span));
+        move_behind(&mut self.internet_gateways, by, |gateway| is_behind(gateway.span));
+        move_behind(&mut self.elastic_ips, by, |elastic| is_behind(elastic.span));
+        move_behind(&mut self.nat_gateways, by, |gateway| is_behind(gateway.span));
+        move_behind(&mut self.peerings, by, |peering| is_behind(peering.span));
+        move_behind(&mut self.security_groups, by, |group| is_behind(group.span));
+        move_behind(&mut self.policy_groups, by, |group| is_behind(group.span));
+        move_behind(&mut self.network_acls, by, |acl| is_behind(acl.span));
+        move_behind(&mut self.ports, by, |port| is_behind(port.span));
+        if is_behind(self.version.span) {
+            self.version.shift(by);
+        }
+        if self.span.end as usize > at {
+            self.span.end = (i64::from(self.span.end) + by) as u32;
+        }
+    }
+}
+
+fn move_behind<T: Field>(records: &mut [T], by: i64, is_behind: impl Fn(&T) -> bool) {
+    records.iter_mut().filter(|record| is_behind(record)).for_each(|record| record.shift(by));
 }
 
 /// Which ports an edit touches: whole items of the list, each from the start of its line.
@@ -128,11 +157,6 @@ fn item_start(text: &str, port: &Port) -> Option<usize> {
     (!indicator.is_empty() && indicator.bytes().all(|byte| byte == b' ')).then_some(start)
 }
 
-/// Whether a line cannot end the list: no key of the topology, no end of a document.
-fn is_part_of_list(line: &str) -> bool {
-    line.is_empty() || line.starts_with([' ', '#']) || line.starts_with("- ")
-}
-
 /// Compares in blocks first: byte by byte a large file takes ten times as long.
 const BLOCK: usize = 4_096;
 
@@ -150,6 +174,7 @@ fn common_suffix(a: &[u8], b: &[u8]) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::document::Reader;
 
     const FLOW: &str = include_str!("../../examples/peering.yaml");
     const BLOCK_STYLE: &str = include_str!("../../examples/appliance.yaml");

@@ -8,7 +8,7 @@ use crate::{
         ElasticIp, File, GroupDefinition, InternetGateway, NatGateway, NetworkAcl, Node, PolicyGroup, Port, RouteTable,
         SecurityGroup, Subnet, Vpc,
     },
-    validate,
+    parts, validate,
 };
 use std::{fmt, hash, marker::PhantomData};
 use vpc_common::Vni;
@@ -205,7 +205,10 @@ pub struct Topology {
 
 impl Topology {
     pub(crate) fn read(text: &str, limits: &Limits) -> Result<Self, Vec<Problem>> {
-        let (file, problems, broken) = Reader::new(text).document::<File>();
+        let (file, problems, broken) = match parts::read(text) {
+            Some(file) => (Some(file), Vec::new(), Broken::default()),
+            None => Reader::new(text).document::<File>(),
+        };
         match file {
             Some(file) => Self::validated(file, problems, &broken, limits),
             None => Err(problems),

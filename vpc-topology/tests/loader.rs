@@ -1,13 +1,15 @@
 //! A loader's outcome is that of reading the whole file, whatever the edits were.
 
 use proptest::{collection::vec, prelude::*, sample::select};
+use std::sync::Arc;
 use vpc_topology::{Limits, Loader, load};
 
-const BASES: [&str; 4] = [
+const BASES: [&str; 5] = [
     include_str!("../../examples/peering.yaml"),
     include_str!("../../examples/appliance.yaml"),
     include_str!("../../examples/security-groups.yaml"),
     include_str!("../../examples/plain-vtep.yaml"),
+    include_str!("../../examples/gateway.yaml"),
 ];
 
 /// Pieces that edits insert: fragments of ports, and what breaks the structure around them.
@@ -53,10 +55,10 @@ proptest! {
     #[test]
     fn same_as_whole(base in 0..BASES.len(), edits in edits()) {
         let mut loader = Loader::new();
-        let mut text = BASES[base].to_owned();
+        let mut text = Arc::new(BASES[base].to_owned());
         loader.load(&text, "a.yaml", &Limits::default()).unwrap();
         for edit in edits {
-            let next = edited(&text, edit);
+            let next = Arc::new(edited(&text, edit));
             match (loader.load(&next, "a.yaml", &Limits::default()), load(&next, "a.yaml")) {
                 (Ok(a), Ok(b)) => prop_assert_eq!(a.file(), b.file()),
                 (Err(a), Err(b)) => prop_assert_eq!(a.to_string(), b.to_string()),

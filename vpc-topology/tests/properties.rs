@@ -123,7 +123,7 @@ proptest! {
             prop_assert!(port.reach.contains(&port.record.vpc));
         }
         // A node knows no address of a VPC that none of its ports can reach.
-        for (key, _) in &state.endpoints {
+        for (key, _) in state.endpoints.iter() {
             prop_assert!(state.ports.values().any(|port| port.reach.contains(&key.vpc)));
         }
         for (_, endpoint) in state.endpoints.iter().filter(|(_, endpoint)| endpoint.flags == 0) {

@@ -18,7 +18,7 @@ pub struct Arguments {
     #[arg(long)]
     quick: bool,
     /// Only this section of a part, also several: frames, sockets, gso of east-west; nodes, sockets, near, nat, rules, gso of
-    /// stateful; sessions, rules, endpoints, routes of pipelines
+    /// stateful; steps, starts, changes, requests of control; sessions, rules, endpoints, routes of pipelines
     #[arg(long, value_name = "SECTION")]
     only: Vec<String>,
     /// Also write all samples to this file
@@ -36,7 +36,7 @@ enum Part {
     EastWest,
     /// The same with connection tracking, rules and NAT, beside the kernel's nftables and Open vSwitch
     Stateful,
-    /// Reading, compiling and applying large topologies
+    /// Reading, compiling and applying large topologies, by steps and by real agents
     Control,
     /// ns per packet of the kernel programs
     Pipelines,

@@ -32,8 +32,8 @@ struct Arguments {
     /// Fewer and shorter samples: for a first look
     #[arg(long, global = true)]
     quick: bool,
-    /// Only these sections: frames, sockets, gso of east-west; nodes, sockets, near, nat, rules, gso of stateful; sessions,
-    /// rules, endpoints, routes of pipelines
+    /// Only these sections: frames, sockets, gso of east-west; nodes, sockets, near, nat, rules, gso of stateful;
+    /// steps, starts, changes, requests of control; sessions, rules, endpoints, routes of pipelines
     #[arg(long, global = true, value_name = "SECTION")]
     only: Vec<String>,
     /// Also write all samples to this file
@@ -50,7 +50,7 @@ enum What {
     EastWest,
     /// The same with connection tracking, rules and NAT, beside the kernel's nftables and Open vSwitch
     Stateful,
-    /// Reading, compiling and applying large topologies
+    /// Reading, compiling and applying large topologies, by steps and by real agents
     Control,
     /// ns per packet of the kernel programs
     Pipelines,
@@ -97,12 +97,12 @@ fn run(arguments: &Arguments) -> Result<()> {
         Some(What::Load(load)) => return load::run(load),
         Some(What::EastWest) => east_west::run(effort, &only, &mut report)?,
         Some(What::Stateful) => stateful::run(effort, &only, &mut report)?,
-        Some(What::Control) => control::run(effort, &mut report)?,
+        Some(What::Control) => control::run(effort, &only, &mut report)?,
         Some(What::Pipelines) => pipelines::run(effort, &only, &mut report)?,
         None => {
             east_west::run(effort, &only, &mut report)?;
             stateful::run(effort, &only, &mut report)?;
-            control::run(effort, &mut report)?;
+            control::run(effort, &only, &mut report)?;
             pipelines::run(effort, &only, &mut report)?;
         }
     }

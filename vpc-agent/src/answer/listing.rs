@@ -193,7 +193,7 @@ fn subnets(desired: &Desired, names: &Names<'_>) -> Vec<Vec<Value>> {
         endpoints: usize,
     }
     let mut rows: BTreeMap<u32, Row> = BTreeMap::new();
-    for (key, value) in &desired.endpoints {
+    for (key, value) in desired.endpoints.iter() {
         let row = rows.entry(value.subnet).or_default();
         row.vpc = names.vpc(key.vpc);
         row.vni = value.l2_vni.0;

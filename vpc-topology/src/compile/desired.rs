@@ -6,6 +6,7 @@ use ipnet::IpNet;
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
+    sync::Arc,
     time::Duration,
 };
 use vpc_common::{
@@ -21,7 +22,8 @@ use vpc_common::{
 /// Slots in use, by the port's uid. Given to the compiler so that a port keeps its slot when others come and go.
 pub type Slots = BTreeMap<u64, u16>;
 
-/// Everything that one node needs. Tables are sorted by key and free of duplicates.
+/// Everything that one node needs. Tables are sorted by key and free of duplicates; the large ones are shared with
+/// those who bring them into the maps.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Desired {
     /// This node.
@@ -31,15 +33,15 @@ pub struct Desired {
     /// All other nodes of the fabric.
     pub vteps: Vec<DesiredVtep>,
     /// Addresses of the VPCs that this node takes part in and of their peers, as far as a route leads there.
-    pub endpoints: Vec<(EndpointKey, Endpoint)>,
+    pub endpoints: Arc<Vec<(EndpointKey, Endpoint)>>,
     /// The ports of the VPCs that this node takes part in, by MAC.
-    pub macs: Vec<(MacKey, MacEntry)>,
+    pub macs: Arc<Vec<(MacKey, MacEntry)>>,
     /// Routes of the tables that local ports use.
     pub routes: Vec<(RouteKey, Route)>,
     /// Source prefixes of local ports.
     pub sources: Vec<(SourceKey, u32)>,
     /// Flood lists of the subnets of local ports.
-    pub flood: Vec<(FloodKey, FloodMember)>,
+    pub flood: Arc<Vec<(FloodKey, FloodMember)>>,
     /// Addresses that the rule sets of local ports tell apart.
     pub subjects: Vec<(SubjectKey, Subject)>,
     /// Sets of groups that they tell apart.

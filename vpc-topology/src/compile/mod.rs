@@ -31,6 +31,7 @@ pub use sizes::Excess;
 pub(crate) use sizes::upper_bounds;
 
 use crate::{Limits, Topology, diagnostics::nearest, topology::At};
+use std::sync::Arc;
 use thiserror::Error;
 
 /// Why a topology cannot be compiled for a node.
@@ -102,11 +103,11 @@ pub fn compile(topology: &Topology, node: &str, previous: &Slots, limits: &Limit
     let mut desired = Desired {
         node: vteps::this(&scope),
         vteps: vteps::others(&scope),
-        endpoints: endpoints::endpoints(&scope),
-        macs: endpoints::macs(&scope),
+        endpoints: Arc::new(endpoints::endpoints(&scope)),
+        macs: Arc::new(endpoints::macs(&scope)),
         routes: tables.into_entries(),
         sources: sources::sources(&scope, &ports),
-        flood: flood::flood(&scope, &ports),
+        flood: Arc::new(flood::flood(&scope, &ports)),
         subjects: Vec::new(),
         identities: Vec::new(),
         rules: Vec::new(),

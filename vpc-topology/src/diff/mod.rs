@@ -9,7 +9,7 @@ mod rules;
 pub use changes::{Changed, Changes};
 
 use crate::compile::{Desired, DesiredNode, DesiredPort, DesiredVtep, Names, Outside};
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 use vpc_common::{
     endpoint::{Endpoint, EndpointKey, MacEntry, MacKey},
     policy::{IdentityKey, RuleKey, RuleVerdict, Subject, SubjectKey},
@@ -101,11 +101,11 @@ impl Plan {
         state.ports = self.ports.apply(std::mem::take(&mut state.ports)).collect();
         let vteps = std::mem::take(&mut state.vteps).into_iter().map(|vtep| (vtep.id, vtep));
         state.vteps = self.vteps.apply(vteps).map(|(_, vtep)| vtep).collect();
-        state.endpoints = self.endpoints.apply(std::mem::take(&mut state.endpoints)).collect();
-        state.macs = self.macs.apply(std::mem::take(&mut state.macs)).collect();
+        state.endpoints = Arc::new(self.endpoints.apply(taken(&mut state.endpoints)).collect());
+        state.macs = Arc::new(self.macs.apply(taken(&mut state.macs)).collect());
         state.routes = self.routes.apply(std::mem::take(&mut state.routes)).collect();
         state.sources = self.sources.apply(std::mem::take(&mut state.sources)).collect();
-        state.flood = self.flood.apply(std::mem::take(&mut state.flood)).collect();
+        state.flood = Arc::new(self.flood.apply(taken(&mut state.flood)).collect());
         state.subjects = self.subjects.apply(std::mem::take(&mut state.subjects)).collect();
         state.identities = self.identities.apply(std::mem::take(&mut state.identities)).collect();
         state.rules = self.rules.apply(std::mem::take(&mut state.rules)).collect();
@@ -126,6 +126,10 @@ impl Plan {
 
 fn by_id(vtep: &DesiredVtep) -> (&u16, &DesiredVtep) {
     (&vtep.id, vtep)
+}
+
+fn taken<T: Clone>(table: &mut Arc<Vec<T>>) -> Vec<T> {
+    Arc::unwrap_or_clone(std::mem::take(table))
 }
 
 fn pairs<K, V>(table: &[(K, V)]) -> impl Iterator<Item = (&K, &V)> {

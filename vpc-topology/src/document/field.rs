@@ -4,6 +4,7 @@ use super::{Gaps, Mapping, Reader, Record, Scalar, article};
 use crate::diagnostics::{Origin, Problem, Span, Spanned};
 use granit_parser::Event;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use smallvec::SmallVec;
 use std::{borrow::Cow, ops::Deref};
 
 /// A type of field.
@@ -166,9 +167,47 @@ impl<T: Field> Field for Vec<T> {
     }
 }
 
-/// A list that has an item in every valid topology.
+/// As a vector, but it takes less of a record that there are very many of.
+impl<T: Field> Field for Box<[T]> {
+    const REQUIRED: bool = false;
+
+    fn read(reader: &mut Reader<'_>) -> Option<Self> {
+        Vec::read(reader).map(Vec::into_boxed_slice)
+    }
+
+    fn absent() -> Option<Self> {
+        Some(Self::default())
+    }
+
+    fn shift(&mut self, by: i64) {
+        self.iter_mut().for_each(|item| item.shift(by));
+    }
+}
+
+/// What few of very many records have.
+impl<T: Field> Field for Box<T> {
+    const REQUIRED: bool = T::REQUIRED;
+
+    fn read(reader: &mut Reader<'_>) -> Option<Self> {
+        T::read(reader).map(Self::new)
+    }
+
+    fn absent() -> Option<Self> {
+        T::absent().map(Self::new)
+    }
+
+    fn stand_in(span: Span) -> Option<Self> {
+        T::stand_in(span).map(Self::new)
+    }
+
+    fn shift(&mut self, by: i64) {
+        (**self).shift(by);
+    }
+}
+
+/// A list that has an item in every valid topology, and mostly no more.
 #[derive(Clone, Debug, PartialEq)]
-pub struct AtLeastOne<T>(Vec<T>);
+pub struct AtLeastOne<T>(SmallVec<[T; 1]>);
 
 impl<T> Deref for AtLeastOne<T> {
     type Target = [T];
@@ -191,7 +230,7 @@ impl<T: Field> Field for AtLeastOne<T> {
     const REQUIRED: bool = true;
 
     fn read(reader: &mut Reader<'_>) -> Option<Self> {
-        let mut items = Vec::new();
+        let mut items = SmallVec::new();
         let mut bad = 0;
         let span = reader.sequence("a list", |reader| match T::read(reader) {
             Some(item) => items.push(item),
@@ -211,11 +250,11 @@ impl<T: Field> Field for AtLeastOne<T> {
     }
 
     fn stand_in(_: Span) -> Option<Self> {
-        Some(Self(Vec::new()))
+        Some(Self(SmallVec::new()))
     }
 
     fn shift(&mut self, by: i64) {
-        self.0.shift(by);
+        self.0.iter_mut().for_each(|item| item.shift(by));
     }
 }
 

@@ -1,6 +1,9 @@
 //! A cursor over the events of one document.
 
-use super::{Record, ScalarText};
+use super::{
+    Record, ScalarText,
+    plain::{Declined, Plain},
+};
 use crate::diagnostics::{Problem, Span};
 use granit_parser::{Event, Options, Parser, ScalarStyle, StrInput};
 use rustc_hash::FxHashMap;
@@ -19,7 +22,7 @@ impl Broken {
 /// Reads one document. Problems are collected; whatever has one is skipped.
 pub(crate) struct Reader<'a> {
     text: &'a str,
-    events: Parser<'a, StrInput<'a>>,
+    events: Events<'a>,
     peeked: Option<(Event<'a>, Span)>,
     problems: Vec<Problem>,
     syntax_error: bool,
@@ -30,14 +33,24 @@ pub(crate) struct Reader<'a> {
     read_to: u32,
 }
 
+/// Where events come from.
+enum Events<'a> {
+    Yaml(Box<Parser<'a, StrInput<'a>>>),
+    Plain(Plain<'a>),
+}
+
 impl<'a> Reader<'a> {
     pub(crate) fn new(text: &'a str) -> Self {
         let mut options = Options::default();
         options.set_emit_comments(false);
         // An alias of nothing is one more alias, which is refused, and no reason to stop.
         options.emit_unresolved_aliases = true;
+        let parser = Parser::new_from_str_with_options(text, options);
+        Self::over(text, Events::Yaml(Box::new(parser)))
+    }
+
+    fn over(text: &'a str, events: Events<'a>) -> Self {
         let end = Span { start: text.len() as u32, end: text.len() as u32 };
-        let events = Parser::new_from_str_with_options(text, options);
         Self {
             text,
             events,
@@ -76,6 +89,17 @@ impl<'a> Reader<'a> {
         (value, self.problems, self.broken)
     }
 
+    /// Reads whole items of a block list, which begin at `offset` of the file. `None`: they are not written plainly, or
+    /// there is something wrong with them, which [`Reader::new`] can tell.
+    pub(crate) fn plain_items<T: super::Field>(text: &'a str, offset: u32) -> Option<Vec<T>> {
+        let mut reader = Self::over(text, Events::Plain(Plain::new(text, offset)));
+        let mut items = Vec::new();
+        while !matches!(reader.peek().0, Event::StreamEnd) {
+            items.push(T::read(&mut reader)?);
+        }
+        (!reader.syntax_error && reader.problems.is_empty()).then_some(items)
+    }
+
     pub(crate) fn report(&mut self, problem: Problem) {
         // A syntax error comes last: what is missing after it is no news.
         if !self.syntax_error {
@@ -108,14 +132,22 @@ impl<'a> Reader<'a> {
         if self.syntax_error {
             return (Event::StreamEnd, self.end);
         }
-        match self.events.next() {
+        let events = match &mut self.events {
+            Events::Yaml(events) => events,
+            Events::Plain(events) => {
+                return match events.next() {
+                    Ok(event) => self.pulled(event),
+                    Err(Declined) => {
+                        self.syntax_error = true;
+                        (Event::StreamEnd, self.end)
+                    }
+                };
+            }
+        };
+        match events.next() {
             Some(Ok((event, span))) => {
                 let bytes = span.byte_range().unwrap_or(0..0);
-                let span = Span { start: bytes.start as u32, end: bytes.end as u32 };
-                if span.start < span.end {
-                    self.read_to = span.end;
-                }
-                (event, span)
+                self.pulled((event, Span { start: bytes.start as u32, end: bytes.end as u32 }))
             }
             Some(Err(error)) => {
                 let at = error.marker().byte_offset().map_or(self.end.start, |at| at as u32);
@@ -128,6 +160,13 @@ impl<'a> Reader<'a> {
             }
             None => (Event::StreamEnd, self.end),
         }
+    }
+
+    fn pulled(&mut self, (event, span): (Event<'a>, Span)) -> (Event<'a>, Span) {
+        if span.start < span.end {
+            self.read_to = span.end;
+        }
+        (event, span)
     }
 
     /// Passes over one value, whatever it is.

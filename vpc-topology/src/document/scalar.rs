@@ -45,6 +45,10 @@ pub(crate) trait Scalar: Sized {
 impl ScalarText<'_> {
     /// The text, if YAML takes it for a string. `name: 123` is a number and `name: yes` a string (YAML 1.2 §10.3).
     pub(crate) fn string(&self) -> Result<&str, Mismatch> {
+        // What begins with another letter than null, true and false, and with no sign or digit, is nothing but a string.
+        if self.text.as_bytes().first().is_some_and(|byte| byte.is_ascii_alphabetic() && !b"nNtTfF".contains(byte)) {
+            return Ok(&self.text);
+        }
         let found = match &*self.text {
             _ if self.style != ScalarStyle::Plain => return Ok(&self.text),
             text if Self::is_null_text(text) => "nothing",

@@ -16,7 +16,7 @@ pub struct LabelText(Box<str>);
 
 /// Labels with their values, in the order of the file.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Labels(Vec<(Spanned<LabelText>, Spanned<LabelText>)>);
+pub struct Labels(Box<[(Spanned<LabelText>, Spanned<LabelText>)]>);
 
 impl Labels {
     /// The value of a label.
@@ -86,7 +86,7 @@ impl Field for Labels {
                 None => labels.push((name, value)),
             }
         })?;
-        Some(Self(labels))
+        Some(Self(labels.into()))
     }
 
     fn absent() -> Option<Self> {
@@ -94,7 +94,7 @@ impl Field for Labels {
     }
 
     fn stand_in(_: crate::diagnostics::Span) -> Option<Self> {
-        Some(Self(Vec::new()))
+        Some(Self(Box::default()))
     }
 
     fn shift(&mut self, by: i64) {

@@ -41,14 +41,17 @@ impl Scalar for PortMac {
 }
 
 fn parse(text: &str) -> Option<Mac> {
+    let digit = |byte: u8| (byte as char).to_digit(16).map(|digit| digit as u8);
+    let bytes: [u8; 17] = text.as_bytes().try_into().ok()?;
     let mut octets = [0; 6];
-    let mut pairs = text.split(':');
-    for octet in &mut octets {
-        let pair = pairs.next()?;
-        let digits = pair.len() == 2 && pair.bytes().all(|byte| byte.is_ascii_hexdigit());
-        *octet = u8::from_str_radix(pair, 16).ok().filter(|_| digits)?;
+    for (index, octet) in octets.iter_mut().enumerate() {
+        let at = 3 * index;
+        if index > 0 && bytes[at - 1] != b':' {
+            return None;
+        }
+        *octet = digit(bytes[at])? << 4 | digit(bytes[at + 1])?;
     }
-    pairs.next().is_none().then_some(Mac::new(octets))
+    Some(Mac::new(octets))
 }
 
 impl JsonSchema for PortMac {

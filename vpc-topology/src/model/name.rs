@@ -1,6 +1,9 @@
 //! Names: of the topology's objects, and of network devices.
+//!
+//! A large topology has millions of them, most of which are short: up to 15 bytes lie in the value itself.
 
 use crate::document::{Mismatch, Scalar, ScalarText};
+use ecow::EcoString;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use std::{borrow::Cow, fmt, ops::Deref};
 
@@ -11,11 +14,11 @@ const DEVICE_NAME_MAX: usize = 15;
 
 /// Name of an object of the topology.
 #[derive(Clone, PartialEq, Eq, Debug, PartialOrd, Ord, Hash)]
-pub struct Name(Box<str>);
+pub struct Name(EcoString);
 
 /// Name of a network device of Linux.
 #[derive(Clone, PartialEq, Eq, Debug, PartialOrd, Ord, Hash)]
-pub struct DeviceName(Box<str>);
+pub struct DeviceName(EcoString);
 
 macro_rules! text {
     ($Name:ident) => {
@@ -48,7 +51,9 @@ impl Scalar for Name {
             let message = format!("a name has 1 to {NAME_MAX} characters, this one has {}", text.chars().count());
             return Err(Mismatch::new(message));
         }
-        if let Some(bad) = text.chars().find(|c| !c.is_ascii() || !good(*c as u8)) {
+        if !text.bytes().all(good)
+            && let Some(bad) = text.chars().find(|c| !c.is_ascii() || !good(*c as u8))
+        {
             return Err(Mismatch::new(format!("the character {bad:?} cannot be part of a name"))
                 .help("a name is made of letters, digits, `-`, `_` and `.`"));
         }

@@ -24,16 +24,16 @@ record! {
         /// `false`: the port may send and receive for any address. Default: true.
         source_dest_check: Option<Spanned<bool>>,
         /// Further addresses that the port may send from and receive for.
-        allowed_address_pairs: Vec<Spanned<AddressBlock>>,
+        allowed_address_pairs: Box<[Spanned<AddressBlock>]>,
         /// Whether frames that are neither IP nor ARP may pass inside the subnet. Default: false.
         allow_non_ip: Option<Spanned<bool>>,
         /// Its security groups, of its VPC; all their rules hold. Default: the VPC's group `default`, unless a policy
         /// group selects the port.
-        security_groups: Vec<Spanned<Name>>,
+        security_groups: Box<[Spanned<Name>]>,
         /// Labels, by which policy groups select it.
         labels: Option<Labels>,
         /// What it may use.
-        quotas: Option<Quotas>,
+        quotas: Option<Box<Quotas>>,
         /// What its interface is best at. Default: standard.
         mode: Option<Spanned<PortMode>>,
     }

@@ -22,7 +22,7 @@ use crate::{
     topology::Links,
 };
 use rustc_hash::FxHashMap;
-use std::hash::Hash;
+use std::hash::{BuildHasher, Hash};
 
 /// Checks a file and resolves its names. `None`: a name could not be resolved.
 pub(crate) fn validate(file: &File, broken: &Broken, limits: &Limits, problems: &mut Vec<Problem>) -> Option<Links> {
@@ -49,6 +49,14 @@ pub(crate) fn validate(file: &File, broken: &Broken, limits: &Limits, problems: 
 /// Whether a part of the file could not be read.
 fn has_gaps(file: &File) -> bool {
     file.gaps() != Gaps::default()
+}
+
+/// Whether one of very many keys may be there twice. Seldom any is: then no map of all of them is needed, which takes
+/// several times the memory, and the time to fill it.
+fn may_repeat<K: Hash>(keys: impl Iterator<Item = K>) -> bool {
+    let mut hashes: Vec<u64> = keys.map(|key| rustc_hash::FxBuildHasher.hash_one(key)).collect();
+    hashes.sort_unstable();
+    hashes.windows(2).any(|pair| pair[0] == pair[1])
 }
 
 /// Finds what is there twice.

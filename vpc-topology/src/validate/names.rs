@@ -1,7 +1,7 @@
 //! Names: unique within their kind, and found by those who refer to them.
 
 use crate::{
-    diagnostics::{Problem, Span, Spanned, nearest},
+    diagnostics::{Problem, Spanned, nearest},
     document::{Broken, Record, article},
     model::{
         DEFAULT_GROUP, ElasticIp, File, InternetGateway, Name, NatGateway, NetworkAcl, Node, Peering, PolicyGroup,
@@ -9,8 +9,9 @@ use crate::{
     },
     topology::At,
 };
+use hashbrown::hash_table::{Entry, HashTable};
 use rustc_hash::FxHashMap;
-use std::collections::hash_map::Entry;
+use std::hash::BuildHasher;
 
 /// The names of a file, by kind.
 pub(super) struct Names<'f> {
@@ -54,8 +55,10 @@ impl<'f> Names<'f> {
 
 /// The names of one kind.
 pub(super) struct Kind<'f, T> {
-    /// Where each is, in its list and in the file.
-    by_name: FxHashMap<&'f str, (At<T>, Span)>,
+    /// Every name, with the position of its record.
+    all: Vec<(&'f Spanned<Name>, At<T>)>,
+    /// Indices of `all` by name; of a name that is there twice, of the first one.
+    by_name: HashTable<u32>,
     broken: &'f Broken,
     /// A name that is wrong in a thousand places is compared with all others once.
     hints: FxHashMap<&'f str, Option<&'f str>>,
@@ -72,31 +75,35 @@ impl<'f, T: Record> Kind<'f, T> {
         broken: &'f Broken,
         problems: &mut Vec<Problem>,
     ) -> Self {
-        let mut by_name: FxHashMap<&str, (At<T>, Span)> =
-            FxHashMap::with_capacity_and_hasher(names.size_hint().0, rustc_hash::FxBuildHasher);
-        for (index, name) in names.filter(|(_, name)| name.given().is_some()) {
-            match by_name.entry(&*name.value) {
+        let given = names.filter(|(_, name)| name.given().is_some());
+        let all: Vec<_> = given.map(|(index, name)| (name, At::new(index))).collect();
+        let mut by_name = HashTable::with_capacity(all.len());
+        for (index, (name, _)) in all.iter().enumerate() {
+            let is_same = |other: &u32| all[*other as usize].0.value == name.value;
+            match by_name.entry(hash(&name.value), is_same, |other| hash(&all[*other as usize].0.value)) {
                 Entry::Vacant(vacant) => {
-                    vacant.insert((At::new(index), name.span));
+                    vacant.insert(index as u32);
                 }
                 Entry::Occupied(first) => {
+                    let first = all[*first.get() as usize].0.span;
                     let problem = Problem::new(name.span, format!("two {}s are named `{}`", T::NOUN, name.value));
-                    problems.push(problem.label("again here").also(first.get().1, "first here"));
+                    problems.push(problem.label("again here").also(first, "first here"));
                 }
             }
         }
-        Self { by_name, broken, hints: FxHashMap::default() }
+        Self { all, by_name, broken, hints: FxHashMap::default() }
     }
 
     /// The record of a name. A name that belongs to no record is reported.
     pub(super) fn resolve(&mut self, name: &'f Spanned<Name>, problems: &mut Vec<Problem>) -> Option<At<T>> {
         name.given()?;
-        if let Some((at, _)) = self.by_name.get(&*name.value) {
-            return Some(*at);
+        let all = &self.all;
+        if let Some(index) = self.by_name.find(hash(&name.value), |index| all[*index as usize].0.value == name.value) {
+            return Some(all[*index as usize].1);
         }
         if !self.broken.contains(T::NOUN, &name.value) {
-            let known = &self.by_name;
-            let hint = self.hints.entry(&name.value).or_insert_with(|| nearest(&name.value, known.keys().copied()));
+            let known = all.iter().map(|(name, _)| &*name.value);
+            let hint = self.hints.entry(&name.value).or_insert_with(|| nearest(&name.value, known));
             let problem = Problem::new(name.span, format!("there is no {} `{}`", T::NOUN, name.value));
             let problem = problem.label(format!("not the name of {} {}", article(T::NOUN), T::NOUN));
             problems.push(match hint {
@@ -106,6 +113,10 @@ impl<'f, T: Record> Kind<'f, T> {
         }
         None
     }
+}
+
+fn hash(name: &str) -> u64 {
+    rustc_hash::FxBuildHasher.hash_one(name)
 }
 
 /// Whether a name is that of a VPC's default group.

@@ -1,6 +1,11 @@
 //! Ports: addresses inside their subnet and no one else's, MACs, devices.
 
-use super::{Unique, blocks::reserved, links::Resolved};
+use super::{
+    Unique,
+    blocks::reserved,
+    links::{Resolved, ResolvedPort},
+    may_repeat,
+};
 use crate::{
     diagnostics::{Problem, Spanned},
     document::Record,
@@ -11,19 +16,44 @@ use std::net::IpAddr;
 use vpc_common::Ip;
 
 pub(super) fn check(file: &File, resolved: &Resolved, problems: &mut Vec<Problem>) {
-    let count = file.ports.len();
-    let mut macs = Unique::with_capacity(count);
-    let mut addresses = Unique::with_capacity(count);
-    let mut devices = Unique::with_capacity(count);
     for (port, links) in file.ports.iter().zip(&resolved.ports) {
         if let Some(subnet) = links.subnet {
             for address in &port.private_ips {
                 check_address(*address, subnet.of(file), problems);
             }
         }
-        // Whatever the VPC of a subnet is, the subnet is in one.
-        let scope = resolved.vpc_of(links).map(Scope::Vpc).or(links.subnet.map(Scope::Subnet));
-        if let Some(scope) = scope {
+        if let Some(node) = links.node {
+            check_device(port, node.of(file), problems);
+        }
+        check_pairs(port, problems);
+    }
+    if anything_may_repeat(file, resolved) {
+        check_repetitions(file, resolved, problems);
+    }
+}
+
+/// Where a port's MAC and addresses are unique. Whatever the VPC of a subnet is, the subnet is in one.
+fn scope_of(resolved: &Resolved, links: &ResolvedPort) -> Option<Scope> {
+    resolved.vpc_of(links).map(Scope::Vpc).or(links.subnet.map(Scope::Subnet))
+}
+
+/// Whether a MAC, an address or a device may be there twice.
+fn anything_may_repeat(file: &File, resolved: &Resolved) -> bool {
+    let ports = || file.ports.iter().zip(&resolved.ports);
+    let scoped = || ports().filter_map(|(port, links)| Some((scope_of(resolved, links)?, port)));
+    let addresses = scoped().flat_map(|(scope, port)| port.private_ips.iter().map(move |ip| (scope, ip.value)));
+    may_repeat(addresses)
+        || may_repeat(scoped().map(|(scope, port)| (scope, port.mac.to_u64())))
+        || may_repeat(ports().filter_map(|(port, links)| Some((links.node?, &*port.device.as_ref()?.value))))
+}
+
+fn check_repetitions(file: &File, resolved: &Resolved, problems: &mut Vec<Problem>) {
+    let count = file.ports.len();
+    let mut macs = Unique::with_capacity(count);
+    let mut addresses = Unique::with_capacity(count);
+    let mut devices = Unique::with_capacity(count);
+    for (port, links) in file.ports.iter().zip(&resolved.ports) {
+        if let Some(scope) = scope_of(resolved, links) {
             macs.check_in(
                 scope,
                 &port.mac,
@@ -41,19 +71,15 @@ pub(super) fn check(file: &File, resolved: &Resolved, problems: &mut Vec<Problem
                 );
             }
         }
-        if let Some(node) = links.node {
-            if let Some(device) = &port.device {
-                devices.check_in(
-                    node,
-                    device,
-                    |device| &**device,
-                    problems,
-                    |device| format!("two ports on node `{}` have the device `{device}`", port.node.value),
-                );
-            }
-            check_device(port, node.of(file), problems);
+        if let (Some(node), Some(device)) = (links.node, &port.device) {
+            devices.check_in(
+                node,
+                device,
+                |device| &**device,
+                problems,
+                |device| format!("two ports on node `{}` have the device `{device}`", port.node.value),
+            );
         }
-        check_pairs(port, problems);
     }
 }
 

@@ -1,10 +1,14 @@
 //! The control plane on one node of a large fabric: reading, validating and compiling the topology, and carrying one
-//! changed port through to real maps.
+//! changed port through to real maps; and real agents: how they start, how they follow, and what guests notice of it.
 
+mod changes;
+mod hypervisor;
+mod requests;
+mod starts;
 mod topology;
 
 use crate::{
-    Effort,
+    Effort, Only,
     noise::Noise,
     report::{Figure, Report, Target},
     samples::Samples,
@@ -50,8 +54,24 @@ const STEPS: [&str; 7] = [
 /// Measures everything into `report`.
 ///
 /// # Errors
-/// A topology is refused, or the kernel refuses a map.
-pub fn run(effort: Effort, report: &mut Report) -> Result<()> {
+/// A topology is refused, the kernel refuses a map, or an agent does not follow.
+pub fn run(effort: Effort, only: &Only, report: &mut Report) -> Result<()> {
+    if only.wants("steps") {
+        steps(effort, report)?;
+    }
+    if only.wants("starts") {
+        starts::run(effort, report)?;
+    }
+    if only.wants("changes") {
+        changes::run(effort, report)?;
+    }
+    if only.wants("requests") {
+        requests::run(effort, report)?;
+    }
+    Ok(())
+}
+
+fn steps(effort: Effort, report: &mut Report) -> Result<()> {
     for size in SIZES {
         let rounds = match (effort, size.ports) {
             (Effort::Quick, TARGET_PORTS) => 3,
@@ -65,7 +85,7 @@ pub fn run(effort: Effort, report: &mut Report) -> Result<()> {
 }
 
 fn measure(size: Size, rounds: u32, report: &mut Report) -> Result<()> {
-    let (before, after) = (text(size, Version::Before), text(size, Version::After));
+    let (before, after) = (Arc::new(text(size, Version::Before)), Arc::new(text(size, Version::After)));
     let mut samples = vec![Samples::default(); STEPS.len()];
     let mut foreign: f64 = 0.0;
     let mut note = String::new();
@@ -97,7 +117,7 @@ struct Round {
 }
 
 /// One life of an agent: a first topology, then one edit.
-fn round(before: &str, after: &str) -> Result<Round> {
+fn round(before: &Arc<String>, after: &Arc<String>) -> Result<Round> {
     let limits = Limits { flood_members: FLOOD_MEMBERS, ..Limits::default() };
     let mut clock = Laps::default();
     let mut loader = vpc_topology::Loader::new();
@@ -160,11 +180,11 @@ impl Node {
         }
         let old = &self.actual.shared;
         Shared {
-            endpoints: keep(&old.endpoints, &desired.endpoints),
-            macs: keep(&old.macs, &desired.macs),
+            endpoints: Arc::clone(&desired.endpoints),
+            macs: Arc::clone(&desired.macs),
             routes: keep(&old.routes, &desired.routes),
             sources: keep(&old.sources, &desired.sources),
-            flood: keep(&old.flood, &desired.flood),
+            flood: Arc::clone(&desired.flood),
             subjects: keep(&old.subjects, &desired.subjects),
             identities: keep(&old.identities, &desired.identities),
             rules: keep(&old.rules, &desired.rules),

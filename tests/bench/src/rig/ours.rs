@@ -14,11 +14,13 @@ use vpc_lab::{
     wait::eventually,
 };
 
+/// Nodes of the ports around the guests.
+const CROWD_NODES: usize = 1_000;
 const MAC: Mac = Mac::new([0x02, 0, 0, 0, 0x01, 0x10]);
 
 /// The fields are dropped in their order: agents first.
 pub struct Ours {
-    _agents: [Agent; 2],
+    agents: [Agent; 2],
     client: Guest,
     server: Guest,
     nodes: [Node; 2],
@@ -84,7 +86,20 @@ impl Ours {
             agent.wait_ready()?;
         }
         client.netns().run(&format!("ping -c 2 -i 0.2 -W 2 {SERVER}")).context("our path carries no ping")?;
-        Ok(Self { _agents: agents, client, server: far, nodes, mode, place: server, topology: path, _lab: lab })
+        Ok(Self { agents, client, server: far, nodes, mode, place: server, topology: path, _lab: lab })
+    }
+
+    /// So many more ports of the guests' VPC, all of them on other nodes, that may come and go.
+    pub fn surroundings(&self, rules: Rules, ports: usize) -> Surroundings {
+        let without = topology(self.mode, rules, self.place);
+        Surroundings { topology: self.topology.clone(), with: surrounded(&without, ports), without }
+    }
+
+    /// How often the client's agent has written at least so many entries at once.
+    pub fn large_changes(&self, least: u64) -> usize {
+        let log = self.agents[0].log();
+        let lines = log.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+        lines.filter(|line| line["fields"]["writes"].as_u64() >= Some(least)).count()
     }
 
     /// Puts other rules in force, as a user does: by editing the file.
@@ -96,6 +111,37 @@ impl Ours {
         fs::write(&edited, topology(self.mode, Rules::Some(count), self.place))?;
         fs::rename(&edited, &self.topology)?;
         self.nodes.iter().try_for_each(|node| in_force(node, &self.topology))
+    }
+}
+
+/// Two versions of a topology file.
+pub struct Surroundings {
+    topology: PathBuf,
+    with: String,
+    without: String,
+}
+
+impl Surroundings {
+    /// The ports are there from now on.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn come(&self) -> Result<()> {
+        self.write(&self.with)
+    }
+
+    /// They are there no longer.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn go(&self) -> Result<()> {
+        self.write(&self.without)
+    }
+
+    fn write(&self, text: &str) -> Result<()> {
+        let edited = self.topology.with_extension("new");
+        fs::write(&edited, text)?;
+        Ok(fs::rename(&edited, &self.topology)?)
     }
 }
 
@@ -149,6 +195,30 @@ fn wire_nodes(nodes: &[Node; 2], wire: Wire) -> Result<()> {
         netns.run(&format!("ethtool -K eth1 {}", wire.features()))?;
     }
     Ok(())
+}
+
+/// A topology with more ports in the guests' VPC, on a thousand nodes more.
+fn surrounded(text: &str, ports: usize) -> String {
+    let nodes: String = (0..CROWD_NODES)
+        .map(|node| {
+            let (id, [_, _, high, low]) = (node + 3, (node as u32).to_be_bytes());
+            format!("  - {{name: hv{id}, id: {id}, vtep: 198.18.{high}.{low}, uplink: eth1}}\n")
+        })
+        .collect();
+    let crowd: String = (0..ports)
+        .map(|port| {
+            let (node, [_, x, y, z]) = (port % CROWD_NODES + 3, (port as u32 + 2).to_be_bytes());
+            format!(
+                "  - {{name: crowd-{port}, subnet: crowd, node: hv{node}, device: tap-{port}, \
+                 mac: \"02:01:00:{x:02x}:{y:02x}:{z:02x}\", private_ips: [10.{}.{y}.{z}]}}\n",
+                64 + x
+            )
+        })
+        .collect();
+    let subnet = "  - {name: crowd, vpc: prod, cidr_blocks: [10.64.0.0/10]}\n";
+    let text = text.replacen("vpcs:\n", &format!("{nodes}vpcs:\n"), 1);
+    let text = text.replacen("cidr_blocks: [10.0.0.0/16]", "cidr_blocks: [10.0.0.0/16, 10.64.0.0/10]", 1);
+    text.replacen("subnets:\n", &format!("subnets:\n{subnet}"), 1) + &crowd
 }
 
 fn topology(mode: Mode, rules: Rules, server: Place) -> String {

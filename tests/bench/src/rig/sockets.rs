@@ -123,14 +123,23 @@ pub fn request_response(field: Field<'_>, effort: Effort, report: &mut Report) -
         let group = format!("TCP request and response, 64 bytes, {word}");
         let what = [("p50", "us", Better::Less), ("p99", "us", Better::Unbound), ("p99.9", "us", Better::Unbound)];
         compare(field, &group, &what, effort, report, |path| {
-            let mut server = start(path.server(), &["serve", &PORT.to_string(), word])?;
-            let ask = ["ask", &format!("{}:{PORT}", path.server_address()), &milliseconds.to_string(), word];
-            let got: Latencies = result(&output(&mut client(path.client(), &ask)?)?)?;
-            server.process.wait(Duration::from_secs(5))?;
+            let got = ask(path, milliseconds, wait)?;
             Ok(vec![got.p50, got.p99, got.p999])
         })?;
     }
     Ok(())
+}
+
+/// One question after the other for some time.
+///
+/// # Errors
+/// A tool fails.
+pub fn ask(path: &dyn Path, milliseconds: u64, wait: Wait) -> Result<Latencies> {
+    let mut server = start(path.server(), &["serve", &PORT.to_string(), wait.word()])?;
+    let ask = ["ask", &format!("{}:{PORT}", path.server_address()), &milliseconds.to_string(), wait.word()];
+    let got = result(&output(&mut client(path.client(), &ask)?)?)?;
+    server.process.wait(Duration::from_secs(5))?;
+    Ok(got)
 }
 
 /// One connection after the other, with one request on each.
