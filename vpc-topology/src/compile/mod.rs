@@ -6,6 +6,7 @@
 mod desired;
 mod endpoints;
 mod flood;
+mod global;
 mod ids;
 mod liveness;
 mod nat;

@@ -1,7 +1,7 @@
 //! Route tables. A table's id is made from its content, so that a changed table is another one. The instances of a route
 //! that has several are a table of their own, by the bucket of the flow.
 
-use super::{Policies, Scope, ids::Ids, scope::TableOf};
+use super::{Policies, Scope, global, ids::Ids, scope::TableOf};
 use crate::{
     model::{Cidr, Port},
     topology::{At, Hop},
@@ -55,7 +55,7 @@ impl Tables {
             built.ids.extend(users.into_iter().map(|table| (table, id)));
             built.add(id, &content);
         }
-        built.entries.extend(of_outside(scope));
+        built.entries.extend(global::routes(scope));
         built.entries.sort_unstable_by_key(|(key, _)| *key);
         built
     }
@@ -98,22 +98,7 @@ pub(super) fn count(scope: &Scope<'_>) -> usize {
             vpc.of(scope.file).cidr_blocks.len() + routes + usize::from(needs_guard(scope, (vpc, table)))
         })
         .sum::<usize>()
-        + of_outside(scope).count()
-}
-
-/// The outside's table: the global blocks of the subnets that have a route of IPv6 to an internet gateway.
-fn of_outside<'s>(scope: &'s Scope<'_>) -> impl Iterator<Item = (RouteKey, Route)> + 's {
-    scope.exposed.iter().flat_map(move |(subnet, gateway)| {
-        let vpc = subnet.links(scope.links).vpc;
-        let kind = if gateway.of(scope.file).is_egress_only() { kind::REPLIES } else { kind::LOCAL };
-        let next_hop = Ip::v4(Be32::new(vpc.index() as u32));
-        let route = Route { kind, vpc: scope.vni(vpc), next_hop };
-        let blocks = subnet.of(scope.file).cidr_blocks.iter().filter(|block| block.is_global());
-        blocks.map(move |block| {
-            let (prefix_len, destination) = key(block.value);
-            (RouteKey { prefix_len: 32 + prefix_len, table: RouteKey::OUTSIDE, destination }, route)
-        })
-    })
+        + global::routes(scope).len()
 }
 
 /// How many entries a route takes at most.
