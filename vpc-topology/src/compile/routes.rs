@@ -1,7 +1,11 @@
 //! Route tables. A table's id is made from its content, so that a changed table is another one. The instances of a route
 //! that has several are a table of their own, by the bucket of the flow.
 
-use super::{Policies, Scope, global, ids::Ids, scope::TableOf};
+use super::{
+    Policies, Scope, global,
+    ids::{Ids, port_uid},
+    scope::TableOf,
+};
 use crate::{
     model::{Cidr, Port},
     topology::{At, Hop},
@@ -181,6 +185,21 @@ fn instances_of(scope: &Scope<'_>, (vpc, table): TableOf) -> Vec<Content> {
         .collect()
 }
 
+/// The ports that are next hops beside others in the scope's tables.
+pub(super) fn next_hops(scope: &Scope<'_>) -> BTreeSet<At<Port>> {
+    let tables: BTreeSet<_> = scope.tables().filter_map(|(_, table)| table).collect();
+    let hops = tables.into_iter().flat_map(|table| &table.links(scope.links).hops);
+    let several = hops.filter_map(|hop| if let Hop::Ports(ports) = hop { Some(ports) } else { None });
+    several.flatten().copied().collect()
+}
+
+/// Those of the ports that can be next hops now. Where none can all stay: what becomes of their packets says why.
+fn usable(scope: &Scope<'_>, ports: &[At<Port>]) -> Vec<At<Port>> {
+    let is_there = |port: &&At<Port>| !scope.gone.contains(&port_uid(&port.of(scope.file).name.value));
+    let usable: Vec<_> = ports.iter().filter(is_there).copied().collect();
+    if usable.is_empty() { ports.to_vec() } else { usable }
+}
+
 /// The next hop of each bucket: the instance with the highest hash of its name and the bucket (rendezvous hashing), so
 /// that an instance that goes leaves the flows of all others where they are.
 fn instances(scope: &Scope<'_>, vpc: Vni, ports: &[At<Port>], destination: Cidr) -> Content {
@@ -189,9 +208,10 @@ fn instances(scope: &Scope<'_>, vpc: Vni, ports: &[At<Port>], destination: Cidr)
         hasher.write(port.of(scope.file).name.value.as_bytes());
         (hasher.finish(), port.index())
     };
+    let usable = usable(scope, ports);
     (0..BUCKETS)
         .filter_map(|bucket| {
-            let port = ports.iter().max_by_key(|port| weight(port, bucket))?;
+            let port = usable.iter().max_by_key(|port| weight(port, bucket))?;
             let route = Route { kind: kind::PORT, vpc, next_hop: next_hop(scope, *port, destination) };
             Some(((Ip::MAPPED_BITS + 32, Ip::v4(Be32::new(bucket))), route))
         })

@@ -135,7 +135,7 @@ impl Host {
     }
 
     /// Through the offload device, if that is where the packet was sent.
-    fn to_its_end(&mut self, end: End, frame: &mut Frame, scratch: &mut Scratch) -> End {
+    fn past_offload(&mut self, end: End, frame: &mut Frame, scratch: &mut Scratch) -> End {
         let End::Offload(_) = end else { return end };
         let (end, last) = self.finished(frame, scratch);
         *frame = last;
@@ -174,7 +174,7 @@ impl Runner for Host {
             Hook::Wire => {
                 frame.take_vlan_tag();
                 let end = self.port(&mut frame, &mut scratch, arrival.ifindex);
-                self.to_its_end(end, &mut frame, &mut scratch)
+                self.past_offload(end, &mut frame, &mut scratch)
             }
             Hook::Offload => {
                 frame = Frame::finished(arrival.bytes.to_vec());
@@ -188,7 +188,7 @@ impl Runner for Host {
                 End::Punt => {
                     bytemuck::bytes_of_mut(&mut scratch).fill(POISON);
                     let end = self.tunnel(&mut frame, &mut scratch)?;
-                    self.to_its_end(end, &mut frame, &mut scratch)
+                    self.past_offload(end, &mut frame, &mut scratch)
                 }
                 end => end,
             },

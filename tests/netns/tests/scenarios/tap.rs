@@ -4,7 +4,7 @@
 use super::mtu::{arrive_whole, sized, without_df};
 use anyhow::{Context, Result};
 use vpc_lab::{Fabric, TapWire, agent::vpcctl_json, iperf::Load, ping::Fragmentation};
-use vpc_netns_tests::{TOPOLOGY, addresses, all_answered, drops, fabric, learnt_mtu, soon_reaches};
+use vpc_netns_tests::{TOPOLOGY, addresses, all_answered, drops, fabric, learnt_mtu, reaches, soon_reaches};
 
 /// The usual fabric with a1 behind a tap, with that MTU.
 fn with_tap(mtu: u32) -> Result<(Fabric, TapWire)> {
@@ -56,6 +56,8 @@ fn a_virtual_machine_learns_the_tunnels_mtu_and_tcp_keeps_its_segments_whole() {
 fn without_df_what_a_virtual_machine_sends_is_cut_and_arrives_whole_and_in_order() {
     let (fabric, _wire) = with_tap(9_000).unwrap();
     for to in ["b1", "a3"] {
+        // The answer to its ARP request takes a moment, in which a guest does not keep as much as it is to send.
+        reaches(&fabric, "a1", to).unwrap();
         arrive_whole(&fabric, "a1", to, 4_000).unwrap();
     }
 }
