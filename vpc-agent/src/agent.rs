@@ -13,11 +13,12 @@ use crate::{
     },
     datapath::Datapath,
     growth::{self, Growth},
+    instances,
     liveness::{Healths, Liveness, Questions},
     lock,
     machine::{Depth, Observer},
     netlink::{events::Events, neighbours},
-    notify::ServiceManager,
+    notify::{ServiceManager, status_line},
     reconcile::{Outcome, Reconciler, chain},
     sweeper,
     topology::{self, Compiled, Compiling},
@@ -242,16 +243,16 @@ impl Agent {
     }
 
     fn state_line(&self) -> String {
-        let counted = |count, one: &str| if count == 1 { format!("1 {one}") } else { format!("{count} {one}s") };
-        let ports = counted(self.reconciler.desired().map_or(0, |desired| desired.ports.len()), "port");
-        format!("topology: {}, {ports}, {}", self.topology.state, counted(self.problems().len(), "problem"))
+        let ports = self.reconciler.desired().map_or(0, |desired| desired.ports.len());
+        status_line(&self.topology, ports, self.problems().len())
     }
 
     /// Everything that is wrong now.
     fn problems(&self) -> Vec<String> {
         let trouble = self.liveness.tallies().trouble;
         let own = self.failure.as_ref().into_iter().chain(self.growth.problem());
-        own.chain(&self.outcome.problems).chain(&trouble).cloned().collect()
+        let of_instances = self.in_force.iter().flat_map(|force| instances::problems(&force.desired, &force.gone));
+        own.chain(&self.outcome.problems).chain(&trouble).cloned().chain(of_instances).collect()
     }
 
     /// Reads the file and has it compiled if it is other than before.
@@ -285,7 +286,7 @@ impl Agent {
         if let Some(text) = self.waiting.take() {
             self.compile(text);
         } else {
-            self.share_anew();
+            self.compile_anew();
         }
     }
 
@@ -294,11 +295,13 @@ impl Agent {
         Limits { sessions: self.sizes.sessions, ..self.arguments.sizes.into() }
     }
 
-    /// The shares of ports are those of the session table: the topology in force is compiled again for another one.
-    fn share_anew(&mut self) {
-        let Some(compiled) = self.in_force.as_ref().filter(|compiled| compiled.sessions != self.sizes.sessions) else {
+    /// The topology in force is compiled again for another session table, of which ports have their shares, and where other
+    /// instances can be next hops.
+    fn compile_anew(&mut self) {
+        let Some(compiled) = &self.in_force else { return };
+        if compiled.sessions == self.sizes.sessions && compiled.gone == self.reconciler.gone() {
             return;
-        };
+        }
         if self.compiling.0.is_some() {
             // What is on its way comes here as well.
         } else if self.topology.state == "file" {
@@ -313,7 +316,7 @@ impl Agent {
         match loaded.and_then(|loaded| growth::adopt(loaded, &mut self.reconciler, &self.sweeper)) {
             Ok(sessions) => {
                 self.sizes.sessions = sessions;
-                self.share_anew();
+                self.compile_anew();
             }
             Err(error) => self.growth.has_failed(&error),
         }
@@ -363,6 +366,7 @@ impl Agent {
         if let Err(error) = self.reconciler.hear(healths) {
             self.failure = Some(chain(&error));
         }
+        self.compile_anew();
         self.speak();
     }
 
@@ -397,6 +401,7 @@ impl Agent {
             }
             Err(error) => self.failure = Some(chain(&error)),
         }
+        self.compile_anew();
         self.speak();
         if self.ready {
             self.keep();

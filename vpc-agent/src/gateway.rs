@@ -71,7 +71,7 @@ pub struct Heard {
 impl Heard {
     /// Something else is known. Once everyone has been judged, nobody is taken at an earlier agent's word any more.
     pub fn hear(&mut self, healths: Healths) {
-        if healths.values().all(|known| known.health != Health::Unknown) {
+        if of_nodes(&healths).all(|known| known.health != Health::Unknown) {
             self.before = Gateways::default();
         }
         self.healths = healths;
@@ -100,7 +100,7 @@ pub fn choose(desired: &Desired, vteps: &BTreeMap<u32, Vtep>, outlet: &Outlet, h
         if id == desired.node.id {
             return if outlet.is_usable() { Health::Alive } else { Health::OutOfService };
         }
-        let known = healths.get(&id).map_or(Health::Unknown, |known| known.health);
+        let known = healths.get(&id.into()).map_or(Health::Unknown, |known| known.health);
         if reachable(id) { known } else { Health::OutOfService }
     };
     let tier = |id: &u16| match health(*id) {
@@ -135,8 +135,13 @@ fn is_cut_off(desired: &Desired, reachable: &dyn Fn(u16) -> bool, healths: &Heal
     // silent as well tells. One that never spoke tells nothing.
     let silent = |known: &Known| known.health == Health::Silent;
     let witness = |known: &Known| known.role == ProbeRole::Witness && known.ever;
-    healths.values().all(|known| silent(known) || (known.role == ProbeRole::Witness && !known.ever))
-        && healths.values().any(witness)
+    of_nodes(healths).all(|known| silent(known) || (known.role == ProbeRole::Witness && !known.ever))
+        && of_nodes(healths).any(witness)
+}
+
+/// What is known of nodes, and not of ports of theirs.
+fn of_nodes(healths: &Healths) -> impl Iterator<Item = &Known> {
+    healths.values().filter(|known| known.role != ProbeRole::Instance)
 }
 
 /// What is wrong with the gateways.
@@ -144,7 +149,7 @@ pub fn problems(desired: &Desired, choice: &Choice, healths: &Healths) -> Vec<St
     let mut problems = Vec::new();
     for probe in desired.outside.probes.iter().filter(|probe| probe.role == ProbeRole::Gateway) {
         let used = if choice.fabric.lives(probe.node) { ", but is used since no other one does better" } else { "" };
-        match healths.get(&probe.node).map(|known| known.health) {
+        match healths.get(&probe.discriminator).map(|known| known.health) {
             Some(Health::Silent) => problems.push(format!("gateway {} does not answer{used}", probe.name)),
             Some(Health::OutOfService) => {
                 problems.push(format!("gateway {} says that it is out of service", probe.name))

@@ -18,6 +18,7 @@ pub mod gateway;
 pub mod generate;
 pub mod growth;
 pub mod host_stack;
+pub mod instances;
 pub mod liveness;
 pub mod lock;
 pub mod machine;

@@ -1,5 +1,6 @@
 //! Tells the service manager how the agent is: `sd_notify(3)`, never waiting for it.
 
+use crate::control::report::TopologyStatus;
 use std::{
     env,
     ffi::OsString,
@@ -13,6 +14,13 @@ use std::{
     },
     time::Duration,
 };
+
+/// The status in one line. A rejected file counts as a problem, which the agent's own status shows apart from the others.
+pub fn status_line(topology: &TopologyStatus, ports: usize, problems: usize) -> String {
+    let counted = |count, one: &str| if count == 1 { format!("1 {one}") } else { format!("{count} {one}s") };
+    let problems = problems + usize::from(!topology.errors.is_empty());
+    format!("topology: {}, {}, {}", topology.state, counted(ports, "port"), counted(problems, "problem"))
+}
 
 /// The service manager's socket.
 #[derive(Debug)]
@@ -76,8 +84,16 @@ fn connect(path: &OsString) -> io::Result<UnixDatagram> {
 
 #[cfg(test)]
 mod tests {
-    use super::{ServiceManager, connect};
+    use super::{ServiceManager, TopologyStatus, connect, status_line};
     use std::os::unix::net::UnixDatagram;
+
+    #[test]
+    fn a_rejected_file_is_counted_among_the_problems() {
+        let mut topology = TopologyStatus { state: "file".to_owned(), ..TopologyStatus::default() };
+        assert_eq!(status_line(&topology, 2, 0), "topology: file, 2 ports, 0 problems");
+        (topology.state, topology.errors) = ("last_good".to_owned(), "error: no such VPC".to_owned());
+        assert_eq!(status_line(&topology, 1, 0), "topology: last_good, 1 port, 1 problem");
+    }
 
     #[test]
     fn a_service_manager_that_does_not_read_stops_nobody() {

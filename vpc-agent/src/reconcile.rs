@@ -7,7 +7,7 @@ use crate::{
     devices::{self, Delivery},
     epoch::{EpochClock, since_boot},
     gateway::{self, Heard},
-    host_stack,
+    host_stack, instances,
     liveness::Healths,
     machine::{Depth, Machine, Observer},
     maps::{self, Image, Wanted, image::Shared, locate::Full, outside},
@@ -146,7 +146,14 @@ impl Reconciler {
         // Most of the time nobody has left, and then nothing is read.
         let none = self.away.is_empty();
         let still = if none { Ok(BTreeSet::new()) } else { kept::guests(&self.datapath.tables, &self.actual) };
-        Present { slots: self.actual.slots(), away: still.unwrap_or_else(|_| self.away.clone()) }
+        let away = still.unwrap_or_else(|_| self.away.clone());
+        Present { slots: self.actual.slots(), away, gone: self.gone() }
+    }
+
+    /// Ports that cannot be next hops now, by uid.
+    pub fn gone(&self) -> BTreeSet<u64> {
+        let desired = self.desired.as_deref();
+        desired.map(|desired| instances::gone(desired, &self.actual, &self.heard.healths)).unwrap_or_default()
     }
 
     /// Gives the state of a port away.
@@ -361,7 +368,7 @@ impl Reconciler {
                                 outcome.problems.push(format!("port {}: no packet-rate mode: {why}", port.name));
                             }
                         }
-                        devices.insert(*slot, PortDevice { ifindex: link.index, mtu, delivery });
+                        devices.insert(*slot, PortDevice { ifindex: link.index, mtu, delivery, running: link.running });
                     }
                     Err(error) => {
                         row.mode = "failed".to_owned();

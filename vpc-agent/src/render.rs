@@ -12,7 +12,7 @@ use crate::{
     underlay::{self, Described},
 };
 use std::collections::{BTreeMap, BTreeSet};
-use vpc_common::{node::Node, vtep::VtepId};
+use vpc_common::{node::Node, port::flags, vtep::VtepId};
 use vpc_topology::compile::Desired;
 
 /// What the agent found out about a port's interface.
@@ -24,6 +24,8 @@ pub struct PortDevice {
     pub mtu: u32,
     /// How frames are delivered.
     pub delivery: Delivery,
+    /// Whether it is up and has a carrier.
+    pub running: bool,
 }
 
 /// What the maps should hold, and the ways to other nodes for the operator.
@@ -62,6 +64,9 @@ pub fn render(
             record.ifindex = device.ifindex;
             record.mtu = device.mtu;
             record.flags |= device.delivery.flags;
+            if !device.running && record.flags & flags::ROUTES_FOR_OTHERS != 0 {
+                record.flags |= flags::NO_CARRIER;
+            }
             wanted.devices.insert(*slot, device.ifindex);
         }
         wanted.ports.insert(*slot, record);

@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 use vpc_common::endpoint::EndpointKey;
 use vpc_topology::{
     Limits, Loader, Slots, Topology,
-    compile::{Desired, whereabouts},
+    compile::{Desired, compile_without, whereabouts},
 };
 
 /// A topology that fits this node.
@@ -22,6 +22,8 @@ pub struct Compiled {
     pub desired: Arc<Desired>,
     /// The size of the session table that its ports share.
     pub sessions: u32,
+    /// The ports that it does without as next hops, by uid.
+    pub gone: BTreeSet<u64>,
 }
 
 /// A topology on its way. It may be large, so it is compiled beside the loop.
@@ -49,6 +51,8 @@ pub struct Present {
     /// Addresses of guests that have left with their state: where they are must be known although the node may take no
     /// part in their VPC any more.
     pub away: BTreeSet<EndpointKey>,
+    /// Ports that cannot be next hops now, by uid.
+    pub gone: BTreeSet<u64>,
 }
 
 /// Reads a topology and compiles it for a node. The error is every problem, for people.
@@ -94,15 +98,20 @@ fn finish(
     present: &Present,
     limits: &Limits,
 ) -> Result<Compiled, String> {
-    let mut desired =
-        vpc_topology::compile(topology, node, &present.slots, limits).map_err(|error| error.to_string())?;
+    let mut desired = compile_without(topology, node, &present.slots, limits, present.gone.clone())
+        .map_err(|error| error.to_string())?;
     for (key, endpoint) in whereabouts(topology, &present.away) {
         let endpoints = Arc::make_mut(&mut desired.endpoints);
         if let Err(at) = endpoints.binary_search_by_key(&key, |(key, _)| *key) {
             endpoints.insert(at, (key, endpoint));
         }
     }
-    Ok(Compiled { text: Arc::clone(text), desired: Arc::new(desired), sessions: limits.sessions })
+    Ok(Compiled {
+        text: Arc::clone(text),
+        desired: Arc::new(desired),
+        sessions: limits.sessions,
+        gone: present.gone.clone(),
+    })
 }
 
 /// Where the last good topology is kept, so that a restart with a bad file changes nothing.

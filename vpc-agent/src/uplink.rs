@@ -9,7 +9,7 @@ use crate::{
     reconcile::{Outcome, chain},
 };
 use vpc_bpf::XdpFeatures;
-use vpc_topology::compile::{Desired, ReceiveMode};
+use vpc_topology::compile::{Desired, DesiredPort, ReceiveMode};
 
 /// Attaches the programs of all uplinks.
 pub fn attach(
@@ -67,15 +67,21 @@ fn lacks(link: &Link, features: Option<XdpFeatures>, desired: &Desired) -> Optio
             Some(format!("{driver} has no XDP for frames of several buffers, which an MTU of {} has", link.mtu))
         }
         // Answers go back by redirection. Into a veth whose peer has no NAPI that succeeds, and nothing arrives.
-        Some(features) if desired.outside.outlet.is_some() && !features.has(XdpFeatures::NDO_XMIT) => {
+        Some(features) if is_asked(desired) && !features.has(XdpFeatures::NDO_XMIT) => {
             let help = if link.kind == "veth" { " (switch GRO on at the veth's peer)" } else { "" };
             Some(format!("its answers to liveness probes get lost: {driver} takes no frames from XDP{help}"))
         }
-        None if desired.outside.outlet.is_some() && link.kind == "veth" => {
+        None if is_asked(desired) && link.kind == "veth" => {
             Some("the kernel does not tell whether its answers to liveness probes arrive".to_owned())
         }
         _ => None,
     }
+}
+
+/// Whether other nodes ask this one, for itself or for a port of it. What they ask only as a witness may get lost.
+fn is_asked(desired: &Desired) -> bool {
+    let is_next_hop = |port: &DesiredPort| desired.next_hops.contains_key(&port.record.uid);
+    desired.outside.outlet.is_some() || desired.ports.values().any(is_next_hop)
 }
 
 fn driver(link: &Link) -> &str {

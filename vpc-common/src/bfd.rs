@@ -10,6 +10,12 @@ pub const TTL: u8 = 255;
 /// How often a reflector lets itself be asked by one node at most, µs.
 pub const MIN_INTERVAL: u32 = 10_000;
 
+/// The discriminator by which a port is asked for, by its [`crate::port::Port::uid`]. Those of nodes are their ids, and smaller.
+#[inline(always)]
+pub const fn of_port(uid: u64) -> u32 {
+    1 << 31 | uid as u32
+}
+
 /// A control packet without authentication.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Pod, Zeroable, Default)]

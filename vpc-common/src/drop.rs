@@ -122,7 +122,7 @@ drop_reasons! {
     NoGateway = 46, "no_gateway";
     /// A NAT gateway does not translate the protocol.
     NatProtocol = 47, "nat_protocol";
-    /// A liveness probe (S-BFD) that breaks RFC 5880 or RFC 7880, or asks for another node.
+    /// A liveness probe (S-BFD) that breaks RFC 5880 or RFC 7880, or asks for what is not here.
     LivenessProbe = 48, "liveness_probe";
     /// To the outside, or from there, with an IPv6 address that is not global: unique local, link-local.
     NotGlobal = 49, "not_global";

@@ -19,6 +19,8 @@ pub mod flags {
     pub const GATEWAY: u32 = 1 << 0;
     /// The network or broadcast address of a subnet's IPv4 block: nothing is ever there.
     pub const BROADCAST: u32 = 1 << 1;
+    /// Its node is a plain VTEP: nobody asks its groups there, so it is reached inside its VPC and not from outside.
+    pub const PLAIN: u32 = 1 << 2;
 }
 
 /// Who has an address.

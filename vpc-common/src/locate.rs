@@ -15,15 +15,17 @@ pub const BUCKETS: u32 = 8_192;
 /// What is looked up; in registers only.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, PartialOrd, Ord, Hash)]
 pub struct LocateKey {
-    /// A VNI, or [`LocateKey::INTERFACE`].
+    /// A VNI, [`LocateKey::INTERFACE`] or [`LocateKey::DISCRIMINATOR`].
     pub domain: u32,
-    /// 48 bits: [`Mac::to_u64`] in the domain of a VNI, the interface index in that of interfaces.
+    /// 48 bits: [`Mac::to_u64`] in the domain of a VNI, otherwise the interface's index, or the discriminator.
     pub mac: u64,
 }
 
 impl LocateKey {
     /// The domain of interface indices; no VNI has it.
     pub const INTERFACE: u32 = 0xff00_0000;
+    /// The domain of discriminators: see [`crate::bfd::of_port`].
+    pub const DISCRIMINATOR: u32 = 0xff00_0001;
 
     /// The key of an endpoint of this node.
     #[inline(always)]
@@ -34,6 +36,11 @@ impl LocateKey {
     #[inline(always)]
     pub const fn interface(index: u32) -> Self {
         Self { domain: Self::INTERFACE, mac: index as u64 }
+    }
+    /// The key of a port of this node that is asked for by that discriminator.
+    #[inline(always)]
+    pub const fn discriminator(number: u32) -> Self {
+        Self { domain: Self::DISCRIMINATOR, mac: number as u64 }
     }
     /// The two buckets that may hold the key.
     #[inline(always)]

@@ -20,6 +20,8 @@ pub mod flags {
     pub const ROUTER: u32 = 1 << 4;
     /// No route leads an address of the VPC elsewhere than to its endpoint: who has an endpoint needs no route.
     pub const ENDPOINTS_FIRST: u32 = 1 << 5;
+    /// With [`ROUTES_FOR_OTHERS`]: its interface is down, or nobody is at the other end.
+    pub const NO_CARRIER: u32 = 1 << 6;
 }
 
 /// One element of the `PORTS` array, by slot. Three cache lines; the first one is all that an established flow reads.

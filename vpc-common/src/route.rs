@@ -19,7 +19,8 @@ pub struct RouteKey {
 pub mod kind {
     /// The destination is an endpoint of [`super::Route::vpc`].
     pub const LOCAL: u32 = 1;
-    /// The next hop is the endpoint [`super::Route::next_hop`] of [`super::Route::vpc`].
+    /// The next hop is the endpoint [`super::Route::next_hop`] of [`super::Route::vpc`]. Of the outside's table: what nobody
+    /// has as its own address there is that endpoint's, whose network outside is that of its own address.
     pub const PORT: u32 = 2;
     /// Drop without an answer.
     pub const BLACKHOLE: u32 = 3;
@@ -38,7 +39,7 @@ pub mod kind {
 }
 
 impl RouteKey {
-    /// Id of the outside's own table: the blocks of IPv6 whose addresses are reached from there. Of their routes the last
+    /// Id of the outside's own table: the blocks of IPv6 whose addresses are reached from there. Of routes of subnets the last
     /// word of [`Route::next_hop`] is the VPC's number, host order, as in [`crate::nat::External::vpc_number`].
     pub const OUTSIDE: Be32 = Be32::new(u32::MAX);
 }

@@ -220,6 +220,10 @@ fn routed<F: Family, P: Packet, T: Tables>(
     }
     let endpoint = match route::lookup::<F, T>(tables, scratch, port, scratch.flow.destination) {
         Ok(endpoint) => endpoint,
+        // Nobody keeps the flows of a plain VTEP's workload, so no answer from outside could be told from an attack.
+        Err(NoRoute::Outside(_)) if port.flags & flags::ROUTER != 0 => {
+            return packet.part::<F, T>(tables, scratch, Part::Trouble(Trouble::NetUnreachable));
+        }
         Err(NoRoute::Outside(gateway)) => {
             policy::acl(tables, scratch, port.egress_acl, scratch.flow.destination)?;
             policy::egress_allowed(tables, scratch, known)?;

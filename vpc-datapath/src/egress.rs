@@ -58,6 +58,9 @@ fn ip<F: Family, P: Packet, T: Tables>(
 ) -> Stage<Verdict> {
     parse::datagram::<F, P>(packet, scratch)?;
     if port.flags & flags::ROUTER != 0 {
+        if packet.is_finished() {
+            offload::recall_vtep(tables, scratch, port)?;
+        }
         decide::plain_vtep_speaks_for(tables, scratch, port)?;
     }
     if scratch.flow.flags & flow_flags::FRAGMENT != 0 {

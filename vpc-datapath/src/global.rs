@@ -15,8 +15,9 @@ use crate::{
     session::{Known, Origin},
 };
 use vpc_common::{
-    DropReason, Ip, Mac,
+    DropReason, Ip, Mac, Vni,
     datagram::Share,
+    endpoint::{Endpoint, MacKey},
     gateway::Outlet,
     node::Node,
     policy::action,
@@ -34,11 +35,30 @@ const fn is_global(ip: Ip) -> bool {
     first >> 25 != 0xfc00_0000 >> 25 && first >> 23 != 0xfe80_0000 >> 23 && !ip.is_v4()
 }
 
-/// The block outside that an address lies in.
+/// The subnet's block outside that an address lies in. Leaves in `scratch.route` by whose address to find who has it, if that
+/// is none of its own: the one of the port that may use it.
 #[inline(always)]
 fn network<'t, T: Tables>(tables: &'t T, scratch: &mut Scratch, address: Ip) -> Option<&'t Route> {
     scratch.route = RouteKey { prefix_len: 32 + 128, table: RouteKey::OUTSIDE, destination: address };
+    let route = tables.route(&scratch.route)?;
+    if route.kind != kind::PORT {
+        return Some(route);
+    }
+    scratch.route.destination = route.next_hop;
     tables.route(&scratch.route)
+}
+
+/// Who has an address of the block that [`network`] has just found, in that block's VPC.
+#[inline(always)]
+fn owner<'t, T: Tables>(tables: &'t T, scratch: &mut Scratch, vpc: Vni, address: Ip) -> Option<&'t Endpoint> {
+    let owner = match route::endpoint(tables, scratch, vpc, address) {
+        Some(owner) => owner,
+        None => {
+            scratch.endpoint.address = scratch.route.destination;
+            tables.endpoint(&scratch.endpoint)?
+        }
+    };
+    (owner.flags == 0).then_some(owner)
 }
 
 /// Whether the outside has a block with that address.
@@ -47,18 +67,15 @@ pub fn is_served<T: Tables>(tables: &T, scratch: &mut Scratch, address: Ip) -> b
     network(tables, scratch, address).is_some()
 }
 
-/// Whose an address outside is: `scratch.inward`. False: nobody's.
+/// Whose an address outside is: `scratch.inward`, and the port's MAC in `scratch.mac`. False: nobody's.
 #[inline(never)]
 pub fn resolve<T: Tables>(tables: &T, scratch: &mut Scratch, address: Ip) -> bool {
     let Some(network) = network(tables, scratch, address) else { return false };
     let vpc = network.vpc;
-    match route::endpoint(tables, scratch, vpc, address) {
-        Some(owner) if owner.flags == 0 => {
-            scratch.inward = Inward { vpc, node: owner.node, ..Inward::default() };
-            true
-        }
-        _ => false,
-    }
+    let Some(owner) = owner(tables, scratch, vpc, address) else { return false };
+    scratch.inward = Inward { vpc, node: owner.node, ..Inward::default() };
+    scratch.mac = MacKey { l2_vni: owner.l2_vni, mac: owner.mac, reserved: [0; 2] };
+    true
 }
 
 /// The packet up to its ports, those of a fragment too: see [`crate::external`].
@@ -189,13 +206,11 @@ fn outbound<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut Scra
     external::out(packet, outlet, outlet.next_hop_v6)
 }
 
-/// Finds the port of this node that has the packet's destination, and counts the hop limit down.
+/// Finds the port of this node to which [`resolve`] has led, and counts the hop limit down.
 #[inline(never)]
 pub fn settle<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut Scratch) -> Stage {
-    let (vpc, destination) = (scratch.inward.vpc, scratch.flow.destination);
-    let owner = route::endpoint(tables, scratch, vpc, destination).ok_or(DropReason::NoMapping)?;
-    scratch.inward.slot = deliver::locate_endpoint(tables, owner.l2_vni, owner.mac)?;
-    if deliver::port(tables, scratch.inward.slot)?.vpc != vpc {
+    scratch.inward.slot = deliver::locate_endpoint(tables, scratch.mac.l2_vni, scratch.mac.mac)?;
+    if deliver::port(tables, scratch.inward.slot)?.vpc != scratch.inward.vpc {
         return Err(DropReason::NoMapping.into());
     }
     if scratch.flow.ttl <= 1 {
@@ -215,12 +230,12 @@ pub fn outwards<T: Tables>(tables: &T, scratch: &mut Scratch, port: &Port, known
     if is_of_link(&scratch.flow) {
         return Err(DropReason::NdMalformed.into());
     }
+    let network = network(tables, scratch, source).ok_or(DropReason::ExternalSource)?;
     // Whoever routes for others does not speak for them outside: the answers would not find it.
-    match route::endpoint(tables, scratch, port.vpc, source) {
+    match owner(tables, scratch, port.vpc, source) {
         Some(owner) if owner.mac == port.mac && owner.l2_vni == port.l2_vni => {}
         _ => return Err(DropReason::SourceAddress.into()),
     }
-    let network = network(tables, scratch, source).ok_or(DropReason::ExternalSource)?;
     if network.kind == kind::REPLIES && known.stands() && known.opener() != decided::OPENED_HERE {
         return Err(DropReason::EgressOnly.into());
     }
@@ -251,9 +266,7 @@ pub fn turn<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut Scra
         return Err(DropReason::NoMapping.into());
     }
     // The owner's MTU is known when its port is.
-    let vpc = scratch.inward.vpc;
-    let owner = route::endpoint(tables, scratch, vpc, destination).ok_or(DropReason::NoMapping)?;
-    let slot = deliver::locate_endpoint(tables, owner.l2_vni, owner.mac)?;
+    let slot = deliver::locate_endpoint(tables, scratch.mac.l2_vni, scratch.mac.mac)?;
     let mtu = deliver::port(tables, slot)?.mtu;
     external::fits::<FamilyV6, P, T>(packet, tables, scratch, mtu)?;
     settle(packet, tables, scratch)

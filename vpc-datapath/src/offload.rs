@@ -9,13 +9,14 @@ use crate::{
     Packet, Part, Scratch, Stage, Tables, Verdict, checksum,
     family::Family,
     respond::Trouble,
-    scratch::{Flow, flow_flags},
+    route,
+    scratch::{Flow, Outer, flow_flags},
     session,
 };
 use vpc_common::{
     Be16, DropReason,
     offload::Mark,
-    port::{UNDERLAY_SLOT, flags},
+    port::{Port, UNDERLAY_SLOT},
     session::{Session, Way, decided},
     wire::{Ethernet, protocol},
 };
@@ -32,15 +33,12 @@ fn is_begun<P: Packet>(packet: &P, scratch: &Scratch) -> bool {
 }
 
 /// Sends a packet there that must be cut, and unless it is TCP from then on all of its flow, so that they stay in order
-/// (always `Err`). Where
-/// there is no such device its sender is told to make smaller ones, although it did not ask to be; so is the sender of
-/// what has come by a tunnel, of which the outer headers would be forgotten on the way.
+/// (always `Err`). Where there is no such device its sender is told to make smaller ones, although it did not ask to be.
 #[inline(never)]
 pub fn send<F: Family, P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut Scratch) -> Stage {
     let device = tables.node().ok_or(DropReason::NoUnderlay)?.offload;
     let slot = scratch.flow.slot;
-    let by_tunnel = slot != UNDERLAY_SLOT && tables.port(slot).is_none_or(|port| port.flags & flags::ROUTER != 0);
-    if device == 0 || by_tunnel {
+    if device == 0 {
         return packet.part::<F, T>(tables, scratch, Part::Trouble(Trouble::TooBig));
     }
     if slot != UNDERLAY_SLOT {
@@ -71,6 +69,17 @@ pub fn follow<F: Family, P: Packet, T: Tables>(packet: &mut P, tables: &T, scrat
     }
     sender::<F, T>(tables, scratch, length, |_| ());
     enter(packet, device, slot)
+}
+
+/// Which VTEP a packet comes from that was sent to the router: its outer headers are forgotten on the way. The node that has
+/// its source, since it was let in by that (`decide::plain_vtep_speaks_for`), and is asked about it once more.
+#[inline(never)]
+pub fn recall_vtep<T: Tables>(tables: &T, scratch: &mut Scratch, port: &Port) -> Stage {
+    let source = scratch.flow.source;
+    let node = route::endpoint(tables, scratch, port.vpc, source).ok_or(DropReason::SourceAddress)?.node;
+    let vtep = tables.vtep(node).ok_or(DropReason::NoUnderlay)?;
+    scratch.outer = Outer { source: vtep.address, vni: port.l2_vni, ..Outer::default() };
+    Ok(())
 }
 
 #[inline(always)]

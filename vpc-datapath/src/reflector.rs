@@ -1,18 +1,21 @@
-//! The S-BFD reflector (RFC 7880 §7.2, RFC 7881): other nodes ask whether this one can serve as a gateway, and are
-//! answered where the packet arrived, with or without an agent.
+//! The S-BFD reflector (RFC 7880 §7.2, RFC 7881): other nodes ask whether this one can serve as a gateway, or one of its
+//! ports as a next hop, and are answered where the packet arrived, with or without an agent.
 //!
-//! It holds no state: everything of the answer is in the question, in the node's record and in that of its outlet.
+//! It holds no state: everything of the answer is in the question and in the records of the node, its outlet and its ports.
 
 use crate::{
     Packet, Stage, Tables, Verdict,
     checksum::{fold, ipv4_sum, update},
+    deliver,
     scratch::Outer,
 };
 use vpc_common::{
     Be16, Be32, DropReason, Ip,
     bfd::{self, Control, State, flags},
     limits::OVERHEAD_V4,
+    locate::LocateKey,
     node::Node,
+    port::flags as port_flags,
     wire::{Ethernet, Ipv4, Ipv6, Udp, protocol},
 };
 
@@ -27,7 +30,6 @@ const LENGTH: u16 = (size_of::<Udp>() + size_of::<Control>()) as u16;
 #[inline(never)]
 pub fn reflect<P: Packet, T: Tables>(packet: &mut P, tables: &T, outer: &Outer, node: &Node) -> Stage<Verdict> {
     tables.vtep_id(&outer.source).ok_or(DropReason::UnknownVtep)?;
-    let state = if serves(tables) { State::Up } else { State::AdminDown };
     packet.pull(UDP_V6 as u32 + LENGTH as u32);
     if outer.overhead == OVERHEAD_V4 {
         let ip = packet.get_mut::<Ipv4>(ETHERNET).ok_or(DropReason::OuterHeader)?;
@@ -37,14 +39,14 @@ pub fn reflect<P: Packet, T: Tables>(packet: &mut P, tables: &T, outer: &Outer, 
         if ip.total_length != Be16::new(size_of::<Ipv4>() as u16 + LENGTH) {
             return Err(DropReason::LivenessProbe.into());
         }
-        answer::<P, UDP_V4>(packet, outer, node, state)?;
+        answer::<P, T, UDP_V4>(packet, tables, outer, node)?;
         return_v4(packet)?;
     } else {
         let ip = packet.get::<Ipv6>(ETHERNET).ok_or(DropReason::OuterHeader)?;
         if ip.payload_length != Be16::new(LENGTH) {
             return Err(DropReason::LivenessProbe.into());
         }
-        answer::<P, UDP_V6>(packet, outer, node, state)?;
+        answer::<P, T, UDP_V6>(packet, tables, outer, node)?;
         return_v6(packet)?;
     }
     let ethernet = packet.get_mut::<Ethernet>(0).ok_or(DropReason::NoRoom)?;
@@ -52,26 +54,31 @@ pub fn reflect<P: Packet, T: Tables>(packet: &mut P, tables: &T, outer: &Outer, 
     Ok(Verdict::answer())
 }
 
-/// Whether this node can send to the outside now.
+/// What is asked for, as it is now: whether this node can send to the outside, whether somebody is behind a port of it.
+/// Nothing is said of what is not here.
 #[inline(always)]
-fn serves<T: Tables>(tables: &T) -> bool {
-    tables.outlet().is_some_and(|outlet| outlet.is_usable())
+fn state<T: Tables>(tables: &T, node: &Node, discriminator: u32) -> Option<State> {
+    let is_up = if discriminator == node.id {
+        tables.outlet().is_some_and(|outlet| outlet.is_usable())
+    } else {
+        let slot = deliver::locate(tables, LocateKey::discriminator(discriminator))?;
+        deliver::port(tables, slot).is_ok_and(|port| port.flags & port_flags::NO_CARRIER == 0)
+    };
+    Some(if is_up { State::Up } else { State::AdminDown })
 }
 
 /// The control packet and the UDP header before it.
 #[inline(always)]
-fn answer<P: Packet, const UDP: usize>(packet: &mut P, outer: &Outer, node: &Node, state: State) -> Stage {
+fn answer<P: Packet, T: Tables, const UDP: usize>(packet: &mut P, tables: &T, outer: &Outer, node: &Node) -> Stage {
     let udp = packet.get::<Udp>(UDP).ok_or(DropReason::LivenessProbe)?;
     if udp.length != Be16::new(LENGTH) || udp.source == udp.destination {
         return Err(DropReason::LivenessProbe.into());
     }
     let control = packet.get_mut::<Control>(UDP + size_of::<Udp>()).ok_or(DropReason::LivenessProbe)?;
-    let asks = control.is_sound()
-        && control.state_flags & (flags::DEMAND | flags::FINAL) == flags::DEMAND
-        && control.your_discriminator == Be32::new(node.id);
-    if !asks {
+    if !control.is_sound() || control.state_flags & (flags::DEMAND | flags::FINAL) != flags::DEMAND {
         return Err(DropReason::LivenessProbe.into());
     }
+    let state = state(tables, node, control.your_discriminator.get()).ok_or(DropReason::LivenessProbe)?;
     let said_final = if control.state_flags & flags::POLL != 0 { flags::FINAL } else { 0 };
     control.version_diagnostic = Control::VERSION_1;
     control.state_flags = state.bits() | said_final;

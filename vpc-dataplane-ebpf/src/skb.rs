@@ -24,7 +24,7 @@ use vpc_common::{
     limits::{OVERHEAD_V4, OVERHEAD_V6},
     locate::LocateKey,
     offload::Mark,
-    port::UNDERLAY_SLOT,
+    port::{UNDERLAY_SLOT, flags},
     wire::{Ethernet, ether_type},
 };
 use vpc_datapath::{
@@ -408,6 +408,10 @@ pub fn from_offload(skb: *mut __sk_buff) -> i32 {
     match Maps.port(slot) {
         Some(port) if port.epoch != 0 => {
             let end = egress::egress(&mut packet, &Maps, scratch, slot, port);
+            if port.flags & flags::ROUTER != 0 {
+                // The router counts what it is sent.
+                return verdict::tc(end, verdict::Direction::Ingress, slot, length, 0);
+            }
             verdict::tc(end, verdict::Direction::Egress, slot, length, port.ifindex)
         }
         _ => verdict::tc(DropReason::UnknownPort.into(), verdict::Direction::Egress, slot, length, 0),

@@ -10,7 +10,7 @@ use vpc_common::{
 };
 use vpc_topology::{
     CompileError, Limits, Slots, Topology,
-    compile::{Desired, ProbeRole, ReceiveMode},
+    compile::{Desired, ProbeRole, ReceiveMode, compile_without, port_uid},
 };
 
 fn load(text: &str) -> Topology {
@@ -187,6 +187,43 @@ fn gateways_are_asked_by_who_needs_them_and_by_each_other() {
     let probes = compile(&topology, "hv1").outside.probes;
     let timers: Vec<_> = probes.iter().map(|probe| (probe.interval.as_millis(), probe.multiplier)).collect();
     assert_eq!(timers, [(20, 3), (30, 3), (40, 3)]);
+}
+
+#[test]
+fn a_next_hop_that_is_gone_leaves_its_flows_to_those_beside_it_and_no_others() {
+    let port = |number: u8| {
+        format!(
+            "  - {{name: fw-{number}, subnet: s, node: hv{number}, device: tap, mac: '02:00:00:00:00:0{number}', \
+             private_ips: [10.0.1.1{number}], source_dest_check: false}}\n"
+        )
+    };
+    let topology = load(&format!(
+        "version: 1\nnodes: [{{name: hv1, id: 1, vtep: 192.0.2.1, uplink: e}}, {{name: hv2, id: 2, vtep: 192.0.2.2, uplink: e}}, \
+         {{name: hv3, id: 3, vtep: 192.0.2.3, uplink: e}}]\nvpcs: [{{name: v, vni: 5001, cidr_blocks: [10.0.0.0/16]}}]\n\
+         subnets: [{{name: s, vpc: v, cidr_blocks: [10.0.1.0/24], route_table: t}}]\n\
+         route_tables: [{{name: t, vpc: v, routes: [{{destination: 10.9.0.0/16, ports: [fw-1, fw-2, fw-3]}}]}}]\nports:\n{}",
+        [1, 2, 3].map(port).concat()
+    ));
+    let without = |gone: &[&str]| {
+        let gone = gone.iter().map(|name| port_uid(name)).collect();
+        let desired = compile_without(&topology, "hv1", &Slots::new(), &Limits::default(), gone).unwrap();
+        let table = desired.instances().into_keys().next().unwrap();
+        let hops = desired.routes.iter().filter(|(key, _)| key.table.get() == table);
+        (table, hops.map(|(_, route)| route.next_hop).collect::<Vec<_>>())
+    };
+    let (all, second) = (without(&[]), ip("10.0.1.12"));
+    let (table, left) = without(&["fw-2"]);
+    assert_ne!(table, all.0, "a changed table is another one");
+    assert!(all.1.contains(&second) && !left.contains(&second));
+    let moved = all.1.iter().zip(&left).filter(|(before, after)| before != after);
+    assert!(moved.clone().count() > 0 && moved.clone().all(|(before, _)| *before == second));
+    assert_eq!(without(&["fw-1", "fw-2", "fw-3"]), all, "where none is left all stay");
+
+    let desired = compile(&topology, "hv1");
+    let asked: Vec<_> = desired.outside.probes.iter().map(|p| (p.node, p.name.as_str(), p.role)).collect();
+    assert_eq!(asked.len(), 2);
+    assert!(asked.contains(&(2, "fw-2", ProbeRole::Instance)) && asked.contains(&(3, "fw-3", ProbeRole::Instance)));
+    assert_eq!(desired.next_hops.len(), 3);
 }
 
 #[test]

@@ -15,6 +15,8 @@ pub struct Machine {
     pub port_mtu: BTreeMap<String, u32>,
     /// Ports without an interface.
     pub down: BTreeSet<String>,
+    /// Ports whose interface has no carrier.
+    pub no_carrier: BTreeSet<String>,
     /// Ports into which XDP must not redirect.
     pub tc_delivery: BTreeSet<String>,
     /// MTU of the external interface.
@@ -41,6 +43,7 @@ impl Default for Machine {
             next_hops: BTreeMap::new(),
             port_mtu: BTreeMap::new(),
             down: BTreeSet::new(),
+            no_carrier: BTreeSet::new(),
             tc_delivery: BTreeSet::new(),
             external_mtu: 1_500,
             outside_lost: false,

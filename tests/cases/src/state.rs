@@ -6,7 +6,7 @@ use crate::packet::{self, Layer, Names, Tunnel};
 use anyhow::{Context, Result, bail};
 use std::collections::BTreeMap;
 use vpc_common::{
-    Ip, Mac,
+    Ip, Mac, bfd,
     endpoint::{Endpoint, EndpointKey, MacEntry, MacKey},
     gateway::{Gateways, Outlet},
     limits::{OVERHEAD_V4, OVERHEAD_V6, UNDERLAY_NEXT_HOPS},
@@ -128,6 +128,12 @@ impl State {
             record.epoch = epoch;
             record.mtu = machine.port_mtu.get(&port.name).copied().unwrap_or(Machine::PORT_MTU);
             state.place(LocateKey::endpoint(record.l2_vni, record.mac), *slot)?;
+            if record.flags & flags::ROUTES_FOR_OTHERS != 0 {
+                state.place(LocateKey::discriminator(bfd::of_port(record.uid)), *slot)?;
+            }
+            if machine.no_carrier.contains(&port.name) {
+                record.flags |= flags::NO_CARRIER;
+            }
             let device = port.device.as_ref().filter(|_| !machine.down.contains(&port.name));
             if let Some(device) = device {
                 record.ifindex = devices.index(device)?;

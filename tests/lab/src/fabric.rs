@@ -7,6 +7,7 @@ use crate::{
     instance::Lab,
     node::Node,
     outside::Outside,
+    tap::TapWire,
     underlay::{Underlay, UnderlayOptions},
 };
 use anyhow::{Context, Result};
@@ -145,6 +146,16 @@ impl Fabric {
         let guest = self.guests.get_mut(name).with_context(|| format!("no guest {name}"))?;
         let from = self.nodes.get(&guest.plan().node).context("the guest's node is gone")?;
         guest.move_device(from, to)
+    }
+
+    /// Puts a guest behind a tap device, as a virtual machine is, with that MTU, for as long as the wire is there.
+    ///
+    /// # Errors
+    /// There is no such guest, or the kernel refuses a device.
+    pub fn put_behind_tap(&self, name: &str, mtu: u32) -> Result<TapWire> {
+        let guest = self.guest(name)?;
+        let (node, subnet) = (self.node(&guest.plan().node)?, self.blueprint.subnet(&guest.plan().subnet)?);
+        guest.put_behind_tap(node, subnet, mtu)
     }
 
     /// Wires what a new topology names, then replaces the file at once, by a rename. The agents see it by themselves.

@@ -7,6 +7,7 @@ use crate::{
     netns::Netns,
     node::Node,
     ping::{PingOptions, Pings, ping},
+    tap::TapWire,
     traceroute::traceroute,
 };
 use anyhow::{Context, Result};
@@ -35,8 +36,32 @@ impl Guest {
             plan.device,
             node.netns().name()
         ))?;
+        let guest = Self { plan: plan.clone(), netns, logs: lab.directory().to_owned() };
+        guest.bring_up(node, subnet, mtu)?;
+        // Packets that XDP redirects to the port's device arrive only while the guest's end polls, which GRO turns on.
+        guest.netns.run("ethtool -K eth0 gro on")?;
+        Ok(guest)
+    }
+
+    /// Puts tap devices in the place of its veth, so that it sends and receives as a virtual machine does, for as long as the
+    /// wire is there.
+    ///
+    /// # Errors
+    /// As for [`Guest::new`].
+    pub fn put_behind_tap(&self, node: &Node, subnet: &SubnetPlan, mtu: u32) -> Result<TapWire> {
+        let (device, mac) = (&self.plan.device, &self.plan.mac);
+        node.netns().ip(&format!("link delete {device}"))?;
+        let wire = TapWire::new((node.netns(), device), (&self.netns, "eth0"))?;
+        self.netns.ip(&format!("link set eth0 address {mac}"))?;
+        node.netns().ip(&format!("link set {device} mtu {mtu}"))?;
+        self.bring_up(node, subnet, mtu)?;
+        Ok(wire)
+    }
+
+    /// Sets its interface up, with addresses and default routes, and the port's device.
+    fn bring_up(&self, node: &Node, subnet: &SubnetPlan, mtu: u32) -> Result<()> {
         let mut lines = vec![format!("link set eth0 mtu {mtu} up")];
-        for address in &plan.private_ips {
+        for address in &self.plan.private_ips {
             let (block, gateway) =
                 subnet.block_of(*address).with_context(|| format!("{address} is not in subnet {}", subnet.name))?;
             lines.push(format!("addr add {address}/{} dev eth0", block.prefix_len()));
@@ -44,13 +69,10 @@ impl Guest {
             lines.push(format!("route replace {everything} via {gateway} dev eth0"));
         }
         // A neighbour that could not be asked because the port was not served yet is asked again soon, not after 1 s.
-        netns
+        self.netns
             .sysctl(&[("net/ipv4/neigh/eth0/retrans_time_ms", "50"), ("net/ipv6/neigh/eth0/retrans_time_ms", "50")])?;
-        node.netns().ip(&format!("link set {} up", plan.device))?;
-        netns.ip_batch(&lines)?;
-        // Packets that XDP redirects to the port's device arrive only while the guest's end polls, which GRO turns on.
-        netns.run("ethtool -K eth0 gro on")?;
-        Ok(Self { plan: plan.clone(), netns, logs: lab.directory().to_owned() })
+        node.netns().ip(&format!("link set {} up", self.plan.device))?;
+        self.netns.ip_batch(&lines)
     }
 
     /// The port.

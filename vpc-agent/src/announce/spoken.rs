@@ -1,12 +1,12 @@
 //! For which addresses outside a gateway speaks: the datapath answers ARP and neighbour solicitations for the same ones.
 
 use crate::maps::{Image, image::Shared, outside::Outside};
-use std::{net::IpAddr, sync::Arc};
+use std::{cmp::Reverse, net::IpAddr, sync::Arc};
 use vpc_common::{
     Be32, Ip, Mac, Vni,
     endpoint::EndpointKey,
     gateway::Gateways,
-    route::{Route, RouteKey},
+    route::{Route, RouteKey, kind},
 };
 use vpc_datapath::external::{speaker, speaker_at};
 use vpc_topology::compile::Desired;
@@ -76,7 +76,8 @@ fn number(address: Ip) -> u128 {
 }
 
 /// The global addresses that the outside has a route to, each with its node: what `vpc_datapath::global::resolve` finds,
-/// without a look-up in a trie for each of very many endpoints. The blocks are those of subnets, so that none overlap.
+/// without a look-up in a trie for each of very many endpoints. Blocks of ports lie in those of subnets, of which none overlap.
+/// What a port may use besides its own addresses is announced if it is one address; of a block nobody knows which are used.
 fn global(shared: &Shared) -> impl Iterator<Item = (Ip, u16)> + '_ {
     let of_outside = shared.routes.iter().filter(|(key, _)| key.table == RouteKey::OUTSIDE);
     let block = |(key, route): &(RouteKey, Route)| {
@@ -85,7 +86,8 @@ fn global(shared: &Shared) -> impl Iterator<Item = (Ip, u16)> + '_ {
         Block { first, last: first | rest, vpc: route.vpc }
     };
     let mut blocks: Vec<Block> = of_outside.map(block).collect();
-    blocks.sort_by_key(|block| block.first);
+    blocks.sort_by_key(|block| (block.first, Reverse(block.last)));
+    blocks.dedup_by(|inner, outer| inner.last <= outer.last);
     let is_in = move |key: &EndpointKey| {
         let address = number(key.address);
         let before = blocks.partition_point(|block| block.first <= address);
@@ -94,7 +96,20 @@ fn global(shared: &Shared) -> impl Iterator<Item = (Ip, u16)> + '_ {
     };
     // The router's own addresses have flags, and only endpoints without one are reached from outside.
     let endpoints = shared.endpoints.iter().filter(move |(key, endpoint)| endpoint.flags == 0 && is_in(key));
-    endpoints.map(|(key, endpoint)| (key.address, endpoint.node))
+    let of_ports = shared.routes.iter().filter(|(key, route)| {
+        (key.table, key.prefix_len, route.kind) == (RouteKey::OUTSIDE, 32 + u128::BITS, kind::PORT)
+    });
+    let by_port = of_ports.filter_map(|(key, route)| {
+        let known = |address| {
+            let wanted = EndpointKey { vpc: route.vpc, address };
+            let found = shared.endpoints.binary_search_by_key(&wanted, |(key, _)| *key).ok()?;
+            shared.endpoints.get(found)
+        };
+        // Whoever has it as its own address comes first.
+        let (_, owner) = known(route.next_hop).filter(|_| known(key.destination).is_none())?;
+        Some((key.destination, owner.node))
+    });
+    endpoints.map(|(key, endpoint)| (key.address, endpoint.node)).chain(by_port)
 }
 
 /// What decides for which addresses a gateway speaks.
@@ -185,6 +200,20 @@ mod tests {
         let mut expected: Vec<Ip> = ports.iter().map(|address| ip(address)).chain([ip("203.0.113.20")]).collect();
         expected.sort();
         assert_eq!(both, expected);
+    }
+
+    #[test]
+    fn what_one_port_may_use_is_spoken_for_if_it_is_one_address_and_nobodys_own() {
+        let mut image = image(2, &[(1, "2001:db8:1:3::10", 2, 0), (1, "2001:db8:1:3::11", 2, 0)]);
+        let route = |bits: u32, block: &str| {
+            let key = RouteKey { prefix_len: 32 + bits, table: RouteKey::OUTSIDE, destination: ip(block) };
+            (key, Route { kind: kind::PORT, vpc: Vni(1), next_hop: ip("2001:db8:1:3::10") })
+        };
+        let of_port = [(128, "2001:db8:1:3::99"), (128, "2001:db8:1:3::11"), (80, "2001:db8:1:3:8::")];
+        let routes = Arc::make_mut(&mut image.shared.routes);
+        routes.extend(of_port.map(|(bits, block)| route(bits, block)));
+        let spoken: Vec<Ip> = Spoken::before(&image).addresses.into_iter().filter(|address| !address.is_v4()).collect();
+        assert_eq!(spoken, ["2001:db8:1:3::10", "2001:db8:1:3::11", "2001:db8:1:3::99"].map(ip));
     }
 
     #[test]

@@ -12,15 +12,16 @@ pub(super) fn gateways(desired: &Desired, reconciler: &Reconciler, tallies: &Tal
         externals.filter(|(address, external)| speaker(&outside.segment, address, external) == id).count()
     };
     let row = |id: &u16| {
-        let probe = desired.outside.probes.iter().find(|probe| probe.node == *id);
+        let discriminator = u32::from(*id);
+        let probe = desired.outside.probes.iter().find(|probe| probe.discriminator == discriminator);
         let own = *id == desired.node.id;
-        let (name, state) = match (probe, reconciler.healths().get(id)) {
+        let (name, state) = match (probe, reconciler.healths().get(&discriminator)) {
             _ if own => (desired.node.name.as_str(), "this"),
             (Some(probe), Some(known)) => (probe.name.as_str(), known.health.name()),
             // Nothing of this node leads outside, so nobody is asked.
             _ => return None,
         };
-        let tally = tallies.nodes.get(id).copied().unwrap_or_default();
+        let tally = tallies.asked.get(&discriminator).copied().unwrap_or_default();
         let detection = probe.map_or(Duration::ZERO, |probe| probe.interval * probe.multiplier.into());
         Some(GatewayRow {
             node: name.to_owned(),

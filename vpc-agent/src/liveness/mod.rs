@@ -1,4 +1,5 @@
-//! Which gateways are alive: asked by S-BFD (RFC 7880, RFC 7881), answered by their XDP programs.
+//! Which gateways are alive, and which instances are there to be next hops: asked by S-BFD (RFC 7880, RFC 7881), answered by
+//! the programs of their nodes' uplinks.
 //!
 //! In a thread of its own: whatever else the agent does, a question is in time and an answer is not overlooked.
 
@@ -25,10 +26,10 @@ use vpc_common::{
 };
 use vpc_topology::compile::{DesiredProbe, ProbeRole};
 
-/// What is thought of the nodes that are asked, by their ids.
-pub type Healths = BTreeMap<u16, Known>;
+/// What is thought of what is asked for, by [`DesiredProbe::discriminator`].
+pub type Healths = BTreeMap<u32, Known>;
 
-/// What is known of a node that is asked.
+/// What is known of a node, or a port of it, that is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Known {
     /// What is thought of it.
@@ -51,8 +52,8 @@ pub struct Questions {
 /// What an operator wants to know.
 #[derive(Clone, Debug, Default)]
 pub struct Tallies {
-    /// Counters of each node, by its id.
-    pub nodes: BTreeMap<u16, Tally>,
+    /// Counters, by [`DesiredProbe::discriminator`].
+    pub asked: BTreeMap<u32, Tally>,
     /// Why nobody can be asked.
     pub trouble: Option<String>,
 }
@@ -165,11 +166,11 @@ impl Asker {
         if self.source != questions.source {
             (self.source, self.socket, self.retry) = (questions.source, None, Instant::now());
         }
-        let mut old: BTreeMap<u16, Session> =
-            self.sessions.drain(..).map(|session| (session.target.node, session)).collect();
+        let mut old: BTreeMap<u32, Session> =
+            self.sessions.drain(..).map(|session| (session.target.discriminator, session)).collect();
         for probe in questions.probes {
             let same = |session: &Session| session.target.address == probe.address && session.target.role == probe.role;
-            let session = match old.remove(&probe.node).filter(same) {
+            let session = match old.remove(&probe.discriminator).filter(same) {
                 Some(mut session) => {
                     session.retarget(probe);
                     session
@@ -191,7 +192,7 @@ impl Asker {
             }
             Err(error) => {
                 self.retry = Instant::now() + RETRY;
-                Some(format!("gateways cannot be asked whether they are alive, from {}: {error}", self.source))
+                Some(format!("nobody can be asked whether it is alive, from {}: {error}", self.source))
             }
         };
         self.tallies.lock().unwrap_or_else(PoisonError::into_inner).trouble = trouble;
@@ -220,10 +221,10 @@ impl Asker {
                 Err(_) => return,
             };
             let Some(control) = packet::answer(&buffer[..length]).filter(|_| from.port() == PORT) else { continue };
-            let (own, node) = (control.your_discriminator.get(), control.my_discriminator.get());
+            let (own, theirs) = (control.your_discriminator.get(), control.my_discriminator.get());
             let is_of = |session: &&mut Session| {
                 session.discriminator == own
-                    && u32::from(session.target.node) == node
+                    && session.target.discriminator == theirs
                     && IpAddr::from(session.target.address) == from.ip()
             };
             if let Some(session) = self.sessions.iter_mut().find(is_of) {
@@ -237,7 +238,8 @@ impl Asker {
     fn tell(&self) {
         let known =
             |session: &Session| Known { health: session.health(), role: session.target.role, ever: session.known };
-        let healths: Healths = self.sessions.iter().map(|session| (session.target.node, known(session))).collect();
+        let healths: Healths =
+            self.sessions.iter().map(|session| (session.target.discriminator, known(session))).collect();
         self.healths.send_if_modified(|told| {
             let changed = *told != healths;
             if changed {
@@ -245,32 +247,39 @@ impl Asker {
             }
             changed
         });
-        let tallies = self.sessions.iter().map(|session| (session.target.node, session.tally)).collect();
-        self.tallies.lock().unwrap_or_else(PoisonError::into_inner).nodes = tallies;
+        let tallies = self.sessions.iter().map(|session| (session.target.discriminator, session.tally)).collect();
+        self.tallies.lock().unwrap_or_else(PoisonError::into_inner).asked = tallies;
     }
 }
 
 /// Logs what has changed.
 fn note(session: &Session, before: Health) {
-    let (now, node) = (session.health(), &session.target.name);
-    if now == before || session.target.role == ProbeRole::Witness {
-        return;
-    }
+    let (now, name) = (session.health(), &session.target.name);
+    let what = match session.target.role {
+        _ if now == before => return,
+        ProbeRole::Witness => return,
+        ProbeRole::Gateway => "a gateway",
+        ProbeRole::Instance => "an instance that is a next hop",
+    };
     match now {
         Health::Silent | Health::OutOfService => {
-            tracing::warn!(%node, before = before.name(), now = now.name(), "a gateway went out of use");
+            tracing::warn!(%name, before = before.name(), now = now.name(), "{what} went out of use");
         }
-        _ => tracing::info!(%node, before = before.name(), now = now.name(), "a gateway"),
+        _ => tracing::info!(%name, before = before.name(), now = now.name(), "{what}"),
     }
 }
 
 fn send(socket: &UdpSocket, session: &Session) {
     let target = &session.target;
-    let question =
-        packet::question(session.state(), session.discriminator, target.node, target.interval, target.multiplier);
+    let question = packet::question(
+        session.state(),
+        (session.discriminator, target.discriminator),
+        target.interval,
+        target.multiplier,
+    );
     // What the kernel refuses to send is not answered either, which is what counts.
     if let Err(error) = socket.send_to(bytemuck::bytes_of(&question), SocketAddr::new(target.address.into(), PORT)) {
-        tracing::debug!(node = %target.name, %error, "ask a gateway whether it is alive");
+        tracing::debug!(name = %target.name, %error, "ask whether it is alive");
     }
 }
 

@@ -7,14 +7,14 @@ use vpc_common::{
 };
 
 /// What is asked: the side that asks is in demand mode, and says which state it takes the other for (RFC 7880 §7.3.2).
-pub(super) fn question(state: State, own: u32, node: u16, interval: Duration, multiplier: u8) -> Control {
+pub(super) fn question(state: State, (own, theirs): (u32, u32), interval: Duration, multiplier: u8) -> Control {
     Control {
         version_diagnostic: Control::VERSION_1,
         state_flags: state.bits() | flags::DEMAND,
         detect_multiplier: multiplier,
         length: Control::LENGTH,
         my_discriminator: Be32::new(own),
-        your_discriminator: Be32::new(node.into()),
+        your_discriminator: Be32::new(theirs),
         desired_min_tx: Be32::new(u32::try_from(interval.as_micros()).unwrap_or(u32::MAX)),
         ..Control::default()
     }
@@ -33,7 +33,7 @@ mod tests {
 
     #[test]
     fn a_question_is_what_the_rfc_says_and_no_answer() {
-        let question = question(State::Down, 0x1234_5678, 2, Duration::from_millis(100), 3);
+        let question = question(State::Down, (0x1234_5678, 2), Duration::from_millis(100), 3);
         let bytes = bytemuck::bytes_of(&question);
         let words = [0x2042_0318_u32, 0x1234_5678, 2, 100_000, 0, 0];
         assert_eq!(bytes, words.map(u32::to_be_bytes).concat());

@@ -159,6 +159,8 @@ impl Session {
         match (up, self.health) {
             (true, Health::Alive | Health::Returning) | (false, Health::OutOfService) => {}
             (true, Health::Unknown) => self.turn(Health::Alive, now),
+            // Its own node uses an instance at once: whoever waited would take another one for the same flow.
+            (true, _) if self.target.role == ProbeRole::Instance => self.turn(Health::Alive, now),
             (true, Health::Silent | Health::OutOfService) => {
                 self.turn(Health::Returning, now);
                 self.since = now + self.detection() * (1 << self.relapses.saturating_sub(1).min(DOUBLINGS));
@@ -210,6 +212,7 @@ mod tests {
         let target = DesiredProbe {
             node: 2,
             name: "hv2".to_owned(),
+            discriminator: 2,
             address: vpc_common::Ip::UNSPECIFIED,
             role,
             interval: 100 * MS,
@@ -318,6 +321,18 @@ mod tests {
         let (mut witness, start) = session(ProbeRole::Witness);
         witness.answered(&says(State::AdminDown), start);
         assert_eq!(witness.health(), Health::Alive);
+    }
+
+    #[test]
+    fn an_instance_is_used_as_soon_as_its_node_says_so() {
+        let (mut instance, start) = session(ProbeRole::Instance);
+        let silent = silence(&mut instance, start, start + 1_000 * MS).unwrap();
+        instance.answered(&says(State::Up), silent + MS);
+        assert_eq!(instance.health(), Health::Alive);
+        instance.answered(&says(State::AdminDown), silent + 2 * MS);
+        assert_eq!(instance.health(), Health::OutOfService);
+        instance.answered(&says(State::Up), silent + 3 * MS);
+        assert_eq!(instance.health(), Health::Alive);
     }
 
     #[test]

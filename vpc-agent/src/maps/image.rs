@@ -6,13 +6,13 @@ use std::{
     sync::Arc,
 };
 use vpc_common::{
-    Ip, Vni,
+    Ip, Vni, bfd,
     endpoint::{Endpoint, EndpointKey, MacEntry, MacKey},
     locate::{LocateBucket, LocateKey},
     maps,
     node::Node,
     policy::{IdentityKey, RuleKey, RuleVerdict, Subject, SubjectKey},
-    port::{FloodKey, FloodMember, Port, SourceKey},
+    port::{FloodKey, FloodMember, Port, SourceKey, flags},
     route::{Route, RouteKey},
     vtep::{Vtep, VtepId},
 };
@@ -82,13 +82,16 @@ pub struct Wanted {
 }
 
 impl Wanted {
-    /// What leads to each slot: the port's MAC in its subnet's VNI, and its interface.
+    /// What leads to each slot: the port's MAC in its subnet's VNI, its interface, and by what others ask for it as a next hop.
     pub fn placement(&self) -> Placement {
         let mut placement = Placement::new();
         for (slot, port) in &self.ports {
             placement.insert(LocateKey::endpoint(port.l2_vni, port.mac), *slot);
             if port.ifindex != 0 {
                 placement.insert(LocateKey::interface(port.ifindex), *slot);
+            }
+            if port.flags & flags::ROUTES_FOR_OTHERS != 0 {
+                placement.insert(LocateKey::discriminator(bfd::of_port(port.uid)), *slot);
             }
         }
         placement

@@ -50,6 +50,8 @@ pub struct Desired {
     pub rules: Vec<(RuleKey, RuleVerdict)>,
     /// The way to the outside.
     pub outside: Outside,
+    /// The ports that are next hops beside others, by uid, with their names: on this node and elsewhere.
+    pub next_hops: BTreeMap<u64, String>,
     /// Names of what the tables hold only numbers of, for people.
     pub names: Names,
 }
@@ -133,8 +135,10 @@ pub struct DesiredOutlet {
 pub struct DesiredProbe {
     /// Its id.
     pub node: u16,
-    /// Its name.
+    /// The name of what is asked for.
     pub name: String,
+    /// What is asked for there: the node by its id, or a port of it by [`vpc_common::bfd::of_port`].
+    pub discriminator: u32,
     /// Its VTEP address.
     pub address: Ip,
     /// Why it is asked.
@@ -152,6 +156,8 @@ pub enum ProbeRole {
     Gateway,
     /// It tells a gateway that the underlay is still there when all other gateways are silent.
     Witness,
+    /// A port of it is a next hop beside others.
+    Instance,
 }
 
 /// What the topology says of this node.

@@ -80,7 +80,7 @@ fn beyond<'s>(scope: &'s Scope<'_>) -> impl Iterator<Item = (EndpointKey, Endpoi
                 node: node_id(scope, port.links(scope.links).node),
                 l2_vni: links.vni,
                 subnet: links.id,
-                flags: 0,
+                flags: of_node(scope, *port),
                 identity: NOBODY,
             };
             let of_v6 = record.private_ips.iter().filter(|address| address.is_ipv6());
@@ -119,9 +119,14 @@ fn of_subnet(scope: &Scope<'_>, vpc: Vni, subnet: At<Subnet>, entries: &mut Vec<
         let (record, node) = (port.of(scope.file), node_id(scope, port.links(scope.links).node));
         let identity = identity(scope, *port);
         for address in &record.private_ips {
-            add(address.value.0, record.mac.value.0, node, 0, identity);
+            add(address.value.0, record.mac.value.0, node, of_node(scope, *port), identity);
         }
     }
+}
+
+/// What is said of all addresses of a port.
+fn of_node(scope: &Scope<'_>, port: At<Port>) -> u32 {
+    if port.links(scope.links).node.of(scope.file).runs_agent() { 0 } else { flags::PLAIN }
 }
 
 /// The link-local addresses of the ports that have IPv6.

@@ -1,8 +1,10 @@
-//! Which nodes a node asks whether they are alive, and which gateways stand in for each other.
+//! Which nodes a node asks whether they are alive, for themselves or for ports of theirs, and which gateways stand in for
+//! each other.
 
-use super::{DesiredProbe, ProbeRole, Scope};
+use super::{DesiredProbe, ProbeRole, Scope, port_uid, routes};
 use crate::model::{Bfd, Node, NodeGateway};
 use vpc_common::{
+    bfd,
     gateway::Gateways,
     route::{Route, RouteKey, kind},
 };
@@ -25,10 +27,11 @@ pub(super) fn segment(scope: &Scope<'_>) -> Vec<u16> {
 }
 
 /// Whom the node asks: the gateways, if it is one itself or something of it leads outside; and if it is one among
-/// several on its segment, some other nodes, whose silence tells it that it is itself cut off.
-pub(super) fn probes(scope: &Scope<'_>, routes: &[(RouteKey, Route)], segment: &[u16]) -> Vec<DesiredProbe> {
+/// several on its segment, some other nodes, whose silence tells it that it is itself cut off. And for the ports of other
+/// nodes that are next hops beside others, these nodes.
+pub(super) fn probes(scope: &Scope<'_>, entries: &[(RouteKey, Route)], segment: &[u16]) -> Vec<DesiredProbe> {
     let own = id(scope.node.of(scope.file));
-    let leads_outside = routes.iter().any(|(_, route)| matches!(route.kind, kind::INTERNET | kind::NAT));
+    let leads_outside = entries.iter().any(|(_, route)| matches!(route.kind, kind::INTERNET | kind::NAT));
     let mut probes = Vec::new();
     if leads_outside || !segment.is_empty() {
         let others = gateways(scope).filter(|(node, _)| id(node) != own);
@@ -42,7 +45,16 @@ pub(super) fn probes(scope: &Scope<'_>, routes: &[(RouteKey, Route)], segment: &
         let timers = scope.node.of(scope.file).gateway.as_ref().and_then(|gateway| gateway.bfd.as_ref());
         probes.extend(plain.iter().take(WITNESSES).map(|node| probe(node, ProbeRole::Witness, timers)));
     }
-    probes.sort_unstable_by_key(|probe| probe.node);
+    let elsewhere = routes::next_hops(scope).into_iter().filter_map(|port| {
+        let node = port.links(scope.links).node;
+        (node != scope.node && node.of(scope.file).runs_agent()).then_some((port, node.of(scope.file)))
+    });
+    probes.extend(elsewhere.map(|(port, node)| {
+        let name = &port.of(scope.file).name.value;
+        let discriminator = bfd::of_port(port_uid(name));
+        DesiredProbe { name: name.to_string(), discriminator, ..probe(node, ProbeRole::Instance, None) }
+    }));
+    probes.sort_unstable_by_key(|probe| probe.discriminator);
     probes
 }
 
@@ -54,6 +66,7 @@ fn probe(node: &Node, role: ProbeRole, timers: Option<&Bfd>) -> DesiredProbe {
     DesiredProbe {
         node: id(node),
         name: node.name.to_string(),
+        discriminator: id(node).into(),
         address: node.vtep.value.0.into(),
         role,
         interval: Bfd::interval(timers),

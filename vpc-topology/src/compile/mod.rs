@@ -6,6 +6,7 @@
 mod desired;
 mod endpoints;
 mod flood;
+mod global;
 mod ids;
 mod liveness;
 mod nat;
@@ -30,8 +31,8 @@ pub use sessions::session_share;
 pub use sizes::Excess;
 pub(crate) use sizes::upper_bounds;
 
-use crate::{Limits, Topology, diagnostics::nearest, topology::At};
-use std::sync::Arc;
+use crate::{Limits, Topology, diagnostics::nearest, model::Port, topology::At};
+use std::{collections::BTreeSet, sync::Arc};
 use thiserror::Error;
 
 /// Why a topology cannot be compiled for a node.
@@ -84,6 +85,20 @@ fn list(excesses: &[Excess]) -> String {
 /// # Errors
 /// [`CompileError`]: no such node, or its state does not fit into the maps; with the numbers.
 pub fn compile(topology: &Topology, node: &str, previous: &Slots, limits: &Limits) -> Result<Desired, CompileError> {
+    compile_without(topology, node, previous, limits, BTreeSet::new())
+}
+
+/// The same while some ports cannot be next hops, by their uids: those that are beside them take over.
+///
+/// # Errors
+/// As for [`compile`].
+pub fn compile_without(
+    topology: &Topology,
+    node: &str,
+    previous: &Slots,
+    limits: &Limits,
+    gone: BTreeSet<u64>,
+) -> Result<Desired, CompileError> {
     let (file, links) = (topology.file(), topology.links());
     let index = file.nodes.iter().position(|n| &*n.name.value == node).ok_or_else(|| CompileError::UnknownNode {
         node: node.to_owned(),
@@ -92,7 +107,7 @@ pub fn compile(topology: &Topology, node: &str, previous: &Slots, limits: &Limit
     if !file.nodes[index].runs_agent() {
         return Err(CompileError::PlainVtep { node: node.to_owned() });
     }
-    let scope = Scope::new(file, links, At::new(index));
+    let scope = Scope { gone, ..Scope::new(file, links, At::new(index)) };
     let policies = policy::Policies::new(&scope);
     let excesses: Vec<_> = scope.sizes(&policies).excesses(limits).collect();
     if !excesses.is_empty() {
@@ -112,6 +127,7 @@ pub fn compile(topology: &Topology, node: &str, previous: &Slots, limits: &Limit
         identities: Vec::new(),
         rules: Vec::new(),
         outside: nat::outside(&scope),
+        next_hops: routes::next_hops(&scope).into_iter().map(|port| named(&scope, port)).collect(),
         names: scope.names(),
         ports,
     };
@@ -119,4 +135,10 @@ pub fn compile(topology: &Topology, node: &str, previous: &Slots, limits: &Limit
     desired.outside.segment = liveness::segment(&scope);
     desired.outside.probes = liveness::probes(&scope, &desired.routes, &desired.outside.segment);
     Ok(desired)
+}
+
+/// A port's uid and name.
+fn named(scope: &Scope<'_>, port: At<Port>) -> (u64, String) {
+    let name = port.of(scope.file).name.to_string();
+    (port_uid(&name), name)
 }

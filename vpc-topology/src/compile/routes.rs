@@ -1,7 +1,11 @@
 //! Route tables. A table's id is made from its content, so that a changed table is another one. The instances of a route
 //! that has several are a table of their own, by the bucket of the flow.
 
-use super::{Policies, Scope, ids::Ids, scope::TableOf};
+use super::{
+    Policies, Scope, global,
+    ids::{Ids, port_uid},
+    scope::TableOf,
+};
 use crate::{
     model::{Cidr, Port},
     topology::{At, Hop},
@@ -55,7 +59,7 @@ impl Tables {
             built.ids.extend(users.into_iter().map(|table| (table, id)));
             built.add(id, &content);
         }
-        built.entries.extend(of_outside(scope));
+        built.entries.extend(global::routes(scope));
         built.entries.sort_unstable_by_key(|(key, _)| *key);
         built
     }
@@ -98,22 +102,7 @@ pub(super) fn count(scope: &Scope<'_>) -> usize {
             vpc.of(scope.file).cidr_blocks.len() + routes + usize::from(needs_guard(scope, (vpc, table)))
         })
         .sum::<usize>()
-        + of_outside(scope).count()
-}
-
-/// The outside's table: the global blocks of the subnets that have a route of IPv6 to an internet gateway.
-fn of_outside<'s>(scope: &'s Scope<'_>) -> impl Iterator<Item = (RouteKey, Route)> + 's {
-    scope.exposed.iter().flat_map(move |(subnet, gateway)| {
-        let vpc = subnet.links(scope.links).vpc;
-        let kind = if gateway.of(scope.file).is_egress_only() { kind::REPLIES } else { kind::LOCAL };
-        let next_hop = Ip::v4(Be32::new(vpc.index() as u32));
-        let route = Route { kind, vpc: scope.vni(vpc), next_hop };
-        let blocks = subnet.of(scope.file).cidr_blocks.iter().filter(|block| block.is_global());
-        blocks.map(move |block| {
-            let (prefix_len, destination) = key(block.value);
-            (RouteKey { prefix_len: 32 + prefix_len, table: RouteKey::OUTSIDE, destination }, route)
-        })
-    })
+        + global::routes(scope).len()
 }
 
 /// How many entries a route takes at most.
@@ -196,6 +185,21 @@ fn instances_of(scope: &Scope<'_>, (vpc, table): TableOf) -> Vec<Content> {
         .collect()
 }
 
+/// The ports that are next hops beside others in the scope's tables.
+pub(super) fn next_hops(scope: &Scope<'_>) -> BTreeSet<At<Port>> {
+    let tables: BTreeSet<_> = scope.tables().filter_map(|(_, table)| table).collect();
+    let hops = tables.into_iter().flat_map(|table| &table.links(scope.links).hops);
+    let several = hops.filter_map(|hop| if let Hop::Ports(ports) = hop { Some(ports) } else { None });
+    several.flatten().copied().collect()
+}
+
+/// Those of the ports that can be next hops now. Where none can all stay: what becomes of their packets says why.
+fn usable(scope: &Scope<'_>, ports: &[At<Port>]) -> Vec<At<Port>> {
+    let is_there = |port: &&At<Port>| !scope.gone.contains(&port_uid(&port.of(scope.file).name.value));
+    let usable: Vec<_> = ports.iter().filter(is_there).copied().collect();
+    if usable.is_empty() { ports.to_vec() } else { usable }
+}
+
 /// The next hop of each bucket: the instance with the highest hash of its name and the bucket (rendezvous hashing), so
 /// that an instance that goes leaves the flows of all others where they are.
 fn instances(scope: &Scope<'_>, vpc: Vni, ports: &[At<Port>], destination: Cidr) -> Content {
@@ -204,9 +208,10 @@ fn instances(scope: &Scope<'_>, vpc: Vni, ports: &[At<Port>], destination: Cidr)
         hasher.write(port.of(scope.file).name.value.as_bytes());
         (hasher.finish(), port.index())
     };
+    let usable = usable(scope, ports);
     (0..BUCKETS)
         .filter_map(|bucket| {
-            let port = ports.iter().max_by_key(|port| weight(port, bucket))?;
+            let port = usable.iter().max_by_key(|port| weight(port, bucket))?;
             let route = Route { kind: kind::PORT, vpc, next_hop: next_hop(scope, *port, destination) };
             Some(((Ip::MAPPED_BITS + 32, Ip::v4(Be32::new(bucket))), route))
         })

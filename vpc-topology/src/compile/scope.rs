@@ -23,6 +23,8 @@ pub(crate) struct Scope<'t> {
     pub(super) exposed: Vec<(At<Subnet>, At<InternetGateway>)>,
     /// The routers that plain VTEPs send to, by effective VNI.
     pub(super) routers: BTreeMap<Vni, Router>,
+    /// Ports that cannot be next hops now, by uid.
+    pub(super) gone: BTreeSet<u64>,
 }
 
 /// The router of one VNI, as plain VTEPs see it.
@@ -66,7 +68,8 @@ impl<'t> Scope<'t> {
             router.subnets.sort_by_key(|subnet| &*subnet.of(file).name.value);
         }
         let exposed = exposed(file, links);
-        let mut scope = Self { file, links, node, reached: own.clone(), own, subnets, exposed, routers };
+        let mut scope =
+            Self { file, links, node, reached: own.clone(), own, subnets, exposed, routers, gone: BTreeSet::new() };
         let tables: BTreeSet<_> = scope.tables().collect();
         for table in tables {
             let peers = scope.peers(table);

@@ -1,7 +1,7 @@
 //! How much of each map a node needs.
 
 use super::{
-    Scope, endpoints, flood,
+    Scope, endpoints, flood, global,
     policy::{self, Policies, PolicySizes},
     routes, sources,
 };
@@ -40,8 +40,11 @@ pub(crate) fn upper_bounds(file: &File, links: &Links) -> Vec<Sizes> {
         local_ports: plain().count(),
         endpoints: sum(&mut links.vpcs.iter().map(|vpc| vpc.endpoints)),
         macs: file.ports.len(),
-        // The outside's table has blocks of subnets.
-        routes: blocks + tables + sum(&mut file.subnets.iter().map(|subnet| subnet.cidr_blocks.len())),
+        // The outside's table has blocks of subnets, and what ports may use inside of them.
+        routes: blocks
+            + tables
+            + sum(&mut file.subnets.iter().map(|subnet| subnet.cidr_blocks.len()))
+            + sum(&mut file.ports.iter().map(global::upper_bound)),
         sources: sum(&mut plain().map(|(_, subnet)| subnet.cidr_blocks.len())),
         flood_members: 0,
         flood_fanout: links.subnets.iter().map(|subnet| subnet.nodes.len()).max().unwrap_or_default(),

@@ -25,7 +25,7 @@ use vpc_common::{
     locate::LocateKey,
     nat::{ExternalPort, NatIn},
     offload::Mark,
-    port::UNDERLAY_SLOT,
+    port::{UNDERLAY_SLOT, flags},
 };
 use vpc_datapath::{
     Packet, Scratch, Tables, Verdict, deliver, egress, external, ingress, scratch::Outer, shortcut, verdict::End,
@@ -107,7 +107,9 @@ impl Host {
             }
             Some(slot) => match self.tables.port(slot) {
                 Some(port) if port.epoch != 0 => {
-                    (egress::egress(frame, &self.tables, scratch, slot, port), Direction::Egress, slot)
+                    let end = egress::egress(frame, &self.tables, scratch, slot, port);
+                    let is_router = port.flags & flags::ROUTER != 0;
+                    (end, if is_router { Direction::Ingress } else { Direction::Egress }, slot)
                 }
                 _ => (DropReason::UnknownPort.into(), Direction::Egress, slot),
             },
@@ -130,6 +132,14 @@ impl Host {
         }
         last.1.put_copies(copies);
         last
+    }
+
+    /// Through the offload device, if that is where the packet was sent.
+    fn past_offload(&mut self, end: End, frame: &mut Frame, scratch: &mut Scratch) -> End {
+        let End::Offload(_) = end else { return end };
+        let (end, last) = self.finished(frame, scratch);
+        *frame = last;
+        end
     }
 
     fn tunnel(&mut self, frame: &mut Frame, scratch: &mut Scratch) -> Result<End> {
@@ -163,14 +173,8 @@ impl Runner for Host {
             Hook::Port => self.port(&mut frame, &mut scratch, arrival.ifindex),
             Hook::Wire => {
                 frame.take_vlan_tag();
-                match self.port(&mut frame, &mut scratch, arrival.ifindex) {
-                    End::Offload(_) => {
-                        let (end, last) = self.finished(&frame, &mut scratch);
-                        frame = last;
-                        end
-                    }
-                    end => end,
-                }
+                let end = self.port(&mut frame, &mut scratch, arrival.ifindex);
+                self.past_offload(end, &mut frame, &mut scratch)
             }
             Hook::Offload => {
                 frame = Frame::finished(arrival.bytes.to_vec());
@@ -183,7 +187,8 @@ impl Runner for Host {
             Hook::Tunnel => match self.uplink_tc(&mut frame, &mut scratch) {
                 End::Punt => {
                     bytemuck::bytes_of_mut(&mut scratch).fill(POISON);
-                    self.tunnel(&mut frame, &mut scratch)?
+                    let end = self.tunnel(&mut frame, &mut scratch)?;
+                    self.past_offload(end, &mut frame, &mut scratch)
                 }
                 end => end,
             },

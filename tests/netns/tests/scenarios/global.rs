@@ -42,8 +42,10 @@ security_groups:
   - {name: tool, vpc: blue, ingress: [{protocol: tcp, ports: [80], cidr_blocks: ['::/0']}]}
 ";
     let ports = [
-        port("web-1", "public", "hv1", &["2001:db8:1:1::10", "fd00:1:0:1::10"]).with("security_groups: [web]"),
-        port("web-2", "public", "hv2", &["2001:db8:1:1::20"]).with("security_groups: [web]"),
+        port("web-1", "public", "hv1", &["2001:db8:1:1::10", "fd00:1:0:1::10"])
+            .with("security_groups: [web], allowed_address_pairs: ['2001:db8:1:1:8::/80', '2001:db8:1:1::99']"),
+        port("web-2", "public", "hv2", &["2001:db8:1:1::20"])
+            .with("security_groups: [web], allowed_address_pairs: ['2001:db8:1:1::99']"),
         port("tool-1", "tools", "hv1", &["2001:db8:2:1::10"]).with("security_groups: [tool]"),
     ];
     topology(&[Node::Hypervisor, Node::Gateway], networks, &ports)
@@ -108,6 +110,27 @@ fn the_outside_reaches_guests_where_groups_and_gateway_allow_it() {
     assert_eq!(seen.unwrap(), ip("2001:db8:2:1::10"));
     fabric.edit(&TOPOLOGY.replace("egress_only: true", "egress_only: false")).unwrap();
     eventually(SOON, || reached(&fabric, "tool-1", "2001:db8:2:1::10", 80)).unwrap();
+}
+
+#[test]
+fn a_port_is_outside_by_its_allowed_address_pairs_too_unless_another_one_has_the_same() {
+    const POD: &str = "2001:db8:1:1:8::5";
+    const WANDERS: &str = "2001:db8:1:1::99";
+    let fabric = built();
+    let (out, web) = (outside(&fabric), guest(&fabric, "web-1"));
+    let (server, to_pod) = (SocketAddr::new(SERVER_V6, 8_080), SocketAddr::new(ip(POD), 80));
+    for address in [POD, WANDERS] {
+        web.ip(&format!("addr add {address}/128 dev eth0 nodad")).unwrap();
+    }
+    let speak_as =
+        |address: &str| web.ip(&format!("route replace ::/0 via 2001:db8:1:1::1 dev eth0 src {address}")).unwrap();
+    speak_as(POD);
+    let seen = seen_by_server(web, out, server, server).with_context(|| drops(&fabric)).unwrap();
+    assert_eq!(seen, ip(POD));
+    let seen = seen_by_server(out, web, to_pod, to_pod).with_context(|| drops(&fabric)).unwrap();
+    assert_eq!(seen, SERVER_V6);
+    speak_as(WANDERS);
+    assert!(seen_by_server(web, out, server, server).is_err(), "web-2 may use it as well");
 }
 
 #[test]

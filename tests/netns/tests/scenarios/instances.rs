@@ -8,6 +8,7 @@ use std::{
 };
 use vpc_lab::{
     Fabric,
+    agent::vpcctl_json,
     tcp::{Conversation, EchoServer, connect},
     wait::eventually,
 };
@@ -83,23 +84,25 @@ fn opened(fabric: &Fabric, name: &str) -> Result<u64> {
     words.next().and_then(|word| word.parse().ok()).with_context(|| format!("no count in {text}"))
 }
 
+/// Connects to b1 so many times, over both families.
+fn connections(fabric: &Fabric, count: u32) -> Result<()> {
+    let client = fabric.guest("a1")?.netns();
+    for address in ["10.0.2.10", "fd00:1:0:2::10"] {
+        let to = SocketAddr::new(address.parse::<IpAddr>()?, 80);
+        for number in 0..count {
+            connect(client, to, LIMIT).with_context(|| format!("{number} to {to}{}", drops(fabric)))?;
+        }
+    }
+    Ok(())
+}
+
 #[test]
 fn stateful_instances_share_the_flows_and_see_both_directions() {
     let mut fabric = fabric(&TOPOLOGY).unwrap();
     firewalls(&fabric).unwrap();
     reaches(&fabric, "a1", "b1").unwrap();
     let _server = EchoServer::start(fabric.guest("b1").unwrap().netns(), 80).unwrap();
-    let all = |fabric: &Fabric, count: u32| -> Result<()> {
-        let client = fabric.guest("a1")?.netns();
-        for address in ["10.0.2.10", "fd00:1:0:2::10"] {
-            let to = SocketAddr::new(address.parse::<IpAddr>()?, 80);
-            for number in 0..count {
-                connect(client, to, LIMIT).with_context(|| format!("{number} to {to}{}", drops(fabric)))?;
-            }
-        }
-        Ok(())
-    };
-    all(&fabric, 20).unwrap();
+    connections(&fabric, 20).unwrap();
     let counts = ["fw-1", "fw-2"].map(|name| opened(&fabric, name).unwrap());
     assert_eq!(counts.iter().sum::<u64>(), 40, "a SYN was sent again: {counts:?}");
     assert!(counts.iter().all(|count| *count >= 8), "unequal shares: {counts:?}");
@@ -120,7 +123,7 @@ fn stateful_instances_share_the_flows_and_see_both_directions() {
     fabric.edit(&TOPOLOGY.replace("[fw-1, fw-2]", "[fw-1]").replace("[fw-2, fw-1]", "[fw-1]")).unwrap();
     eventually(SOON, || {
         let before = opened(&fabric, "fw-2")?;
-        all(&fabric, 3)?;
+        connections(&fabric, 3)?;
         ensure!(opened(&fabric, "fw-2")? == before, "fw-2 still gets flows");
         Ok(())
     })
@@ -131,4 +134,56 @@ fn stateful_instances_share_the_flows_and_see_both_directions() {
         }
     }
     assert!(talks.iter().any(|(by_first, _)| *by_first), "chance let none take fw-1");
+}
+
+/// Waits until both nodes say that fw-2 is no next hop, or say so no longer.
+fn is_known(fabric: &Fabric, gone: bool) -> Result<()> {
+    let says = |node: &str| -> Result<bool> {
+        let status = vpcctl_json(fabric.node(node)?, "status")?;
+        Ok(status["problems"].to_string().contains("instance fw-2 is not used"))
+    };
+    let all_say = || {
+        for node in ["hv1", "hv2"] {
+            ensure!(says(node)? == gone, "{node} says otherwise");
+        }
+        Ok(())
+    };
+    eventually(2 * SOON, all_say).map(|_| ())
+}
+
+#[test]
+fn an_instance_that_nobody_is_behind_leaves_its_flows_to_the_others_on_all_nodes_until_it_is_back() {
+    let fabric = fabric(&TOPOLOGY).unwrap();
+    firewalls(&fabric).unwrap();
+    reaches(&fabric, "a1", "b1").unwrap();
+    let _server = EchoServer::start(fabric.guest("b1").unwrap().netns(), 80).unwrap();
+    let node = fabric.node("hv2").unwrap().netns();
+    let by_second = |count| {
+        let before = opened(&fabric, "fw-2").unwrap();
+        connections(&fabric, count).unwrap();
+        opened(&fabric, "fw-2").unwrap() - before
+    };
+    assert!(by_second(10) > 0);
+    // Its link goes down and comes back.
+    node.ip("link set tap-fw-2 down").unwrap();
+    is_known(&fabric, true).unwrap();
+    assert_eq!(by_second(10), 0);
+    node.ip("link set tap-fw-2 up").unwrap();
+    is_known(&fabric, false).unwrap();
+    assert!(by_second(10) > 0);
+    // A connection through the first one is not touched when the second one's interface vanishes.
+    let to = SocketAddr::new("10.0.2.10".parse().unwrap(), 80);
+    let client = fabric.guest("a1").unwrap().netns();
+    let talks = std::iter::repeat_with(|| {
+        let before = opened(&fabric, "fw-1").unwrap();
+        (Conversation::start(client, to).unwrap(), opened(&fabric, "fw-1").unwrap() > before)
+    });
+    let talks: Vec<_> = talks.take(8).filter(|(_, by_first)| *by_first).collect();
+    assert!(!talks.is_empty(), "chance let none take fw-1");
+    node.ip("link delete tap-fw-2").unwrap();
+    is_known(&fabric, true).unwrap();
+    connections(&fabric, 10).unwrap();
+    for (talk, _) in &talks {
+        talk.wait_answer(LIMIT).unwrap();
+    }
 }

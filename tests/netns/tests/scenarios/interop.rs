@@ -1,13 +1,16 @@
 //! Nodes without an agent, whose tunnels Linux or Open vSwitch makes, join a subnet's VNI.
 
+use super::mtu::{arrive_whole, counter};
+use anyhow::ensure;
 use std::{net::IpAddr, sync::LazyLock};
 use vpc_lab::{
     Fabric, OpenVswitch,
     iperf::Load,
     plain_vtep::{RemoteMac, linux_vtep, open_vswitch_vtep},
+    wait::eventually,
 };
 use vpc_netns_tests::{
-    addresses, reaches, soon_reaches,
+    SOON, addresses, drops, reaches, soon_reaches,
     topology::{Node, port, topology},
 };
 
@@ -77,6 +80,22 @@ fn a_stock_linux_vxlan_device_joins_a_subnet() {
 #[test]
 fn guests_of_a_stock_linux_vxlan_device_are_routed() {
     routed_both_ways(&linux());
+}
+
+#[test]
+fn without_df_what_guests_of_a_stock_linux_vxlan_device_send_through_the_router_is_cut() {
+    let fabric = linux();
+    routed_both_ways(&fabric);
+    // Their checksums are unfinished here: the underlay is made of veths.
+    let a1 = fabric.guest("a1").unwrap();
+    a1.set_mtu(600).unwrap();
+    eventually(SOON, || {
+        arrive_whole(&fabric, "p1", "a1", 1_400)?;
+        let put_together = counter(a1, "Ip", "ReasmOKs")?;
+        ensure!(put_together >= 44, "{put_together} came in fragments{}", drops(&fabric));
+        Ok(())
+    })
+    .unwrap();
 }
 
 #[test]

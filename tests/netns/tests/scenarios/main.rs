@@ -19,6 +19,7 @@ mod north_south;
 mod packet_rate;
 mod quota;
 mod stateful;
+mod tap;
 mod traffic;
 mod underlay;
 

@@ -1,6 +1,6 @@
 //! Packets larger than the tunnel, and tunnels larger than usual.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use nix::{
     sched::{CpuSet, sched_getcpu, sched_setaffinity},
     sys::socket::{setsockopt, sockopt},
@@ -24,7 +24,8 @@ fn headers(address: IpAddr) -> u32 {
     if address.is_ipv4() { 28 } else { 48 }
 }
 
-fn sized(address: IpAddr, mtu: u32, fragmentation: Fragmentation) -> PingOptions {
+/// Pings whose packets are of that size.
+pub fn sized(address: IpAddr, mtu: u32, fragmentation: Fragmentation) -> PingOptions {
     PingOptions { payload: mtu - headers(address), fragmentation, ..PingOptions::default() }
 }
 
@@ -65,12 +66,18 @@ fn without_df_a_large_packet_is_fragmented_and_arrives() {
 }
 
 /// Has a guest send without DF, as `IP_PMTUDISC_DONT` does.
-fn without_df(guest: &Guest) -> Result<()> {
+///
+/// # Errors
+/// The kernel refuses.
+pub fn without_df(guest: &Guest) -> Result<()> {
     guest.netns().sysctl(&[("net/ipv4/ip_no_pmtu_disc", "1")])
 }
 
 /// A counter of a guest's kernel.
-fn counter(guest: &Guest, group: &str, name: &str) -> Result<u64> {
+///
+/// # Errors
+/// There is none of that name.
+pub fn counter(guest: &Guest, group: &str, name: &str) -> Result<u64> {
     let text = guest.netns().run("cat /proc/net/snmp")?;
     let mut rows = text.lines().filter_map(|line| line.strip_prefix(group)?.strip_prefix(": "));
     let (names, values) = (rows.next().context("no names")?, rows.next().context("no values")?);
@@ -108,46 +115,61 @@ fn datagram(number: u8, size: usize) -> Vec<u8> {
     (0..size).map(|at| (at / 7) as u8 ^ number).collect()
 }
 
+/// Has a guest send datagrams of that size without DF, 40 each one by one and four in one frame of half the size each, and
+/// sees them arrive whole and in order, without a word to who sent them.
+///
+/// # Errors
+/// One did not, or the kernel refuses something.
+pub fn arrive_whole(fabric: &Fabric, from: &str, to: &str, size: usize) -> Result<()> {
+    let (sender, receiver) = (fabric.guest(from)?, fabric.guest(to)?);
+    without_df(sender)?;
+    stay_here()?;
+    let before = complaints(sender)?;
+    let address = receiver.ipv4()?;
+    let listening = receiver.netns().enter(|| UdpSocket::bind((address, 7_000)))??;
+    setsockopt(&listening, sockopt::RcvBufForce, &(1 << 20))?;
+    listening.set_read_timeout(Some(Duration::from_secs(2)))?;
+    let socket = sender.netns().enter(|| UdpSocket::bind("0.0.0.0:0"))??;
+    for number in 0..40 {
+        socket.send_to(&datagram(number, size), (address, 7_000))?;
+    }
+    let mut buffer = [0; 9_000];
+    for number in 0..40 {
+        let received = listening.recv(&mut buffer);
+        let length = received.with_context(|| format!("{from} → {to}, datagram {number}{}", drops(fabric)))?;
+        ensure!(
+            buffer[..length] == datagram(number, size),
+            "{from} → {to}: not datagram {number}: {} of {length} bytes",
+            buffer[0]
+        );
+    }
+    // Several in one frame, which the kernel cuts into datagrams.
+    let segment = size / 2;
+    setsockopt(&socket, sockopt::UdpGsoSegment, &i32::try_from(segment)?)?;
+    let frame = datagram(99, 4 * segment);
+    socket.send_to(&frame, (address, 7_000))?;
+    for part in frame.chunks(segment) {
+        let length = listening.recv(&mut buffer).with_context(|| format!("segments{}", drops(fabric)))?;
+        ensure!(&buffer[..length] == part, "{from} → {to}: a segment has {length} bytes");
+    }
+    ensure!(learnt_mtu(sender, address)?.is_none(), "{from} was told of an MTU");
+    ensure!(complaints(sender)? == before, "{from} was told that something did not arrive");
+    Ok(())
+}
+
 #[test]
 fn without_df_datagrams_whose_checksum_is_left_to_the_interface_arrive_whole_and_in_order() {
-    const SIZE: usize = 4_000;
-    const SEGMENT: usize = 2_000;
     let fabric = fabric(TOPOLOGY).unwrap();
     let a1 = fabric.guest("a1").unwrap();
     a1.set_mtu(9_000).unwrap();
-    without_df(a1).unwrap();
-    stay_here().unwrap();
     // To another node, through the router, and to a port of the same node, whose own MTU is smaller.
-    for name in ["b1", "a3"] {
-        let guest = fabric.guest(name).unwrap();
-        let to = guest.ipv4().unwrap();
-        let receiver = guest.netns().enter(|| UdpSocket::bind((to, 7_000))).unwrap().unwrap();
-        setsockopt(&receiver, sockopt::RcvBufForce, &(1 << 20)).unwrap();
-        receiver.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
-        let sender = a1.netns().enter(|| UdpSocket::bind("0.0.0.0:0")).unwrap().unwrap();
-        for number in 0..40 {
-            sender.send_to(&datagram(number, SIZE), (to, 7_000)).unwrap();
-        }
-        let mut buffer = [0; 9_000];
-        for number in 0..40 {
-            let length = receiver.recv(&mut buffer).unwrap_or_else(|error| {
-                panic!("{name}, datagram {number}: {error}{}", drops(&fabric));
-            });
-            assert!(buffer[..length] == datagram(number, SIZE), "{name}: datagram {number} has {length} bytes");
-        }
-        // Several in one frame, which the kernel cuts into datagrams.
-        setsockopt(&sender, sockopt::UdpGsoSegment, &(SEGMENT as i32)).unwrap();
-        sender.send_to(&datagram(99, 4 * SEGMENT), (to, 7_000)).unwrap();
-        for part in datagram(99, 4 * SEGMENT).chunks(SEGMENT) {
-            let length = receiver.recv(&mut buffer).unwrap();
-            assert!(&buffer[..length] == part, "{name}: a segment has {length} bytes");
-        }
-        assert_eq!(learnt_mtu(a1, to).unwrap(), None);
+    for to in ["b1", "a3"] {
+        arrive_whole(&fabric, "a1", to, 4_000).unwrap();
         // Counted once each, when they came out of the offload device; those in one frame one by one.
-        assert_eq!(session(&fabric, "a1", to).unwrap(), (44, 0), "{name}");
+        let to = fabric.guest(to).unwrap().ipv4().unwrap();
+        assert_eq!(session(&fabric, "a1", to).unwrap(), (44, 0));
     }
     assert_eq!(session(&fabric, "a3", a1.ipv4().unwrap()).unwrap(), (0, 44));
-    assert_eq!(complaints(a1).unwrap(), 0);
     let counters = vpcctl_json(fabric.node("hv1").unwrap(), "get counters").unwrap();
     for row in counters.as_array().unwrap() {
         let number = |name: &str| row[name].as_u64().unwrap();
