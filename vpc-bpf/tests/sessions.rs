@@ -21,7 +21,7 @@ fn key<A: Copy>(number: u32, address: impl Fn(u32) -> A) -> SessionKey<A>
 where
     SessionKey<A>: Pod,
 {
-    let port = Be16::new(if number % 2 == 0 { 80 } else { number as u16 });
+    let port = Be16::new(if number.is_multiple_of(2) { 80 } else { number as u16 });
     SessionKey {
         slot: 1,
         protocol: 6,
@@ -105,7 +105,7 @@ fn many_may_write_at_once() {
             scope.spawn(move || {
                 for number in writer * EACH..(writer + 1) * EACH {
                     table.set(&key(number), &numbered(number)).expect("there is room");
-                    if number % 3 == 0 {
+                    if number.is_multiple_of(3) {
                         assert!(table.delete(&key(number)));
                     }
                 }
@@ -118,6 +118,6 @@ fn many_may_write_at_once() {
             table.sweep(|_, _| true, || {});
         }
     });
-    let expected = (0..WRITERS * EACH).filter(|number| number % 3 != 0).count();
+    let expected = (0..WRITERS * EACH).filter(|number: &u32| !number.is_multiple_of(3)).count();
     assert_eq!(table.entries().len(), expected);
 }
