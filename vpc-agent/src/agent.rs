@@ -1,5 +1,7 @@
 //! The agent's life: start, rounds on every change, stop.
 
+mod force;
+
 use crate::{
     announce::{Announcer, Spoken, SpokenFrom},
     answer::Answers,
@@ -14,7 +16,7 @@ use crate::{
     datapath::Datapath,
     growth::{self, Growth},
     instances,
-    liveness::{Healths, Liveness, Questions},
+    liveness::{Healths, Liveness},
     lock,
     machine::{Depth, Observer},
     netlink::{events::Events, neighbours},
@@ -255,62 +257,6 @@ impl Agent {
         own.chain(&self.outcome.problems).chain(&trouble).cloned().chain(of_instances).collect()
     }
 
-    /// Reads the file and has it compiled if it is other than before.
-    fn read(&mut self, watch: &mut FileWatch) {
-        match watch.read_if_changed() {
-            Ok(None) => {}
-            Ok(Some(text)) if self.compiling.0.is_some() => self.waiting = Some(text),
-            Ok(Some(text)) => self.compile(text),
-            Err(error) => self.reject(format!("read {}: {error}", self.topology.file)),
-        }
-    }
-
-    fn compile(&mut self, text: Arc<String>) {
-        let (name, node) = (self.topology.file.clone(), self.arguments.node.clone());
-        let (present, limits) = (self.reconciler.present(), self.limits());
-        let loader = Arc::clone(&self.loader);
-        let task = move || topology::compile_next(&loader, &text, &name, &node, &present, &limits);
-        self.compiling.0 = Some(tokio::task::spawn_blocking(task));
-    }
-
-    fn accept(&mut self, compiled: Result<Compiled, String>) {
-        match compiled {
-            Ok(compiled) => {
-                self.put_into_force(&compiled);
-                self.topology.state = "file".to_owned();
-                self.topology.errors.clear();
-                self.unkept = Some(compiled.text);
-            }
-            Err(problems) => self.reject(problems),
-        }
-        if let Some(text) = self.waiting.take() {
-            self.compile(text);
-        } else {
-            self.compile_anew();
-        }
-    }
-
-    /// What a topology must fit into.
-    fn limits(&self) -> Limits {
-        Limits { sessions: self.sizes.sessions, ..self.arguments.sizes.into() }
-    }
-
-    /// The topology in force is compiled again for another session table, of which ports have their shares, and where other
-    /// instances can be next hops.
-    fn compile_anew(&mut self) {
-        let Some(compiled) = &self.in_force else { return };
-        if compiled.sessions == self.sizes.sessions && compiled.gone == self.reconciler.gone() {
-            return;
-        }
-        if self.compiling.0.is_some() {
-            // What is on its way comes here as well.
-        } else if self.topology.state == "file" {
-            self.compile(Arc::clone(&compiled.text));
-        } else {
-            self.fall_back();
-        }
-    }
-
     /// Goes on with larger session tables.
     fn grow(&mut self, loaded: Result<Loaded, String>) {
         match loaded.and_then(|loaded| growth::adopt(loaded, &mut self.reconciler, &self.sweeper)) {
@@ -319,45 +265,6 @@ impl Agent {
                 self.compile_anew();
             }
             Err(error) => self.growth.has_failed(&error),
-        }
-    }
-
-    fn put_into_force(&mut self, compiled: &Compiled) {
-        self.in_force = Some(compiled.clone());
-        self.reconciler.desire(compiled.desired.clone());
-        let probes = compiled.desired.outside.probes.clone();
-        self.liveness.ask(Questions { source: compiled.desired.node.vtep, probes });
-        self.topology.generation += 1;
-        tracing::info!(
-            ports = compiled.desired.ports.len(),
-            generation = self.topology.generation,
-            "topology accepted"
-        );
-    }
-
-    /// The file is bad: what is in force stays.
-    fn reject(&mut self, problems: String) {
-        if self.topology.errors != problems {
-            tracing::error!(file = %self.topology.file, "the topology is rejected:\n{problems}");
-            self.topology.errors = problems;
-        }
-        if self.topology.state == "file" {
-            self.topology.state = "last_good".to_owned();
-        }
-        self.say();
-    }
-
-    /// The file is bad at the start: the last good content, if there is one, is in force on.
-    fn fall_back(&mut self) {
-        let Some(text) = topology::kept(&self.arguments.run_dir) else { return };
-        let name = topology::last_good_path(&self.arguments.run_dir).display().to_string();
-        let (present, limits) = (self.reconciler.present(), self.limits());
-        match topology::compile(&text, &name, &self.arguments.node, &present, &limits) {
-            Ok(compiled) => {
-                self.put_into_force(&compiled);
-                self.topology.state = "last_good".to_owned();
-            }
-            Err(problems) => tracing::error!("the last good topology is bad as well:\n{problems}"),
         }
     }
 
@@ -407,15 +314,6 @@ impl Agent {
             self.keep();
         }
         self.tell();
-    }
-
-    /// Writes the last good topology down. It may be large: nobody waits for that before the agent is ready.
-    fn keep(&mut self) {
-        if let Some(text) = self.unkept.take()
-            && let Err(error) = topology::keep(&self.arguments.run_dir, &text)
-        {
-            tracing::warn!(%error, "keep the topology as the last good one");
-        }
     }
 
     /// Logs problems as they come and go.

@@ -6,7 +6,7 @@
 //! new flow five, some of them under locks.
 //!
 //! Nobody waits for anybody: a place is claimed by a compare-and-swap of its key's first word, filled, and published by
-//! writing that word. See [`State`] for who may do what.
+//! writing that word. See [`place`] for its states.
 
 use crate::session::{Session, SessionKey, V4, V6};
 use bytemuck::{Pod, Zeroable};
