@@ -20,6 +20,8 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering, fence},
     },
+    thread,
+    time::Duration,
 };
 use vpc_common::{
     session::{Session, SessionKey},
@@ -27,6 +29,9 @@ use vpc_common::{
 };
 
 const WORD: usize = size_of::<u64>();
+/// After so long no program works on a session any more that it found before: it ends within microseconds, and nothing
+/// preempts it.
+const GRACE: Duration = Duration::from_millis(5);
 /// Elements of a batch.
 const BATCH: u32 = 4_096;
 /// Where the state is in the first word of a key.
@@ -143,25 +148,39 @@ where
         entries.iter().try_for_each(|(key, session)| self.set(key, session))
     }
 
-    /// Removes a session and says whether it was there. Its place is free after the next [`SessionTable::sweep`].
+    /// Removes a session and says whether it was there.
     pub fn delete(&self, key: &SessionKey<A>) -> bool {
-        let key = held(key);
-        let mut found = false;
-        // Two CPUs may have opened it at once.
-        while let Some((element, place)) = self.find(&key) {
-            let first = self.head(element, place, 0);
-            let word = first.load(Ordering::Relaxed);
-            if word >> STATE & 0xff == place::HELD.into() {
-                found |= first.compare_exchange(word, LEAVING, Ordering::SeqCst, Ordering::Relaxed).is_ok();
-            }
-        }
-        found
+        self.delete_all(std::slice::from_ref(key)) != 0
     }
 
-    /// Removes many sessions, those that are gone already included.
-    pub fn delete_all(&self, keys: &[SessionKey<A>]) {
+    /// Removes many sessions, those that are gone already included. Returns how many were there, when their places are free.
+    pub fn delete_all(&self, keys: &[SessionKey<A>]) -> usize {
+        let mut left = Vec::new();
         for key in keys {
-            self.delete(key);
+            let key = held(key);
+            // Two CPUs may have opened it at once.
+            while let Some((element, place)) = self.find(&key) {
+                let first = self.head(element, place, 0);
+                let word = first.load(Ordering::Relaxed);
+                if word >> STATE & 0xff == place::HELD.into()
+                    && first.compare_exchange(word, LEAVING, Ordering::SeqCst, Ordering::Relaxed).is_ok()
+                {
+                    left.push((element, place));
+                }
+            }
+        }
+        self.free(&left);
+        left.len()
+    }
+
+    /// Frees the places of sessions that have just been removed, when nobody works on them any more.
+    fn free(&self, places: &[(u32, usize)]) {
+        if places.is_empty() {
+            return;
+        }
+        thread::sleep(GRACE);
+        for &(element, place) in places {
+            let _ = self.head(element, place, 0).compare_exchange(LEAVING, 0, Ordering::SeqCst, Ordering::Relaxed);
         }
     }
 
@@ -188,28 +207,29 @@ where
         }
     }
 
-    /// Removes all sessions that are not to be kept, frees the places of those that were removed before, and rests after
-    /// each batch. Returns how many were removed.
+    /// Removes all sessions that are not to be kept, and rests after each batch. Returns how many were removed.
     pub fn sweep(&self, mut keep: impl FnMut(&SessionKey<A>, &Session) -> bool, mut rest: impl FnMut()) -> usize {
         let mut removed = 0;
         for batch in self.batches() {
-            for element in batch.clone() {
-                for place in 0..PLACES {
-                    // Who still worked on it when it was removed has finished since.
-                    let word = self.head(element, place, 0);
-                    let _ = word.compare_exchange(LEAVING, 0, Ordering::SeqCst, Ordering::Relaxed);
-                }
-            }
-            self.visit(batch, |(word, before), key, session| {
-                if !keep(key, session) {
-                    removed += usize::from(
-                        word.compare_exchange(before, LEAVING, Ordering::SeqCst, Ordering::Relaxed).is_ok(),
-                    );
+            // Also what somebody has left who ended before it was free.
+            let mut left = self.leaving(batch.clone());
+            self.visit(batch, |(at, word, before), key, session| {
+                if !keep(key, session)
+                    && word.compare_exchange(before, LEAVING, Ordering::SeqCst, Ordering::Relaxed).is_ok()
+                {
+                    left.push(at);
+                    removed += 1;
                 }
             });
+            self.free(&left);
             rest();
         }
         removed
+    }
+
+    fn leaving(&self, elements: Range<u32>) -> Vec<(u32, usize)> {
+        let places = elements.flat_map(|element| (0..PLACES).map(move |place| (element, place)));
+        places.filter(|(element, place)| self.first(*element, *place) == LEAVING).collect()
     }
 
     /// Removes all sessions, and their places are free at once: for tables that no packet uses in this moment.
@@ -221,8 +241,12 @@ where
         }
     }
 
-    /// Hands the sessions of some elements over, with the first word of the key and what it was.
-    fn visit(&self, elements: Range<u32>, mut visit: impl FnMut((&AtomicU64, u64), &SessionKey<A>, &Session)) {
+    /// Hands the sessions of some elements over, with their place, the first word of the key and what it was.
+    fn visit(
+        &self,
+        elements: Range<u32>,
+        mut visit: impl FnMut(((u32, usize), &AtomicU64, u64), &SessionKey<A>, &Session),
+    ) {
         for element in elements {
             for place in 0..PLACES {
                 let first = self.head(element, place, 0);
@@ -233,7 +257,7 @@ where
                 let (key, session) = (self.key(element, place), self.read(element, place));
                 fence(Ordering::Acquire);
                 if first.load(Ordering::Relaxed) == before {
-                    visit((first, before), &key, &session);
+                    visit(((element, place), first, before), &key, &session);
                 }
             }
         }
