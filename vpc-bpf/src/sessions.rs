@@ -161,10 +161,8 @@ where
             // Two CPUs may have opened it at once.
             while let Some((element, place)) = self.find(&key) {
                 let first = self.head(element, place, 0);
-                let word = first.load(Ordering::Relaxed);
-                if word >> STATE & 0xff == place::HELD.into()
-                    && first.compare_exchange(word, LEAVING, Ordering::SeqCst, Ordering::Relaxed).is_ok()
-                {
+                // Not if it has become another flow's meanwhile.
+                if first.compare_exchange(words(&key)[0], LEAVING, Ordering::SeqCst, Ordering::Relaxed).is_ok() {
                     left.push((element, place));
                 }
             }
