@@ -188,6 +188,7 @@ pub const NEEDS: &[Need] = &[
         Bench,
         "Open vSwitch, to compare with and as a peer VTEP",
     ),
+    Need::package("nftables", Program("nft"), Bench, "Linux's firewall, to compare with, and instances that filter"),
     component("rustfmt", Program("cargo-fmt"), "cargo fmt --check"),
     component("clippy", Program("cargo-clippy"), "cargo clippy"),
     Need::package("iputils-arping", Program("arping"), Test, "ARP from a guest"),
