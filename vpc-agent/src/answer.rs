@@ -64,7 +64,7 @@ impl Answers<'_> {
         match request {
             Request::Sessions { filter, limit } => {
                 let (found, limit) = (sessions::Chosen::new(self.reconciler, filter), *limit);
-                Some(Box::new(move || Answer::of(found.map(|found| found.read(limit)))))
+                Some(Box::new(move || Answer::of(found.and_then(|found| found.read(limit)))))
             }
             Request::FlushSessions(filter) => {
                 let found = sessions::Chosen::new(self.reconciler, filter);

@@ -18,7 +18,7 @@ use std::{
     time::{Duration, Instant},
 };
 use tokio::task::JoinHandle;
-use vpc_bpf::{Loaded, SessionTable, Sizes, TableError};
+use vpc_bpf::{Loaded, Sizes, Table, TableError};
 use vpc_common::{maps, session::V4};
 use vpc_topology::compile::session_share;
 
@@ -33,8 +33,8 @@ const RETRY: Duration = Duration::from_secs(60);
 
 /// With how many sessions an agent starts: with as many as the tables of an earlier one have room for.
 pub fn at_start(bpffs: &Path, least: u32, most: u32) -> u32 {
-    let pinned: Option<Sessions<V4>> = SessionTable::open(&bpffs::maps(bpffs).join(maps::SESSIONS_V4)).ok();
-    pinned.map_or(0, |pinned| pinned.room()).max(least).min(most)
+    let pinned: Option<Sessions<V4>> = Table::open(&bpffs::maps(bpffs).join(maps::SESSIONS_V4)).ok();
+    pinned.map_or(0, |pinned| pinned.description().max_entries).max(least).min(most)
 }
 
 /// How many sessions the tables should have room for, if that is more than now.
@@ -68,7 +68,7 @@ pub fn adopt(loaded: Loaded, reconciler: &mut Reconciler, sweeper: &sweeper::Han
     // Also where some programs could not be replaced yet: the next round goes on, with these tables.
     sweeper.follow(tables).map_err(|error| chain(&error))?;
     adopted.map_err(|error| chain(&error))?;
-    let sessions = tables.sessions_v4.room();
+    let sessions = tables.sessions_v4.description().max_entries;
     tracing::info!(sessions, milliseconds = start.elapsed().as_secs_f64() * 1e3, "session tables have grown");
     Ok(sessions)
 }

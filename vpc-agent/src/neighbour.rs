@@ -2,7 +2,7 @@
 //! only, see `vpc_datapath::neighbour`.
 
 use bytemuck::Pod;
-use vpc_bpf::SessionTable;
+use vpc_bpf::{Table, TableError};
 use vpc_common::session::{Session, SessionKey, decided};
 
 /// The key of the other port's session, if the flow stays on the node.
@@ -22,13 +22,23 @@ where
 }
 
 /// A session with what the other port's session has seen alone: packets, and what their sender expects next.
-pub fn completed<A>(table: &SessionTable<A>, key: &SessionKey<A>, session: &Session) -> Session
+///
+/// # Errors
+/// Where the map cannot be read.
+pub fn completed<A>(
+    table: &Table<SessionKey<A>, Session>,
+    key: &SessionKey<A>,
+    session: &Session,
+) -> Result<Session, TableError>
 where
     A: Copy + 'static,
     SessionKey<A>: Pod,
 {
-    let other = other_key(key, session).and_then(|key| table.get(&key));
-    other.map_or(*session, |other| joined(session, &other))
+    let other = match other_key(key, session) {
+        Some(key) => table.get(&key)?,
+        None => None,
+    };
+    Ok(other.map_or(*session, |other| joined(session, &other)))
 }
 
 fn joined(session: &Session, other: &Session) -> Session {
@@ -44,14 +54,14 @@ fn joined(session: &Session, other: &Session) -> Session {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use vpc_common::{Be16, session::Way, session_table::place};
+    use vpc_common::{Be16, session::Way};
 
     #[test]
     fn the_other_port_sees_the_flow_from_its_end() {
         let key = SessionKey {
             slot: 3,
             protocol: 6,
-            state: place::HELD,
+            reserved: 0,
             local_port: Be16::new(1_000),
             remote_port: Be16::new(80),
             local: [1],

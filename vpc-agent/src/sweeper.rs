@@ -15,7 +15,7 @@ use std::{
     thread,
     time::{Duration, Instant},
 };
-use vpc_bpf::{SessionTable, Table, TableError};
+use vpc_bpf::{Table, TableError};
 use vpc_common::{
     nat::{ExternalPort, NatIn, NatOut, NatOutKey},
     port::{Port, Usage},
@@ -86,8 +86,8 @@ pub fn spawn(tables: &Tables) -> Result<Handle, io::Error> {
 impl Sweeper {
     fn new(tables: &Tables) -> Result<Self, TableError> {
         Ok(Self {
-            v4: tables.sessions_v4.clone(),
-            v6: tables.sessions_v6.clone(),
+            v4: tables.sessions_v4.try_clone()?,
+            v6: tables.sessions_v6.try_clone()?,
             nat_in: tables.outside.nat_in.try_clone()?,
             nat_out: tables.outside.nat_out.try_clone()?,
             mappings_lock: Arc::clone(&tables.outside.mappings_lock),
@@ -107,7 +107,7 @@ impl Sweeper {
         let mut living = BTreeMap::new();
         let mut used = BTreeSet::new();
         let removed =
-            family(&self.v4, &ports, &mut living, &mut used) + family(&self.v6, &ports, &mut living, &mut used);
+            family(&self.v4, &ports, &mut living, &mut used)? + family(&self.v6, &ports, &mut living, &mut used)?;
         self.mappings(&ports, &used)?;
         let mut of_vpcs: BTreeMap<u32, Usage> = BTreeMap::new();
         for (slot, usage) in &living {
@@ -155,35 +155,43 @@ impl Sweeper {
 
 /// Removes what has expired, and counts what lives by slot.
 fn family<A>(
-    sessions: &SessionTable<A>,
+    sessions: &Table<SessionKey<A>, Session>,
     ports: &BTreeMap<u16, Port>,
     living: &mut BTreeMap<u16, Usage>,
     used: &mut BTreeSet<ExternalPort>,
-) -> usize
+) -> Result<usize, TableError>
 where
     A: Copy + 'static,
     SessionKey<A>: bytemuck::Pod,
 {
     let now = tick();
-    let keep = |key: &SessionKey<A>, session: &Session| {
-        let port = ports.get(&key.slot).filter(|port| port.epoch != 0);
-        if port.is_none_or(|port| has_expired(session, key.protocol, port, now)) {
-            return false;
-        }
-        let usage = living.entry(key.slot).or_default();
-        usage.sessions += 1;
-        usage.half_open += u32::from(conntrack::is_half_open(session.state));
-        let (address, external_port) = session.external();
-        if address != [0] {
-            used.insert(ExternalPort { address, protocol: key.protocol, reserved: 0, port: external_port });
-        }
-        true
-    };
+    let mut dead = Vec::new();
     let mut start = Instant::now();
-    sessions.sweep(keep, || {
+    sessions.for_each_batch(|keys, values| {
+        for (key, session) in keys.iter().zip(values) {
+            let port = ports.get(&key.slot).filter(|port| port.epoch != 0);
+            if port.is_some_and(|port| !has_expired(session, key.protocol, port, now)) {
+                let usage = living.entry(key.slot).or_default();
+                usage.sessions += 1;
+                let (address, external_port) = session.external();
+                if address != [0] {
+                    let (protocol, port) = (key.protocol, external_port);
+                    used.insert(ExternalPort { address, protocol, reserved: 0, port });
+                }
+                usage.half_open += u32::from(conntrack::is_half_open(session.state));
+            } else {
+                dead.push(*key);
+            }
+        }
         thread::sleep(start.elapsed() * REST);
         start = Instant::now();
-    })
+    })?;
+    for chunk in dead.chunks(4_096) {
+        let start = Instant::now();
+        sessions.delete_all(chunk)?;
+        thread::sleep(start.elapsed() * REST);
+    }
+    Ok(dead.len())
 }
 
 /// Moves each count by the difference between what was counted by hand and what the datapath had counted when that began.

@@ -1,22 +1,21 @@
 //! Fills a new map with the entries of an old one of another size, while packets go on to use the old one.
 
-use crate::{SessionTable, TableError, table::RawTable};
-use bytemuck::Pod;
+use crate::{TableError, table::RawTable};
 use std::{
     collections::HashMap,
     hash::{DefaultHasher, Hash, Hasher},
 };
 use vpc_common::{
     maps,
-    session::{Session, SessionKey, V4, V6, decided, state},
+    session::{Session, decided, state},
 };
 
 /// What a copy took over: hashes of the keys and of the values that they had. Kept of what packets change.
 #[derive(Debug, Default)]
 pub(crate) struct Copied(HashMap<u64, u64>);
 
-/// Maps that packets write to, besides the sessions. Of all others the agent knows the content, and writes it itself.
-const OF_PACKETS: [&str; 2] = [maps::NAT_IN, maps::NAT_OUT];
+/// Maps that packets write to. Of all others the agent knows the content, and writes it itself.
+const OF_PACKETS: [&str; 4] = [maps::SESSIONS_V4, maps::SESSIONS_V6, maps::NAT_IN, maps::NAT_OUT];
 
 /// Copies what fits. Where the layouts differ nothing can be taken over.
 ///
@@ -27,11 +26,6 @@ pub(crate) fn copy_entries(name: &str, old: &RawTable, new: &RawTable) -> Result
     let mut copied = Copied::default();
     if !old.description.same_layout(&new.description) {
         return Ok(copied);
-    }
-    match name {
-        maps::SESSIONS_V4 => return copy_sessions::<V4>(old, new),
-        maps::SESSIONS_V6 => return copy_sessions::<V6>(old, new),
-        _ => {}
     }
     let entries = new.description.max_entries;
     let is_array = old.description.is_array();
@@ -62,14 +56,8 @@ pub(crate) fn copy_entries(name: &str, old: &RawTable, new: &RawTable) -> Result
 /// Brings over what packets have put into an old map, or changed there, since it was copied. Called when no program uses
 /// it any more.
 pub(crate) fn catch_up(name: &str, old: &RawTable, new: &RawTable, copied: &Copied) -> Result<(), TableError> {
-    if !old.description.same_layout(&new.description) {
+    if !OF_PACKETS.contains(&name) || !old.description.same_layout(&new.description) {
         return Ok(());
-    }
-    match name {
-        maps::SESSIONS_V4 => return catch_up_sessions::<V4>(old, new, copied),
-        maps::SESSIONS_V6 => return catch_up_sessions::<V6>(old, new, copied),
-        name if OF_PACKETS.contains(&name) => {}
-        _ => return Ok(()),
     }
     let (key_size, stride) = (old.description.key_size as usize, old.value_stride);
     let mut changed = Vec::new();
@@ -83,8 +71,13 @@ pub(crate) fn catch_up(name: &str, old: &RawTable, new: &RawTable, copied: &Copi
     })?;
     let mut there = vec![0; stride];
     for (key, value, before) in changed {
-        let written =
-            if !new.get(&key, &mut there)? || before == Some(hash(&there)) { new.set(&key, &value) } else { Ok(()) };
+        let written = if !new.get(&key, &mut there)? || before == Some(hash(&there)) {
+            new.set(&key, &value)
+        } else if name == maps::SESSIONS_V4 || name == maps::SESSIONS_V6 {
+            new.set(&key, &further(&value, &there))
+        } else {
+            Ok(())
+        };
         match written {
             // No room: what is left is decided again.
             Err(TableError::Call { source, .. }) if source.raw_os_error() == Some(libc::E2BIG) => return Ok(()),
@@ -94,49 +87,10 @@ pub(crate) fn catch_up(name: &str, old: &RawTable, new: &RawTable, copied: &Copi
     Ok(())
 }
 
-/// Copies sessions, as far as there is room: what is left is decided again.
-fn copy_sessions<A>(old: &RawTable, new: &RawTable) -> Result<Copied, TableError>
-where
-    A: Copy + 'static,
-    SessionKey<A>: Pod,
-{
-    let (old, new) = (SessionTable::<A>::new(&old.fd)?, SessionTable::<A>::new(&new.fd)?);
-    let mut copied = Copied::default();
-    old.for_each_batch(|keys, sessions| {
-        for (key, session) in keys.iter().zip(sessions) {
-            if new.set(key, session).is_ok() {
-                copied.0.insert(hash(bytemuck::bytes_of(key)), hash(bytemuck::bytes_of(session)));
-            }
-        }
-    });
-    Ok(copied)
-}
-
-fn catch_up_sessions<A>(old: &RawTable, new: &RawTable, copied: &Copied) -> Result<(), TableError>
-where
-    A: Copy + 'static,
-    SessionKey<A>: Pod,
-{
-    let (old, new) = (SessionTable::<A>::new(&old.fd)?, SessionTable::<A>::new(&new.fd)?);
-    old.for_each_batch(|keys, sessions| {
-        for (key, session) in keys.iter().zip(sessions) {
-            let before = copied.0.get(&hash(bytemuck::bytes_of(key))).copied();
-            if before == Some(hash(bytemuck::bytes_of(session))) {
-                continue;
-            }
-            let session = match new.get(key) {
-                Some(there) if before != Some(hash(bytemuck::bytes_of(&there))) => further(session, there),
-                _ => *session,
-            };
-            // No room: it is decided again.
-            let _ = new.set(key, &session);
-        }
-    });
-    Ok(())
-}
-
 /// A session that packets have changed in both maps: as the new one has it, and as far on its way as either.
-fn further(old: &Session, mut session: Session) -> Session {
+fn further(old: &[u8], new: &[u8]) -> Vec<u8> {
+    let mut session: Session = bytemuck::pod_read_unaligned(new);
+    let old: Session = bytemuck::pod_read_unaligned(old);
     // TCP goes through its states in the order of their numbers, until it is closed and opened anew.
     if session.opened == old.opened && session.state < state::CLOSED && old.state < state::ONE_WAY {
         session.state = session.state.max(old.state);
@@ -145,7 +99,7 @@ fn further(old: &Session, mut session: Session) -> Session {
         session.guest_expects = later(session.guest_expects, old.guest_expects);
         session.peer_expects = later(session.peer_expects, old.peer_expects);
     }
-    session
+    bytemuck::bytes_of(&session).to_vec()
 }
 
 /// The later one of two sequence numbers (RFC 9293 §3.4).
@@ -167,16 +121,19 @@ mod tests {
     fn a_session_keeps_how_far_it_has_come() {
         let old = Session { state: state::ANSWERED, peer_expects: 7, guest_expects: 9, ..Session::default() };
         let new = Session { state: state::OPENING, peer_expects: 8, sent_packets: 3, ..Session::default() };
-        let merged = further(&old, new);
+        let merged: Session =
+            bytemuck::pod_read_unaligned(&further(bytemuck::bytes_of(&old), bytemuck::bytes_of(&new)));
         assert_eq!(merged, Session { state: state::ANSWERED, peer_expects: 8, guest_expects: 9, ..new });
         // What only the old one has decided, its words say nothing of in the new one.
         let decided = decided::EGRESS | decided::INGRESS | decided::EXTERNAL | decided::PEER_FIN;
         let old = Session { decided, ..old };
-        let merged = further(&old, new);
+        let merged: Session =
+            bytemuck::pod_read_unaligned(&further(bytemuck::bytes_of(&old), bytemuck::bytes_of(&new)));
         assert_eq!(merged.decided, decided::PEER_FIN);
         // One that was opened anew is another one.
         let anew = Session { opened: 4, ..new };
-        let merged = further(&old, anew);
+        let merged: Session =
+            bytemuck::pod_read_unaligned(&further(bytemuck::bytes_of(&old), bytemuck::bytes_of(&anew)));
         assert_eq!(merged, anew);
     }
 }

@@ -1,7 +1,7 @@
 //! Loads the kernel object: maps are reused where they are pinned and agree, programs are verified.
 
 use crate::{
-    SessionTable, Sizes, Table, TableError,
+    Sizes, Table, TableError,
     handover::Outgrown,
     map::{MapDescription, describe, memory},
     program::{ProgramInfo, program_info},
@@ -19,10 +19,6 @@ use std::{
     path::PathBuf,
 };
 use thiserror::Error;
-use vpc_common::{
-    maps,
-    session::{SessionKey, V4, V6},
-};
 
 /// Lines of the verifier's log that an error shows.
 const LOG_LINES: usize = 20;
@@ -182,8 +178,6 @@ impl Loader {
                 loaded.maps.insert(name.to_owned(), fd);
             }
         }
-        loaded.sessions::<V4>(maps::SESSIONS_V4)?.make_ready(self.sizes.sessions);
-        loaded.sessions::<V6>(maps::SESSIONS_V6)?.make_ready(self.sizes.sessions);
         for (name, pin) in pinned {
             loaded.take_over(&name, pin)?;
             if let Some(directory) = &self.pins {
@@ -271,35 +265,18 @@ impl Loaded {
         Ok(PerCpuTable::new(self.map(name)?)?)
     }
 
-    /// The session table of that name.
-    ///
-    /// # Errors
-    /// Where there is none, its layout is not that of the family, or the kernel lends no memory.
-    pub fn sessions<A>(&self, name: &str) -> Result<SessionTable<A>, LoadError>
-    where
-        A: Copy + 'static,
-        SessionKey<A>: Pod,
-    {
-        Ok(SessionTable::new(&self.map(name)?)?)
-    }
-
     /// Names of all maps.
     pub fn map_names(&self) -> impl Iterator<Item = &str> {
         self.maps.keys().map(String::as_str)
     }
 
-    /// Largest number of entries of a map, of a session table its sessions, and the bytes of kernel memory that it takes.
+    /// Largest number of entries of a map, and the bytes of kernel memory that it takes.
     ///
     /// # Errors
     /// Where there is none of that name, or the kernel does not tell.
     pub fn map_size(&self, name: &str) -> Result<(u32, u64), LoadError> {
         let map = self.map_ref(name)?;
-        let entries = match name {
-            maps::SESSIONS_V4 => Some(self.sessions::<V4>(name)?.room()),
-            maps::SESSIONS_V6 => Some(self.sessions::<V6>(name)?.room()),
-            _ => None,
-        };
-        let size = describe(map).and_then(|map_is| Ok((entries.unwrap_or(map_is.max_entries), memory(map)?)));
+        let size = describe(map).and_then(|description| Ok((description.max_entries, memory(map)?)));
         size.map_err(|source| LoadError::Pin { operation: "read the size of map", path: name.into(), source })
     }
 

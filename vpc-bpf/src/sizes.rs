@@ -1,6 +1,6 @@
 //! How many entries each map has room for.
 
-use vpc_common::{datagram, limits, maps, session_table};
+use vpc_common::{datagram, limits, maps};
 
 /// Sizes of the maps that an operator may set. The defaults are those of [`vpc_common::limits`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,8 +61,8 @@ impl Sizes {
             (maps::SUBJECTS, self.subjects),
             (maps::IDENTITIES, self.identities),
             (maps::RULES, self.rules),
-            (maps::SESSIONS_V4, session_table::elements(self.sessions)),
-            (maps::SESSIONS_V6, session_table::elements(self.sessions)),
+            (maps::SESSIONS_V4, self.sessions),
+            (maps::SESSIONS_V6, self.sessions),
         ]
     }
 }

@@ -142,11 +142,11 @@ fn pinned_maps_are_reused_only_if_they_agree() {
 
 #[test]
 fn sessions_that_change_while_their_table_grows_are_not_lost() {
-    type Sessions = vpc_bpf::SessionTable<V4>;
+    type Sessions = vpc_bpf::Table<SessionKey<V4>, Session>;
     let sandbox = Sandbox::new("growth");
     let pins = sandbox.path("vpc/v1");
     let load = |sessions| Loader::new(Sizes { sessions, ..small() }).pin_dir(&pins).load().unwrap();
-    let table = |loaded: &vpc_bpf::Loaded| -> Sessions { loaded.sessions(maps::SESSIONS_V4).unwrap() };
+    let table = |loaded: &vpc_bpf::Loaded| -> Sessions { loaded.table(maps::SESSIONS_V4).unwrap() };
     let key = |port| SessionKey { slot: 1, local_port: vpc_common::Be16::new(port), ..SessionKey::default() };
     let seen = |packets| Session { sent_packets: packets, ..Session::default() };
     let small_one = load(1_024);
@@ -154,7 +154,7 @@ fn sessions_that_change_while_their_table_grows_are_not_lost() {
     old.set_all(&[(key(1), seen(1)), (key(2), seen(1)), (key(3), seen(1))]).unwrap();
 
     let mut large_one = load(2_048);
-    assert_eq!(table(&large_one).entries().len(), 0, "empty until it is filled");
+    assert_eq!(table(&large_one).entries().unwrap().len(), 0, "empty until it is filled");
     large_one.fill().unwrap();
     // Packets go on by the old table, then by both, then by the new one.
     old.set_all(&[(key(2), seen(2)), (key(3), seen(2)), (key(4), seen(1))]).unwrap();
@@ -166,7 +166,7 @@ fn sessions_that_change_while_their_table_grows_are_not_lost() {
     largest.fill().unwrap();
     largest.commit().unwrap();
     let mut found: Vec<_> =
-        table(&largest).entries().into_iter().map(|(key, s)| (key.local_port.get(), s.sent_packets)).collect();
+        table(&largest).entries().unwrap().into_iter().map(|(key, s)| (key.local_port.get(), s.sent_packets)).collect();
     found.sort_unstable();
     assert_eq!(found, [(1, 1), (2, 2), (3, 2), (4, 1), (5, 1)]);
     assert!(!pins.join("SESSIONS_V4-next").exists());
@@ -177,10 +177,10 @@ fn sessions_that_change_while_their_table_grows_are_not_lost() {
     table(&largest).set_all(&[(key(1), seen(9)), (key(6), seen(1))]).unwrap();
     table(&again).set(&key(2), &seen(8)).unwrap();
     again.commit().unwrap();
-    let packets = |port| table(&again).get(&key(port)).map(|session| session.sent_packets);
+    let packets = |port| table(&again).get(&key(port)).unwrap().map(|session| session.sent_packets);
     assert_eq!([1, 2, 3, 4, 5, 6].map(packets), [Some(9), Some(8), Some(2), Some(1), Some(1), Some(1)]);
-    let pinned = Sessions::open(&pins.join(maps::SESSIONS_V4)).unwrap();
-    assert_eq!(pinned.room(), 8_192);
+    let pinned: Sessions = vpc_bpf::Table::open(&pins.join(maps::SESSIONS_V4)).unwrap();
+    assert_eq!(pinned.description().max_entries, 8_192);
 }
 
 /// The object with a program that reads what it never set.

@@ -21,7 +21,6 @@ pub mod policy;
 pub mod port;
 pub mod route;
 pub mod session;
-pub mod session_table;
 pub mod vtep;
 pub mod wire;
 
@@ -29,4 +28,4 @@ pub use addr::{Be16, Be32, Ip, Mac, Vni};
 pub use drop::DropReason;
 
 /// Version of every layout in this crate. Maps of another version are never reused.
-pub const ABI_VERSION: u32 = 8;
+pub const ABI_VERSION: u32 = 9;

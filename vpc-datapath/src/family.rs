@@ -11,7 +11,6 @@ use bytemuck::{Pod, Zeroable};
 use vpc_common::{
     Be16, DropReason, Ip,
     session::{SessionKey, V4, V6},
-    session_table::place,
     wire::{Ethernet, Icmp, Ipv4, Ipv6, L4Ports, protocol},
 };
 
@@ -388,5 +387,5 @@ fn quoted_key<A>(slot: u16, protocol: u8, source: A, destination: A, ports: L4Po
         Side::Peer => (source, destination, ports.source, ports.destination),
         Side::Guest => (destination, source, ports.destination, ports.source),
     };
-    SessionKey { slot, protocol, state: place::HELD, local_port, remote_port, local, remote }
+    SessionKey { slot, protocol, reserved: 0, local_port, remote_port, local, remote }
 }

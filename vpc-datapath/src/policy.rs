@@ -37,8 +37,7 @@ pub fn admit<F: Family, P: Packet, T: Tables>(
     let opener = if known.stands() { known.opener() } else { side.opener() };
     if !known.stands()
         && scratch.flow.flags & flow_flags::UNTRACKED != 0
-        && is_about_a_flow::<F, P>(packet, scratch, side)
-        && session::stands::<F, T>(tables, scratch, port)
+        && is_related::<F, P, T>(packet, tables, scratch, port, side)
     {
         scratch.flow.allowed_by.action = action::RELATED;
         return Ok(());
@@ -222,14 +221,19 @@ fn identity_of<T: Tables>(tables: &T, scratch: &mut Scratch) -> u32 {
     }
 }
 
-/// Whether a packet is an ICMP error about another one, whoever sent it. Writes the key of the session that the other one
-/// would have; the error itself changes no state.
+/// Whether an ICMP error is about a packet of a flow of this port, whoever sent the error. It changes no state.
 #[inline(never)]
-fn is_about_a_flow<F: Family, P: Packet>(packet: &mut P, scratch: &mut Scratch, side: Side) -> bool {
+fn is_related<F: Family, P: Packet, T: Tables>(
+    packet: &mut P,
+    tables: &T,
+    scratch: &mut Scratch,
+    port: &Port,
+    side: Side,
+) -> bool {
     if !F::is_error(scratch.flow.icmp_type) {
         return false;
     }
     packet.pull(REACH as u32 + 1);
     let at = scratch.flow.l4 as usize + size_of::<vpc_common::wire::Icmp>();
-    F::quoted(packet, at, scratch, side)
+    F::quoted(packet, at, scratch, side) && session::stands::<F, T>(tables, scratch, port)
 }

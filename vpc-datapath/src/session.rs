@@ -6,14 +6,13 @@ use crate::{
     family::Family,
     neighbour::{self, meaning},
     scratch::{Flow, flow_flags},
-    tables::Count,
+    tables::{Count, Inserted},
 };
 use vpc_common::{
     Be16, DropReason, Mac,
     policy::action,
     port::{Port, flags},
     session::{Hop, Session, SessionKey, TICK_SHIFT, decided, state},
-    session_table::place,
 };
 
 /// Writes the key of a packet that the workload sent.
@@ -23,7 +22,7 @@ pub fn key_of_sender<F: Family>(scratch: &mut Scratch, slot: u16) {
     *F::key_mut(&mut scratch.keys) = SessionKey {
         slot,
         protocol: flow.protocol,
-        state: place::HELD,
+        reserved: 0,
         local_port: flow.source_port,
         remote_port: flow.destination_port,
         local: F::address(flow.source),
@@ -38,7 +37,7 @@ pub fn key_of_receiver<F: Family>(scratch: &mut Scratch, slot: u16) {
     *F::key_mut(&mut scratch.keys) = SessionKey {
         slot,
         protocol: flow.protocol,
-        state: place::HELD,
+        reserved: 0,
         local_port: flow.destination_port,
         remote_port: flow.source_port,
         local: F::address(flow.destination),
@@ -333,8 +332,9 @@ impl Decision {
     }
 }
 
-/// Records a decision: in the flow's session, or in a new one within the port's quota.
-#[inline(always)]
+/// Records a decision: in the flow's session, or in a new one within the port's quota. A function of its own, where the
+/// compiler knows that the scratch is nobody else's: elsewhere it makes a session on the stack first.
+#[inline(never)]
 pub fn record<F: Family, T: Tables>(
     tables: &T,
     scratch: &mut Scratch,
@@ -343,72 +343,58 @@ pub fn record<F: Family, T: Tables>(
     known: Known,
     length: u32,
 ) -> Stage {
-    let opening = opening_state::<F>(&scratch.flow, port);
-    if scratch.flow.unseen == 0 && renew::<F, T>(tables, scratch, decision, known, opening, length) {
-        return Ok(());
-    }
-    if known.stands() {
-        // It was removed in this very moment.
-        return Err(DropReason::NoSession.into());
-    }
-    reserve(tables, scratch.flow.slot, port, opening)?;
-    make(scratch, decision, opening, tick(tables), length);
-    if tables.insert_session(F::key(&scratch.keys), &scratch.session) {
-        return Ok(());
-    }
-    release(tables, scratch.flow.slot, port, opening);
-    Err(DropReason::SessionQuota.into())
-}
-
-/// Records a decision in the flow's session, if it has one. Like [`make`] a function of its own, where the compiler knows
-/// that the scratch is nobody else's: elsewhere it makes a session on the stack first.
-#[inline(never)]
-fn renew<F: Family, T: Tables>(
-    tables: &T,
-    scratch: &Scratch,
-    decision: Decision,
-    known: Known,
-    opening: u8,
-    length: u32,
-) -> bool {
     let now = tick(tables);
-    let Scratch { keys, flow, hop, .. } = scratch;
-    let mut half_open = 0;
-    let found = tables.session(F::key(keys), |session| {
-        if !known.stands() {
-            half_open = conntrack::is_half_open(opening) as i32 - conntrack::is_half_open(session.state) as i32;
-            open(session, flow, decision, opening, now);
-        } else if session.epoch != flow.epoch {
-            session.decided &= !(decided::EGRESS | decided::INGRESS);
-            session.epoch = flow.epoch;
-        }
-        half_open += complete(session, flow, hop, decision, now, length);
-    });
-    if half_open != 0 {
-        tables.count(Count::PortHalfOpen(flow.slot), half_open);
-    }
-    found.is_some()
-}
-
-/// Makes the session of a flow that begins, in the scratch.
-#[inline(never)]
-fn make(scratch: &mut Scratch, decision: Decision, opening: u8, now: u16, length: u32) {
-    let Scratch { session, flow, hop, .. } = scratch;
-    open(session, flow, decision, opening, now);
-    complete(session, flow, hop, decision, now, length);
-}
-
-#[inline(always)]
-fn open(session: &mut Session, flow: &Flow, decision: Decision, opening: u8, now: u16) {
-    let opener = decision.side().opener();
-    *session = Session {
-        epoch: flow.epoch,
-        last_seen: now,
-        opened: now,
-        decided: opener,
-        state: opening,
-        ..Session::default()
+    let side = decision.side();
+    let Scratch { session: fresh, keys, flow, hop, .. } = scratch;
+    let opening = opening_state::<F>(flow, port);
+    // Made in its place each time: a copy of 128 bytes would go over the stack.
+    let open = |session: &mut Session, epoch| {
+        *session = Session {
+            epoch,
+            last_seen: now,
+            opened: now,
+            decided: side.opener(),
+            state: opening,
+            ..Session::default()
+        };
     };
+    let mut half_open = 0;
+    let found = if flow.unseen != 0 {
+        None
+    } else {
+        tables.session(F::key(keys), |session| {
+            if !known.stands() {
+                half_open = -(conntrack::is_half_open(session.state) as i32);
+                open(session, flow.epoch);
+            } else if session.epoch != flow.epoch {
+                session.decided &= !(decided::EGRESS | decided::INGRESS);
+                session.epoch = flow.epoch;
+            }
+            half_open += complete(session, flow, hop, decision, now, length);
+        })
+    };
+    if found.is_none() {
+        if known.stands() {
+            // It was removed in this very moment.
+            return Err(DropReason::NoSession.into());
+        }
+        reserve(tables, flow.slot, port, opening)?;
+        open(fresh, flow.epoch);
+        complete(fresh, flow, hop, decision, now, length);
+        let inserted = tables.insert_session(F::key(keys), fresh);
+        if inserted != Inserted::New {
+            release(tables, flow.slot, port, opening);
+        }
+        if inserted == Inserted::Full {
+            return Err(DropReason::SessionQuota.into());
+        }
+    } else {
+        let opened = if !known.stands() && conntrack::is_half_open(opening) { 1 } else { 0 };
+        if half_open + opened != 0 {
+            tables.count(Count::PortHalfOpen(flow.slot), half_open + opened);
+        }
+    }
+    Ok(())
 }
 
 /// Fills the decision and the packet in; returns by how much the number of half-open sessions changes.

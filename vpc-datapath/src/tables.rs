@@ -20,6 +20,17 @@ use vpc_common::{
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Taken;
 
+/// What came of putting a session in.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Inserted {
+    /// It is there.
+    New,
+    /// Another one of its key was there before, and stays: another CPU was faster.
+    Late,
+    /// There is no room.
+    Full,
+}
+
 /// What is counted for its bound: see [`vpc_common::port::Usage`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Count {
@@ -86,8 +97,8 @@ pub trait Tables {
     fn flood(&self, key: &FloodKey) -> Option<&FloodMember>;
     /// Lends the session of that key.
     fn session<A: Address, R>(&self, key: &SessionKey<A>, with: impl FnOnce(&mut Session) -> R) -> Option<R>;
-    /// Puts a session in, of whose key there was none a moment ago. False: there is no room.
-    fn insert_session<A: Address>(&self, key: &SessionKey<A>, session: &Session) -> bool;
+    /// Puts a session in, where none of its key is.
+    fn insert_session<A: Address>(&self, key: &SessionKey<A>, session: &Session) -> Inserted;
     /// Adds to a count, whatever other CPUs do meanwhile; returns the sum.
     fn count(&self, count: Count, change: i32) -> u32;
     /// Lends an element of the datagrams: see [`vpc_common::datagram::Share`].

@@ -10,7 +10,6 @@ mod maps;
 mod opaque;
 mod parts;
 mod repeat;
-mod sessions;
 mod skb;
 mod tables;
 mod verdict;

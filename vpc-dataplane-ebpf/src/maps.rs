@@ -1,7 +1,7 @@
 //! The maps. Sizes here are the defaults of `vpc_common::limits`; the agent sets others before it loads the object.
 
 use aya_ebpf::{
-    bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC},
+    bindings::BPF_F_NO_PREALLOC,
     btf_maps::{Array, DevMap, HashMap, LpmTrie, PerCpuArray},
     macros::btf_map,
 };
@@ -18,8 +18,7 @@ use vpc_common::{
     policy::{IdentityKey, RuleVerdict, Subject},
     port::{self, FloodKey, FloodMember, PortBuckets, Usage},
     route::Route,
-    session::V4,
-    session_table::{self, BucketV4, BucketV6},
+    session::{Session, SessionKey, V4, V6},
     vtep::{self, VtepId},
 };
 use vpc_datapath::scratch::Scratch;
@@ -27,9 +26,6 @@ use vpc_datapath::scratch::Scratch;
 const PORT_SLOTS: usize = limits::LOCAL_PORTS as usize + 1;
 const VTEP_COUNT: usize = limits::VTEPS as usize;
 const NO_PREALLOC: usize = BPF_F_NO_PREALLOC as usize;
-/// The agent sweeps such a map in its own memory; and its elements begin at a page, so that buckets lie in whole cache lines.
-const MMAPABLE: usize = BPF_F_MMAPABLE as usize;
-const SESSIONS: usize = session_table::elements(limits::SESSIONS) as usize;
 
 /// Key of a trie behind its prefix length: see `SourceKey`, `RouteKey` and `SubjectKey`, which this must equal in layout.
 pub type TrieKey = [u32; 5];
@@ -67,9 +63,9 @@ pub static IDENTITIES: HashMap<IdentityKey, Subject, { limits::IDENTITIES as usi
 #[btf_map]
 pub static RULES: LpmTrie<RuleTrieKey, RuleVerdict, { limits::RULES as usize }> = LpmTrie::new();
 #[btf_map]
-pub static SESSIONS_V4: Array<BucketV4, SESSIONS, MMAPABLE> = Array::new();
+pub static SESSIONS_V4: HashMap<SessionKey<V4>, Session, { limits::SESSIONS as usize }> = HashMap::new();
 #[btf_map]
-pub static SESSIONS_V6: Array<BucketV6, SESSIONS, MMAPABLE> = Array::new();
+pub static SESSIONS_V6: HashMap<SessionKey<V6>, Session, { limits::SESSIONS as usize }> = HashMap::new();
 #[btf_map]
 pub static EXTERNALS: HashMap<V4, External, { limits::EXTERNALS as usize }, NO_PREALLOC> = HashMap::new();
 #[btf_map]

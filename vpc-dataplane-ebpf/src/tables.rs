@@ -1,8 +1,8 @@
 //! The maps as `vpc_datapath::Tables`.
 
-use crate::{atomic, maps, sessions};
+use crate::{atomic, maps};
 use aya_ebpf::{bindings::BPF_NOEXIST, helpers};
-use core::ptr::from_ref;
+use core::{ffi::c_void, ptr::from_ref};
 use vpc_common::{
     Ip,
     datagram::Datagram,
@@ -20,7 +20,7 @@ use vpc_common::{
 use vpc_datapath::{
     Scratch, Tables,
     family::Address,
-    tables::{Count, Taken},
+    tables::{Count, Inserted, Taken},
 };
 
 /// The maps. Holds nothing.
@@ -31,7 +31,7 @@ pub struct Maps;
 /// # Safety
 /// `map` is a map whose keys have the layout of `K` and whose values that of `V`.
 #[inline(always)]
-pub unsafe fn lookup<M, K, V>(map: &'static M, key: &K) -> Option<*mut V> {
+unsafe fn lookup<M, K, V>(map: &'static M, key: &K) -> Option<*mut V> {
     // SAFETY: the helper reads a key of the map's key size, which the caller vouches for, and returns null or a value
     // that stays readable while the program runs.
     let value = unsafe { helpers::bpf_map_lookup_elem(from_ref(map).cast_mut().cast(), from_ref(key).cast()) };
@@ -54,6 +54,16 @@ unsafe fn insert<M, K, V>(map: &'static M, key: &K, value: &V) -> Result<(), Tak
         )
     };
     if result == 0 { Ok(()) } else { Err(Taken) }
+}
+
+/// The session map of a family: the key's size tells which.
+#[inline(always)]
+fn sessions<A: Address>() -> *mut c_void {
+    if size_of::<A>() == 4 {
+        from_ref(&maps::SESSIONS_V4).cast_mut().cast()
+    } else {
+        from_ref(&maps::SESSIONS_V6).cast_mut().cast()
+    }
 }
 
 /// This CPU's scratch.
@@ -185,13 +195,30 @@ impl Tables for Maps {
     }
     #[inline(always)]
     fn session<A: Address, R>(&self, key: &SessionKey<A>, with: impl FnOnce(&mut Session) -> R) -> Option<R> {
-        // SAFETY: a session of the table. Several CPUs may change one: its fields are plain words, a lost count is accepted,
-        // and `decided` is only believed with its epoch.
-        unsafe { sessions::find(key).as_mut() }.map(with)
+        // SAFETY: the map of that family has keys of this type and Session values. Several CPUs may change one session:
+        // its fields are plain words, a lost count is accepted, and `decided` is only believed with its epoch.
+        unsafe {
+            let value = helpers::bpf_map_lookup_elem(sessions::<A>(), from_ref(key).cast());
+            if value.is_null() { None } else { Some(with(&mut *value.cast::<Session>())) }
+        }
     }
     #[inline(always)]
-    fn insert_session<A: Address>(&self, key: &SessionKey<A>, session: &Session) -> bool {
-        sessions::insert(key, session)
+    fn insert_session<A: Address>(&self, key: &SessionKey<A>, session: &Session) -> Inserted {
+        // SAFETY: as above; the helper copies both.
+        let result = unsafe {
+            helpers::bpf_map_update_elem(
+                sessions::<A>(),
+                from_ref(key).cast(),
+                from_ref(session).cast(),
+                BPF_NOEXIST as u64,
+            )
+        };
+        const EEXIST: i64 = -17;
+        match result {
+            0 => Inserted::New,
+            EEXIST => Inserted::Late,
+            _ => Inserted::Full,
+        }
     }
     #[inline(always)]
     fn count(&self, count: Count, change: i32) -> u32 {

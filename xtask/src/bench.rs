@@ -18,7 +18,7 @@ pub struct Arguments {
     #[arg(long)]
     quick: bool,
     /// Only this section of a part, also several: frames, sockets, gso of east-west; nodes, sockets, near, nat, rules, gso of
-    /// stateful; steps, starts, changes, requests of control; sessions, rules, endpoints, routes of pipelines
+    /// stateful; steps, starts, changes, requests of control; sessions, groups, rules, endpoints, routes of pipelines
     #[arg(long, value_name = "SECTION")]
     only: Vec<String>,
     /// Also write all samples to this file

@@ -33,7 +33,7 @@ struct Arguments {
     #[arg(long, global = true)]
     quick: bool,
     /// Only these sections: frames, sockets, gso of east-west; nodes, sockets, near, nat, rules, gso of stateful;
-    /// steps, starts, changes, requests of control; sessions, rules, endpoints, routes of pipelines
+    /// steps, starts, changes, requests of control; sessions, groups, rules, endpoints, routes of pipelines
     #[arg(long, global = true, value_name = "SECTION")]
     only: Vec<String>,
     /// Also write all samples to this file

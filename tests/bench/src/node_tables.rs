@@ -12,7 +12,7 @@ use vpc_common::{
     maps,
     node::Node,
     port::{Port, flags},
-    session::{V4, V6},
+    session::{Session, SessionKey, V4, V6},
     vtep::{NextHop, Vtep, VtepId},
     wire::{Ipv4, OuterV4, Udp, Vxlan, protocol},
 };
@@ -113,13 +113,14 @@ impl TestNode {
         })
     }
 
-    /// Puts the guest into a security group of so many rules, each way. The peers are allowed: by one rule of ten, else
-    /// each by its own.
+    /// Puts the guest into a security group of so many rules, each way; with none it is in no group. The peers are allowed:
+    /// by one rule of at most 250, else each by its own.
     ///
     /// # Errors
     /// The kernel refuses.
     pub fn judge_by(&self, rules: usize) -> Result<()> {
-        let desired = desired(&topology(&security_group(rules)?)?)?;
+        let group = if rules == 0 { String::new() } else { security_group(rules)? };
+        let desired = desired(&topology(&group)?)?;
         let (_, port) = guest(&desired)?;
         self.loaded.table(maps::SUBJECTS)?.set_all(&desired.subjects)?;
         self.loaded.table(maps::IDENTITIES)?.set_all(&desired.identities)?;
@@ -135,10 +136,20 @@ impl TestNode {
     /// The kernel refuses.
     pub fn forget_sessions(&self, family: Family) -> Result<()> {
         match family {
-            Family::V4 => self.loaded.sessions::<V4>(maps::SESSIONS_V4)?.clear(),
-            Family::V6 => self.loaded.sessions::<V6>(maps::SESSIONS_V6)?.clear(),
+            Family::V4 => self.forget::<V4>(maps::SESSIONS_V4),
+            Family::V6 => self.forget::<V6>(maps::SESSIONS_V6),
         }
-        Ok(())
+    }
+
+    fn forget<A>(&self, name: &str) -> Result<()>
+    where
+        A: Copy + 'static,
+        SessionKey<A>: bytemuck::Pod,
+    {
+        let table = self.loaded.table::<SessionKey<A>, Session>(name)?;
+        let mut all = Vec::new();
+        table.for_each_batch(|keys, _| all.extend_from_slice(keys))?;
+        Ok(table.delete_all(&all)?)
     }
 
     /// How many sessions there are in a family's table.
@@ -146,10 +157,18 @@ impl TestNode {
     /// # Errors
     /// The kernel refuses.
     pub fn sessions(&self, family: Family) -> Result<usize> {
-        Ok(match family {
-            Family::V4 => self.loaded.sessions::<V4>(maps::SESSIONS_V4)?.entries().len(),
-            Family::V6 => self.loaded.sessions::<V6>(maps::SESSIONS_V6)?.entries().len(),
-        })
+        let mut count = 0;
+        match family {
+            Family::V4 => {
+                let table = self.loaded.table::<SessionKey<V4>, Session>(maps::SESSIONS_V4)?;
+                table.for_each_batch(|keys, _| count += keys.len())?;
+            }
+            Family::V6 => {
+                let table = self.loaded.table::<SessionKey<V6>, Session>(maps::SESSIONS_V6)?;
+                table.for_each_batch(|keys, _| count += keys.len())?;
+            }
+        }
+        Ok(count)
     }
 
     /// The guest's counters, over all CPUs.

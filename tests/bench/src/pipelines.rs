@@ -6,6 +6,7 @@
 //! All programs of one comparison run in turn, and what is taken off is of the same turn.
 
 mod driver;
+mod groups;
 mod growth;
 
 use crate::{
@@ -59,6 +60,9 @@ pub fn run(effort: Effort, only: &Only, report: &mut Report) -> Result<()> {
     if only.wants("sessions") {
         of_sessions(&SESSIONS[..2], &rig(limits::SESSIONS_AT_START)?, report)?;
         of_sessions(&SESSIONS[2..], &rig(limits::SESSIONS)?, report)?;
+    }
+    if only.wants("groups") {
+        groups::by_groups(&rig(limits::SESSIONS_AT_START)?, report)?;
     }
     if only.wants("rules") {
         of_new_flows(&rig(limits::SESSIONS_AT_START)?, report)?;

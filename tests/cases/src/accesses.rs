@@ -3,7 +3,6 @@
 use anyhow::{Context, Result, anyhow, bail};
 use aya_obj::{Object, generated::bpf_map_type};
 use std::collections::BTreeMap;
-use vpc_common::maps;
 
 /// What is done to a map.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -46,11 +45,9 @@ impl Kind {
         }
     }
 
-    fn of(name: &str, map_type: u32) -> Option<Self> {
+    fn of(map_type: u32) -> Option<Self> {
         let is = |kind: bpf_map_type| map_type == kind as u32;
-        // A hash of our own: see `vpc_common::session_table`.
-        let is_sessions = [maps::SESSIONS_V4, maps::SESSIONS_V6].contains(&name);
-        if is_sessions || is(bpf_map_type::BPF_MAP_TYPE_HASH) {
+        if is(bpf_map_type::BPF_MAP_TYPE_HASH) {
             Some(Self::Hash)
         } else if is(bpf_map_type::BPF_MAP_TYPE_LPM_TRIE) {
             Some(Self::Trie)
@@ -73,7 +70,7 @@ impl Kinds {
     /// It cannot be read.
     pub fn of_object(object: &[u8]) -> Result<Self> {
         let object = Object::parse(object).map_err(|error| anyhow!("the object cannot be read: {error}"))?;
-        let kind = |(name, map): (&String, &aya_obj::Map)| Some((name.clone(), Kind::of(name, map.map_type())?));
+        let kind = |(name, map): (&String, &aya_obj::Map)| Some((name.clone(), Kind::of(map.map_type())?));
         Ok(Self(object.maps.iter().filter_map(kind).collect()))
     }
 }

@@ -74,7 +74,7 @@ impl Translations {
             }
         }
         Ok(Self {
-            sessions: tables.sessions_v4.clone(),
+            sessions: tables.sessions_v4.try_clone().map_err(clone)?,
             mappings: tables.outside.nat_in.try_clone().map_err(clone)?,
             owners,
             slices,
@@ -90,7 +90,7 @@ impl Translations {
         let (limit, now) = (if limit == 0 { usize::MAX } else { limit }, tick());
         // Mappings first: the sessions of one that is made meanwhile are not missed.
         let mappings = self.mappings.entries().map_err(|error| error.to_string())?;
-        let sessions = self.sessions_by_external(now);
+        let sessions = self.sessions_by_external(now)?;
         let mut chosen: Vec<_> = mappings
             .iter()
             .filter_map(|(key, mapping)| {
@@ -143,9 +143,9 @@ impl Translations {
         })
     }
 
-    fn sessions_by_external(&self, now: u16) -> BTreeMap<ExternalPort, usize> {
+    fn sessions_by_external(&self, now: u16) -> Result<BTreeMap<ExternalPort, usize>, String> {
         let mut count = BTreeMap::new();
-        self.sessions.for_each_batch(|keys, sessions| {
+        let read = self.sessions.for_each_batch(|keys, sessions| {
             for (key, session) in keys.iter().zip(sessions) {
                 let lives = |port| !has_expired(session, key.protocol, port, now);
                 let (address, port) = session.external();
@@ -155,7 +155,8 @@ impl Translations {
                 }
             }
         });
-        count
+        read.map_err(|error| error.to_string())?;
+        Ok(count)
     }
 
     fn usage(&self, mappings: &[(ExternalPort, NatIn)]) -> Vec<NatSliceRow> {

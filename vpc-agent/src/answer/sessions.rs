@@ -19,7 +19,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
 };
-use vpc_bpf::SessionTable;
+use vpc_bpf::{Table, TableError};
 use vpc_common::{
     Be32, Ip,
     port::Usage,
@@ -38,58 +38,67 @@ pub(super) struct Chosen {
 impl Chosen {
     pub(super) fn new(reconciler: &Reconciler, filter: &SessionFilter) -> Result<Self, String> {
         let tables = &reconciler.datapath.tables;
+        let clone = |error: TableError| error.to_string();
         Ok(Self {
-            v4: tables.sessions_v4.clone(),
-            v6: tables.sessions_v6.clone(),
-            usage: UsageTables::new(tables).map_err(|error| error.to_string())?,
+            v4: tables.sessions_v4.try_clone().map_err(clone)?,
+            v6: tables.sessions_v6.try_clone().map_err(clone)?,
+            usage: UsageTables::new(tables).map_err(clone)?,
             words: Words::new(reconciler, Owners::new(reconciler, filter)?),
         })
     }
 
     /// At most so many of them in words; 0 for all.
-    pub(super) fn read(&self, limit: usize) -> Vec<SessionRow> {
+    pub(super) fn read(&self, limit: usize) -> Result<Vec<SessionRow>, String> {
         let (limit, now) = (if limit == 0 { usize::MAX } else { limit }, tick());
         let mut rows = Vec::new();
-        self.read_family(&self.v4, v4, (limit, now), &mut rows);
-        self.read_family(&self.v6, Ip, (limit, now), &mut rows);
+        self.read_family(&self.v4, v4, (limit, now), &mut rows)?;
+        self.read_family(&self.v6, Ip, (limit, now), &mut rows)?;
         rows.sort_by(|a, b| {
             (&a.port, &a.protocol, &a.local, &a.remote).cmp(&(&b.port, &b.protocol, &b.local, &b.remote))
         });
-        rows
+        Ok(rows)
     }
 
     fn read_family<A>(
         &self,
-        table: &SessionTable<A>,
+        table: &Table<SessionKey<A>, Session>,
         ip: impl Fn(A) -> Ip,
         (limit, now): (usize, u16),
         rows: &mut Vec<SessionRow>,
-    ) where
+    ) -> Result<(), String>
+    where
         A: Copy + 'static,
         SessionKey<A>: bytemuck::Pod,
     {
+        let mut unread = Ok(());
         self.each(table, ip, |owner, key, flow, session| {
-            if rows.len() < limit {
-                rows.push(self.words.row(owner, &flow, &neighbour::completed(table, key, session), now));
+            if rows.len() >= limit {
+                return;
             }
-        });
+            match neighbour::completed(table, key, session) {
+                Ok(session) => rows.push(self.words.row(owner, &flow, &session, now)),
+                Err(error) => unread = Err(error.to_string()),
+            }
+        })?;
+        unread
     }
 
     /// Removes them, and of flows that stay on the node the other port's session too: the next packet of each flow is
     /// decided like a first one.
     pub(super) fn flush(&self) -> Result<Flushed, String> {
         let mut removed = BTreeMap::new();
-        let sessions = self.flush_family(&self.v4, v4, &mut removed) + self.flush_family(&self.v6, Ip, &mut removed);
+        let sessions =
+            self.flush_family(&self.v4, v4, &mut removed)? + self.flush_family(&self.v6, Ip, &mut removed)?;
         self.usage.give_back(&removed).map_err(|error| error.to_string())?;
         Ok(Flushed { sessions })
     }
 
     fn flush_family<A>(
         &self,
-        table: &SessionTable<A>,
+        table: &Table<SessionKey<A>, Session>,
         ip: impl Fn(A) -> Ip,
         removed: &mut BTreeMap<u16, Usage>,
-    ) -> usize
+    ) -> Result<usize, String>
     where
         A: Copy + Ord + 'static,
         SessionKey<A>: bytemuck::Pod,
@@ -98,28 +107,29 @@ impl Chosen {
         self.each(table, ip, |_, key, _, session| {
             chosen.insert(*key, is_half_open(session.state));
             others.extend(neighbour::other_key(key, session));
-        });
+        })?;
         for key in others {
-            if let Some(session) = table.get(&key) {
+            if let Some(session) = table.get(&key).map_err(|error| error.to_string())? {
                 chosen.insert(key, is_half_open(session.state));
             }
         }
         let keys: Vec<_> = chosen.keys().copied().collect();
-        table.delete_all(&keys);
+        table.delete_all(&keys).map_err(|error| error.to_string())?;
         for (key, half_open) in &chosen {
             let usage = removed.entry(key.slot).or_default();
             usage.sessions += 1;
             usage.half_open += u32::from(*half_open);
         }
-        keys.len()
+        Ok(keys.len())
     }
 
     fn each<A>(
         &self,
-        table: &SessionTable<A>,
+        table: &Table<SessionKey<A>, Session>,
         ip: impl Fn(A) -> Ip,
         mut visit: impl FnMut(&Owner, &SessionKey<A>, Flow, &Session),
-    ) where
+    ) -> Result<(), String>
+    where
         A: Copy + 'static,
         SessionKey<A>: bytemuck::Pod,
     {
@@ -133,7 +143,7 @@ impl Chosen {
                 }
             }
         };
-        table.for_each_batch(batch);
+        table.for_each_batch(batch).map_err(|error| error.to_string())
     }
 }
 

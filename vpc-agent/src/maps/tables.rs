@@ -6,7 +6,7 @@ use super::{
 };
 use bytemuck::Pod;
 use std::sync::Arc;
-use vpc_bpf::{LoadError, Loaded, PerCpuTable, SessionTable, Table, TableError};
+use vpc_bpf::{LoadError, Loaded, PerCpuTable, Table, TableError};
 use vpc_common::{
     Ip,
     counters::{Counters, Drops},
@@ -17,12 +17,12 @@ use vpc_common::{
     policy::{IdentityKey, RuleKey, RuleVerdict, Subject, SubjectKey},
     port::{FloodKey, FloodMember, Port, PortBuckets, SourceKey, Usage},
     route::{Route, RouteKey},
-    session::{V4, V6},
+    session::{Session, SessionKey, V4, V6},
     vtep::{Vtep, VtepId},
 };
 
 /// Sessions of one address family.
-pub type Sessions<A> = SessionTable<A>;
+pub type Sessions<A> = Table<SessionKey<A>, Session>;
 
 /// Index of the interface, and no program to run there.
 pub type DeviceEntry = [u32; 2];
@@ -98,8 +98,8 @@ impl Tables {
             subjects: loaded.table(maps::SUBJECTS)?,
             identities: loaded.table(maps::IDENTITIES)?,
             rules: loaded.table(maps::RULES)?,
-            sessions_v4: loaded.sessions(maps::SESSIONS_V4)?,
-            sessions_v6: loaded.sessions(maps::SESSIONS_V6)?,
+            sessions_v4: loaded.table(maps::SESSIONS_V4)?,
+            sessions_v6: loaded.table(maps::SESSIONS_V6)?,
             outside: OutsideTables::new(loaded)?,
             port_usage: loaded.table(maps::PORT_USAGE)?,
             vpc_usage: loaded.table(maps::VPC_USAGE)?,

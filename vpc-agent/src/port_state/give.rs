@@ -16,7 +16,7 @@ use std::{
     net::{SocketAddr, SocketAddrV4},
     sync::PoisonError,
 };
-use vpc_bpf::SessionTable;
+use vpc_bpf::Table;
 use vpc_common::{
     Be32, Ip,
     endpoint::EndpointKey,
@@ -64,10 +64,10 @@ pub fn give(tables: &Tables, desired: &Desired, name: &str) -> Result<Giving, Po
         let state = session_state(key, &|a: V4| Ip::v4(Be32::from_raw(a[0])), session, now);
         used.extend(state.iter().filter_map(|state| Some(external_key(state.protocol, state.external.as_ref()?))));
         sessions.push(state);
-    });
+    })?;
     read(&tables.sessions_v6, own.slot, &record, now, |key, session| {
         sessions.push(session_state(key, &Ip, session, now));
-    });
+    })?;
     let mut mappings: BTreeMap<ExternalPort, SocketAddrV4> = BTreeMap::new();
     for (key, mapping) in tables.outside.nat_in.entries()? {
         if mapping.slot != own.slot {
@@ -119,18 +119,29 @@ pub fn give(tables: &Tables, desired: &Desired, name: &str) -> Result<Giving, Po
 }
 
 /// The sessions of a slot that have not expired.
-fn read<A>(table: &SessionTable<A>, slot: u16, port: &Port, now: u16, mut visit: impl FnMut(&SessionKey<A>, &Session))
+fn read<A>(
+    table: &Table<SessionKey<A>, Session>,
+    slot: u16,
+    port: &Port,
+    now: u16,
+    mut visit: impl FnMut(&SessionKey<A>, &Session),
+) -> Result<(), PortStateError>
 where
     A: Copy + 'static,
     SessionKey<A>: bytemuck::Pod,
 {
     let living =
         |key: &SessionKey<A>, session: &Session| key.slot == slot && !has_expired(session, key.protocol, port, now);
+    let mut unread = Ok(());
     table.for_each_batch(|keys, sessions| {
         for (key, session) in keys.iter().zip(sessions).filter(|(key, session)| living(key, session)) {
-            visit(key, &neighbour::completed(table, key, session));
+            match neighbour::completed(table, key, session) {
+                Ok(session) => visit(key, &session),
+                Err(error) => unread = Err(error),
+            }
         }
-    });
+    })?;
+    Ok(unread?)
 }
 
 fn session_state<A: Copy>(

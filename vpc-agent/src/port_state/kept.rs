@@ -71,9 +71,8 @@ pub(crate) fn without_lender(tables: &Tables, externals: &[(V4, External)], gone
                 sessions.push(*key);
             }
         }
-    });
-    tables.sessions_v4.delete_all(&sessions);
-    Ok(())
+    })?;
+    tables.sessions_v4.delete_all(&sessions)
 }
 
 fn way_out(key: &ExternalPort, mapping: &NatIn) -> NatOutKey {

@@ -18,7 +18,6 @@ use vpc_common::{
     nat::{ExternalPort, NatIn, NatOut, NatOutKey},
     port::{Port, Usage},
     session::{Session, SessionKey, V4, V6},
-    session_table::place,
 };
 use vpc_datapath::conntrack;
 use vpc_topology::compile::Desired;
@@ -208,7 +207,7 @@ fn key<A>(session: &SessionState, slot: u16, local: A, remote: A) -> SessionKey<
     SessionKey {
         slot,
         protocol: session.protocol,
-        state: place::HELD,
+        reserved: 0,
         local_port: Be16::new(session.local.port()),
         remote_port: Be16::new(session.remote.port()),
         local,
@@ -229,16 +228,13 @@ fn write(tables: &Tables, writes: &Writes) -> Result<(), TableError> {
 }
 
 fn undo(tables: &Tables, writes: &Writes) -> Result<(), TableError> {
-    tables.sessions_v6.delete_all(&keys(&writes.v6));
-    tables.sessions_v4.delete_all(&keys(&writes.v4));
+    delete(&tables.sessions_v6, &writes.v6)?;
+    delete(&tables.sessions_v4, &writes.v4)?;
     delete(&tables.outside.nat_out, &writes.nat_out)?;
     delete(&tables.outside.nat_in, &writes.nat_in)
 }
 
 fn delete<K: bytemuck::Pod, V: bytemuck::Pod>(table: &Table<K, V>, entries: &[(K, V)]) -> Result<(), TableError> {
-    table.delete_all(&keys(entries))
-}
-
-fn keys<K: Copy, V>(entries: &[(K, V)]) -> Vec<K> {
-    entries.iter().map(|(key, _)| *key).collect()
+    let keys: Vec<K> = entries.iter().map(|(key, _)| *key).collect();
+    table.delete_all(&keys)
 }

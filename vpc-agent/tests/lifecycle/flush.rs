@@ -18,7 +18,7 @@ fn flushed_sessions_are_given_back_to_the_quota_of_their_port() {
     let mut sandbox = Sandbox::new("flush");
     sandbox.start();
     let pinned = |name: &str| bpffs::maps(sandbox.bpffs()).join(name);
-    let sessions: Sessions<V4> = Sessions::open(&pinned(maps::SESSIONS_V4)).expect("the sessions");
+    let sessions: Sessions<V4> = Table::open(&pinned(maps::SESSIONS_V4)).expect("the sessions");
     let usage: Table<u32, Usage> = Table::open(&pinned(maps::PORT_USAGE)).expect("the counts");
     let now = vpc_agent::sweeper::tick();
     for port in 1..=3 {

@@ -82,7 +82,7 @@ fn maps_of_another_size_take_over_what_the_old_ones_hold() {
     let mut sandbox = Sandbox::new("sizes");
     sandbox.start();
     let sessions = || -> Sessions<V4> {
-        Sessions::open(&bpffs::maps(Path::new("/run/bpf")).join(maps::SESSIONS_V4)).expect("the sessions")
+        Table::open(&bpffs::maps(Path::new("/run/bpf")).join(maps::SESSIONS_V4)).expect("the sessions")
     };
     let key = SessionKey { slot: 1, protocol: 17, ..SessionKey::default() };
     let session = Session { epoch: 7, last_seen: vpc_agent::sweeper::tick(), ..bytemuck::Zeroable::zeroed() };
@@ -92,8 +92,8 @@ fn maps_of_another_size_take_over_what_the_old_ones_hold() {
     let status = sandbox.start_with(&["--sessions", "2048", "--ports", "8"]);
     assert_eq!(status.problems, Vec::<String>::new());
     assert!(sandbox.log().contains("replaced the programs"), "{}", sandbox.log());
-    assert_eq!(sessions().room(), 2_048);
-    assert_eq!(sessions().get(&key), Some(session));
+    assert_eq!(sessions().description().max_entries, 2_048);
+    assert_eq!(sessions().get(&key).expect("read a session"), Some(session));
     // Its share of the sessions is another one, which is a change of the port.
     let now: Port = map(&sandbox, maps::PORTS, 1);
     assert_eq!((now.session_quota, now.vpc_quota), (2_048, 2_048));
@@ -110,7 +110,7 @@ fn a_nat_port_is_free_again_two_minutes_after_its_last_session() {
     let pinned = |name: &str| bpffs::maps(Path::new("/run/bpf")).join(name);
     let nat_in: Table<ExternalPort, NatIn> = Table::open(&pinned(maps::NAT_IN)).expect("the mappings");
     let nat_out: Table<NatOutKey, NatOut> = Table::open(&pinned(maps::NAT_OUT)).expect("what leads to them");
-    let sessions: Sessions<V4> = Sessions::open(&pinned(maps::SESSIONS_V4)).expect("the sessions");
+    let sessions: Sessions<V4> = Table::open(&pinned(maps::SESSIONS_V4)).expect("the sessions");
     let now = vpc_agent::sweeper::tick();
     let external = |port| ExternalPort { address: [1], protocol: 17, reserved: 0, port: Be16::new(port) };
     let inner = |port| NatOutKey { private: [2], slot: 1, port: Be16::new(port), protocol: 17, ..NatOutKey::default() };

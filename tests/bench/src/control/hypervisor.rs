@@ -2,8 +2,11 @@
 
 use anyhow::{Context, Result};
 use std::{fs, path::PathBuf, time::Instant};
-use vpc_bpf::{SessionTable, Table};
-use vpc_common::{maps, session::V4};
+use vpc_bpf::Table;
+use vpc_common::{
+    maps,
+    session::{Session, SessionKey, V4},
+};
 use vpc_lab::{Agent, Lab, Node};
 
 /// Arguments of every agent here: a subnet's ports are spread over many nodes, more than flood lists have room for.
@@ -77,17 +80,13 @@ impl Hypervisor {
 
     /// A map that the agent pinned.
     pub(super) fn table<K: bytemuck::Pod, V: bytemuck::Pod>(&self, name: &str) -> Result<Table<K, V>> {
-        Ok(Table::open(&self.pin(name)?)?)
+        let root = PathBuf::from(format!("/proc/{}/root", self.pid()?));
+        Ok(Table::open(&vpc_agent::bpffs::maps(&root.join("sys/fs/bpf")).join(name))?)
     }
 
     /// Its sessions of IPv4.
-    pub(super) fn sessions(&self) -> Result<SessionTable<V4>> {
-        Ok(SessionTable::open(&self.pin(maps::SESSIONS_V4)?)?)
-    }
-
-    fn pin(&self, name: &str) -> Result<PathBuf> {
-        let root = PathBuf::from(format!("/proc/{}/root", self.pid()?));
-        Ok(vpc_agent::bpffs::maps(&root.join("sys/fs/bpf")).join(name))
+    pub(super) fn sessions(&self) -> Result<Table<SessionKey<V4>, Session>> {
+        self.table(maps::SESSIONS_V4)
     }
 
     fn pid(&self) -> Result<u32> {

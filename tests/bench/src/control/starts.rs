@@ -53,7 +53,7 @@ pub(super) fn run(effort: Effort, report: &mut Report) -> Result<()> {
         again.push(node.start(&MANY_SESSIONS)?);
         foreign = foreign.max(noise.cores());
         ensure!(node.applied()? == before, "the last start wrote: {:?}", node.applied()?);
-        let kept = node.sessions()?.entries().len();
+        let kept = node.sessions()?.entries()?.len();
         ensure!(kept == SESSIONS as usize, "of {SESSIONS} sessions {kept} are left");
     }
     let group = format!("Control, starts of an agent, {} ports, {} nodes, {} VPCs", SIZE.ports, SIZE.nodes, SIZE.vpcs);

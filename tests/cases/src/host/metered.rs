@@ -21,7 +21,7 @@ use vpc_common::{
 use vpc_datapath::{
     Tables,
     family::Address,
-    tables::{Count, Taken},
+    tables::{Count, Inserted, Taken},
 };
 
 /// Host tables with the accesses that the kernel's adapter (`vpc-dataplane-ebpf/src/tables.rs`) would make: one for each
@@ -150,7 +150,7 @@ impl Tables for Metered {
     fn session<A: Address, R>(&self, key: &SessionKey<A>, with: impl FnOnce(&mut Session) -> R) -> Option<R> {
         self.look_up(sessions::<A>()).session(key, with)
     }
-    fn insert_session<A: Address>(&self, key: &SessionKey<A>, session: &Session) -> bool {
+    fn insert_session<A: Address>(&self, key: &SessionKey<A>, session: &Session) -> Inserted {
         self.insert(sessions::<A>()).insert_session(key, session)
     }
     fn count(&self, count: Count, change: i32) -> u32 {

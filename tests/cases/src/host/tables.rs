@@ -27,7 +27,7 @@ use vpc_common::{
 use vpc_datapath::{
     Tables,
     family::{Address, Family},
-    tables::{Count, Taken},
+    tables::{Count, Inserted, Taken},
 };
 
 /// When the clock starts, ns: late enough for every bucket to be full.
@@ -228,11 +228,14 @@ impl Tables for HostTables {
     fn session<A: Address, R>(&self, key: &SessionKey<A>, with: impl FnOnce(&mut Session) -> R) -> Option<R> {
         self.sessions.borrow_mut().get_mut(&flow_key(key)).map(with)
     }
-    fn insert_session<A: Address>(&self, key: &SessionKey<A>, session: &Session) -> bool {
-        let key = flow_key(key);
-        let before = self.sessions.borrow_mut().insert(key, *session);
-        assert!(before.is_none(), "a second session of {key:?}");
-        true
+    fn insert_session<A: Address>(&self, key: &SessionKey<A>, session: &Session) -> Inserted {
+        match self.sessions.borrow_mut().entry(flow_key(key)) {
+            Entry::Vacant(vacant) => {
+                vacant.insert(*session);
+                Inserted::New
+            }
+            Entry::Occupied(_) => Inserted::Late,
+        }
     }
     fn count(&self, count: Count, change: i32) -> u32 {
         let key = match count {

@@ -32,7 +32,7 @@ use vpc_common::{
     policy::{IdentityKey, RuleKey, RuleVerdict, Subject, SubjectKey},
     port::{FloodKey, FloodMember, Port, PortBuckets, SourceKey, Usage},
     route::{Route, RouteKey},
-    session::{SessionKey, TICK_SHIFT, V4, V6},
+    session::{Session, SessionKey, TICK_SHIFT, V4, V6},
     vtep::{Vtep, VtepId},
 };
 use vpc_datapath::family::{Address, Family};
@@ -143,12 +143,23 @@ impl Kernel {
         Ok(table.set_all(&elements.collect::<Vec<_>>())?)
     }
 
+    fn forget<A: Address>(&self, name: &str) -> Result<()>
+    where
+        SessionKey<A>: Pod,
+    {
+        let table: Table<SessionKey<A>, Session> = self.loaded.table(name)?;
+        for (key, _) in table.entries()? {
+            table.delete(&key)?;
+        }
+        Ok(())
+    }
+
     fn sessions_of<A: Address>(&self, name: &str, into: &mut Sessions) -> Result<()>
     where
         SessionKey<A>: Pod,
     {
-        let table = self.loaded.sessions::<A>(name)?;
-        into.extend(table.entries().iter().map(|(key, session)| {
+        let table: Table<SessionKey<A>, Session> = self.loaded.table(name)?;
+        into.extend(table.entries()?.iter().map(|(key, session)| {
             let key = FlowKey {
                 slot: key.slot,
                 protocol: key.protocol,
@@ -251,9 +262,9 @@ impl Kernel {
         A: Copy + 'static,
         SessionKey<A>: bytemuck::Pod,
     {
-        let table = self.loaded.sessions::<A>(name)?;
+        let table: Table<SessionKey<A>, Session> = self.loaded.table(name)?;
         let ticks = (milliseconds * 1_000_000).div_ceil(1 << TICK_SHIFT) as u16;
-        for (key, mut session) in table.entries() {
+        for (key, mut session) in table.entries()? {
             session.last_seen = session.last_seen.wrapping_sub(ticks);
             if session.way.is_local() {
                 session.source_port = vpc_common::Be16::from_raw(session.source_port.raw().wrapping_sub(ticks));
@@ -277,8 +288,8 @@ impl Kernel {
 impl Runner for Kernel {
     fn start(&mut self, state: &State) -> Result<()> {
         self.change(state)?;
-        self.loaded.sessions::<V4>(maps::SESSIONS_V4)?.clear();
-        self.loaded.sessions::<V6>(maps::SESSIONS_V6)?.clear();
+        self.forget::<V4>(maps::SESSIONS_V4)?;
+        self.forget::<V6>(maps::SESSIONS_V6)?;
         self.replace::<ExternalPort, NatIn>(maps::NAT_IN, std::iter::empty())?;
         self.replace::<NatOutKey, NatOut>(maps::NAT_OUT, std::iter::empty())?;
         self.each_bucket(|_, buckets| *buckets = PortBuckets::default())?;
