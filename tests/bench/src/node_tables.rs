@@ -113,12 +113,12 @@ impl TestNode {
         })
     }
 
-    /// Puts the guest into a security group of so many rules, each way; with none it is in no group. The peers are allowed:
-    /// by one rule of at most 250, else each by its own.
+    /// Writes a security group of so many rules, each way, beside those that are there. The peers are allowed: by one rule of at
+    /// most 250, else each by its own. Returns the guest as a member, or, of no rules, as a member of no group.
     ///
     /// # Errors
     /// The kernel refuses.
-    pub fn judge_by(&self, rules: usize) -> Result<()> {
+    pub fn member(&self, rules: usize) -> Result<Port> {
         let group = if rules == 0 { String::new() } else { security_group(rules)? };
         let desired = desired(&topology(&group)?)?;
         let (_, port) = guest(&desired)?;
@@ -126,8 +126,15 @@ impl TestNode {
         self.loaded.table(maps::IDENTITIES)?.set_all(&desired.identities)?;
         self.loaded.table(maps::RULES)?.set_all(&desired.rules)?;
         let (ingress_rules, egress_rules) = (port.record.ingress_rules, port.record.egress_rules);
-        let record = Port { ingress_rules, egress_rules, ..self.record };
-        Ok(self.loaded.table::<u32, Port>(maps::PORTS)?.set(&u32::from(self.slot), &record)?)
+        Ok(Port { ingress_rules, egress_rules, ..self.record })
+    }
+
+    /// Puts this guest in the place of the one that was there.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn replace_guest(&self, guest: &Port) -> Result<()> {
+        Ok(self.loaded.table::<u32, Port>(maps::PORTS)?.set(&u32::from(self.slot), guest)?)
     }
 
     /// Removes all sessions of a family.

@@ -41,11 +41,12 @@ fn one_way(
     let subjects = rig.prepare(direction, family, local, &flows)?;
     let nothing = subjects.first().context("the program that does nothing")?;
     let product = subjects.last().context("the product")?;
+    let guests = RULES.map(|rules| rig.node.member(rules)).into_iter().collect::<Result<Vec<_>>>()?;
     let mut samples = [Samples::default(), Samples::default()];
     let mut foreign: f64 = 0.0;
     for _ in 0..rig.driver.rounds {
-        for (rules, samples) in RULES.iter().zip(&mut samples) {
-            rig.node.judge_by(*rules)?;
+        for (guest, samples) in guests.iter().zip(&mut samples) {
+            rig.node.replace_guest(guest)?;
             rig.node.forget_sessions(family)?;
             rig.present(direction, family, local, &flows)?;
             rig.warm_up(direction, product, family, flows.len())?;
@@ -63,6 +64,6 @@ fn one_way(
     }
     let more = samples[1].pairwise(&samples[0], |with, without| with - without);
     report.add(Figure::new(&group, "with rules, less without", "ns", &more).target(Some(Target::AtMost(TARGET))));
-    rig.node.judge_by(0)?;
+    rig.node.replace_guest(&guests[0])?;
     rig.node.forget_sessions(family)
 }
