@@ -36,6 +36,8 @@ pub struct External {
     pub slices: u32,
     /// Number of the VPC in the fabric: its fragments have room of their own, see [`crate::datagram::Share`].
     pub vpc_number: u32,
+    /// How many ports of the address are forwarded; 0: `FORWARDS` has none of them.
+    pub forwards: u32,
 }
 
 impl External {
@@ -154,7 +156,7 @@ pub struct NatOut {
 }
 
 const _: () = {
-    assert!(size_of::<External>() == 28 && size_of::<ElasticKey>() == 8 && size_of::<NatSlice>() == 12);
+    assert!(size_of::<External>() == 32 && size_of::<ElasticKey>() == 8 && size_of::<NatSlice>() == 12);
     assert!(size_of::<ExternalPort>() == 8 && size_of::<Forward>() == 8 && size_of::<NatIn>() == 16);
     assert!(size_of::<NatOutKey>() == 16 && size_of::<NatOut>() == 8);
 };

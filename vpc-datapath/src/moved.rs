@@ -4,7 +4,7 @@
 use crate::{
     Scratch, Tables,
     family::{Family, FamilyV4},
-    route, session,
+    nat, route, session,
 };
 use vpc_common::{
     Be32, Ip, Vni,
@@ -68,5 +68,5 @@ pub fn lender<T: Tables>(tables: &T, scratch: &mut Scratch) -> u16 {
     }
     let owner = external.owner(scratch.peer.port);
     // Who has a port forward is said by the topology.
-    if owner as u32 == own.id || tables.forward(&scratch.peer).is_some() { 0 } else { owner }
+    if owner as u32 == own.id || nat::forward(tables, &scratch.peer, external).is_some() { 0 } else { owner }
 }

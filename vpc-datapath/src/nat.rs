@@ -14,7 +14,7 @@ use crate::{
 use vpc_common::{
     Be16, Be32, DropReason, Ip,
     limits::NAT_PROBES,
-    nat::{ElasticKey, External, ExternalPort, NatIn, NatOut, NatOutKey, NatSlice, kind},
+    nat::{ElasticKey, External, ExternalPort, Forward, NatIn, NatOut, NatOutKey, NatSlice, kind},
     port::Port,
     session::V4,
     wire::{Icmp, Ipv4, protocol},
@@ -82,12 +82,13 @@ pub fn outside<P: Packet>(packet: &mut P, scratch: &mut Scratch, end: End) -> St
 /// The node that has an external port.
 #[inline(always)]
 pub fn owner<T: Tables>(tables: &T, key: &ExternalPort, external: &External) -> u16 {
-    if external.kind == kind::NAT
-        && let Some(forward) = tables.forward(key)
-    {
-        return forward.node;
-    }
-    external.owner(key.port)
+    forward(tables, key, external).map_or_else(|| external.owner(key.port), |forward| forward.node)
+}
+
+/// Where an external port is forwarded to.
+#[inline(always)]
+pub fn forward<'t, T: Tables>(tables: &'t T, key: &ExternalPort, external: &External) -> Option<&'t Forward> {
+    if external.forwards == 0 { None } else { tables.forward(key) }
 }
 
 /// Finds who is to have what comes from outside to `scratch.outside`: `scratch.inward`, with the slot if that is a port of
@@ -107,7 +108,7 @@ pub fn resolve<T: Tables>(tables: &T, scratch: &mut Scratch) -> Stage {
     };
     if external.kind == kind::NAT {
         inward.private = [0];
-        if let Some(forward) = tables.forward(key) {
+        if let Some(forward) = forward(tables, key, external) {
             (inward.private, inward.node, inward.port) = (forward.private, forward.node, forward.port);
         }
     }
@@ -243,7 +244,7 @@ fn stands_for<T: Tables>(tables: &T, scratch: &Scratch, port: &Port, guest: End)
     if external.kind == kind::ELASTIC {
         return external.private == private;
     }
-    if let Some(forward) = tables.forward(&scratch.outside) {
+    if let Some(forward) = forward(tables, &scratch.outside, external) {
         return forward.private == private && forward.port == own_port;
     }
     let same = |m: &mut NatIn| m.private == private && m.port == own_port && m.slot == slot;

@@ -36,6 +36,10 @@ pub(super) fn outside(scope: &Scope<'_>) -> Outside {
         let mut first_node = 1;
         for elastic in &gateway_links.elastic_ips {
             let address = address(file, *elastic);
+            let sockets = gateway.port_forwards.iter().map(|forward| forward.external.value.0);
+            let forwarded =
+                sockets.filter(|socket| v4(IpAddr::V4(*socket.ip())) == address).map(|socket| socket.port());
+            let forwarded: Vec<u16> = forwarded.collect();
             let external = External {
                 kind: kind::NAT,
                 node: first_node,
@@ -46,6 +50,7 @@ pub(super) fn outside(scope: &Scope<'_>) -> Outside {
                 slice_ports,
                 slices,
                 vpc_number: gateway_links.vpc.index() as u32,
+                forwards: forwarded.len() as u32,
             };
             outside.externals.push((address, external));
             outside.names.insert(address, elastic.of(file).name.to_string());
@@ -53,9 +58,7 @@ pub(super) fn outside(scope: &Scope<'_>) -> Outside {
             if let Some(place) = place {
                 let first_port = NAT_FIRST_PORT + place * slice_ports;
                 let slice = first_port..first_port.saturating_add(slice_ports);
-                let sockets = gateway.port_forwards.iter().map(|forward| forward.external.value.0);
-                let forwards = sockets.filter(|to| v4(IpAddr::V4(*to.ip())) == address && slice.contains(&to.port()));
-                let forwards = u32::try_from(forwards.count()).unwrap_or(u32::MAX);
+                let forwards = forwarded.iter().filter(|port| slice.contains(port)).count() as u32;
                 let slice = NatSlice { external: address, first_port, ports: slice_ports, forwards };
                 outside.slices.push((gateway_links.id, slice));
             }
