@@ -32,7 +32,7 @@ struct Arguments {
     /// Fewer and shorter samples: for a first look
     #[arg(long, global = true)]
     quick: bool,
-    /// Only these sections: frames, sockets, gso of east-west; nodes, sockets, near, nat, rules, gso of stateful;
+    /// Only these sections: frames, sockets, gso of east-west; nodes, sockets, near, nat, elastic, rules, gso of stateful;
     /// steps, starts, changes, requests of control; sessions, groups, rules, endpoints, routes of pipelines
     #[arg(long, global = true, value_name = "SECTION")]
     only: Vec<String>,

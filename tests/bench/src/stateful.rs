@@ -7,7 +7,7 @@ use crate::{
     programs::Programs,
     report::Report,
     rig::{
-        Kernel, KernelNat, KernelNear, Mode, Ours, OursNat, Ovs, Path, Receive, Wire,
+        Kernel, KernelNat, KernelNear, Mode, Ours, OursNat, Ovs, Path, Receive, Translation, Wire,
         generator::{Generators, Rival},
         rules::{Form, Rules},
         sockets::{self, Contest, Field},
@@ -50,7 +50,10 @@ pub fn run(effort: Effort, only: &Only, report: &mut Report) -> Result<()> {
         on_one_node(&programs, effort, report)?;
     }
     if only.wants("nat") {
-        to_the_outside(&programs, effort, report)?;
+        to_the_outside(&programs, Translation::Ports, NEW_FLOWS_BY_NAT, effort, report)?;
+    }
+    if only.wants("elastic") {
+        to_the_outside(&programs, Translation::Address, NEW_FLOWS, effort, report)?;
     }
     if only.wants("rules") {
         by_rules(&programs, effort, report)?;
@@ -113,12 +116,22 @@ fn on_one_node(programs: &Programs, effort: Effort, report: &mut Report) -> Resu
     frames(&paths, " between guests of one node", (NEW_FLOWS, [NEAR, NEAR]), (programs, effort), report)
 }
 
-fn to_the_outside(programs: &Programs, effort: Effort, report: &mut Report) -> Result<()> {
-    let ours = OursNat::new(RULES)?;
+fn to_the_outside(
+    programs: &Programs,
+    translation: Translation,
+    fresh: usize,
+    effort: Effort,
+    report: &mut Report,
+) -> Result<()> {
+    let ours = OursNat::new(RULES, translation)?;
     let lab = Lab::new()?;
-    let kernel = KernelNat::new(&lab, RULES)?;
+    let kernel = KernelNat::new(&lab, RULES, translation)?;
     let paths: [&dyn Path; 2] = [&ours, &kernel];
-    frames(&paths, " by source NAT, one node", (NEW_FLOWS_BY_NAT, [NAT, NAT]), (programs, effort), report)
+    let what = match translation {
+        Translation::Ports => " by source NAT, one node",
+        Translation::Address => " by an elastic IP, one node",
+    };
+    frames(&paths, what, (fresh, [NAT, NAT]), (programs, effort), report)
 }
 
 /// Generated frames of flows that are new, and of flows that stand: `what` is said behind their size.

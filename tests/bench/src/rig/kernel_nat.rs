@@ -1,8 +1,8 @@
 //! One node by the Linux kernel, from a guest to the outside: a bridge, IP forwarding, connection tracking with rules, and
-//! source NAT by nftables.
+//! NAT by nftables: of ports, or one to one.
 
 use super::{
-    CLIENT, GUEST_MTU, Generator, OUTSIDE, Path, UNDERLAY_MTU, conntrack,
+    CLIENT, GUEST_MTU, Generator, OUTSIDE, Path, Translation, UNDERLAY_MTU, conntrack,
     kernel::nft,
     rules::{Form, of_nftables},
 };
@@ -16,7 +16,9 @@ const CLIENT_MAC: Mac = Mac::new([0x02, 0, 0, 0, 0x01, 0x10]);
 const BRIDGE_MAC: Mac = Mac::new([0x02, 0xbb, 0, 0, 0, 1]);
 const NODE_MAC: Mac = Mac::new([0x02, 0xee, 0, 0, 0, 1]);
 const OUTSIDE_MAC: Mac = Mac::new([0x02, 0xee, 0, 0, 0, 2]);
-const NAT: &str = "chain out { type nat hook postrouting priority srcnat; oifname \"eth2\" snat ip to 203.0.113.2; }\n";
+/// Chains of nftables. The node answers for 203.0.113.2 itself, so that this is the elastic IP too.
+const PORTS: &str =
+    "chain out { type nat hook postrouting priority srcnat; oifname \"eth2\" snat ip to 203.0.113.2; }\n";
 
 /// A guest, its node, and the outside.
 pub struct KernelNat {
@@ -30,9 +32,9 @@ impl KernelNat {
     ///
     /// # Errors
     /// The kernel refuses something, or no ping arrives.
-    pub fn new(lab: &Lab, rules: usize) -> Result<Self> {
-        let netns = |name: &str| Netns::new(lab, name);
-        let rig = Self { client: netns("nat-client")?, outside: netns("nat-outside")?, node: netns("nat-hv1")? };
+    pub fn new(lab: &Lab, rules: usize, translation: Translation) -> Result<Self> {
+        let netns = |name: &str| Netns::new(lab, &format!("{}-{name}", translation.word()));
+        let rig = Self { client: netns("client")?, outside: netns("outside")?, node: netns("hv1")? };
         let (client, outside, node) = (&rig.client, &rig.outside, &rig.node);
         node.sysctl(&[("net/ipv4/ip_forward", "1"), ("net/ipv4/conf/all/rp_filter", "0")])?;
         client.ip(&format!(
@@ -67,7 +69,13 @@ impl KernelNat {
             format!("addr add {OUTSIDE}/32 dev lo"),
             format!("neigh replace 203.0.113.2 lladdr {NODE_MAC} dev eth0 nud permanent"),
         ])?;
-        nft(node, lab.directory(), &of_nftables(rules, Form::List, NAT))?;
+        let inwards = match translation {
+            Translation::Ports => String::new(),
+            Translation::Address => format!(
+                "chain in {{ type nat hook prerouting priority dstnat; iifname \"eth2\" ip daddr 203.0.113.2 dnat ip to {CLIENT}; }}\n"
+            ),
+        };
+        nft(node, lab.directory(), &of_nftables(rules, Form::List, &(PORTS.to_owned() + &inwards)))?;
         client.run(&format!("ping -c 2 -i 0.2 -W 2 {OUTSIDE}")).context("the kernel's NAT carries no ping")?;
         Ok(rig)
     }

@@ -57,6 +57,25 @@ impl Wire {
     }
 }
 
+/// What the outside sees of a guest.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Translation {
+    /// Ports of an address that guests share.
+    Ports,
+    /// An address of its own.
+    Address,
+}
+
+impl Translation {
+    /// As part of a namespace's name.
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Ports => "snat",
+            Self::Address => "elastic",
+        }
+    }
+}
+
 /// Two machines and what is between them.
 pub trait Path {
     /// As it is printed.

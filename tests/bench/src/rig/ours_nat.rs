@@ -1,6 +1,6 @@
-//! One node with a real agent, from a guest by a NAT gateway to the outside, this node being the gateway.
+//! One node with a real agent, from a guest to the outside by a NAT gateway or an elastic IP, this node being the gateway.
 
-use super::{CLIENT, GUEST_MTU, Generator, OUTSIDE, Path, UNDERLAY_MTU, rules::of_group};
+use super::{CLIENT, GUEST_MTU, Generator, OUTSIDE, Path, Translation, UNDERLAY_MTU, rules::of_group};
 use crate::flows::Macs;
 use anyhow::{Context, Result};
 use std::{fs, net::Ipv4Addr};
@@ -23,9 +23,9 @@ impl OursNat {
     ///
     /// # Errors
     /// The agent does not come up, or no ping arrives.
-    pub fn new(rules: usize) -> Result<Self> {
+    pub fn new(rules: usize, translation: Translation) -> Result<Self> {
         let lab = Lab::new()?;
-        let text = topology(rules);
+        let text = topology(rules, translation);
         let path = lab.directory().join("nat.yaml");
         fs::write(&path, &text)?;
         let blueprint = Blueprint::parse(&text)?;
@@ -53,7 +53,7 @@ impl OursNat {
         let client = Guest::new(&lab, &node, plan, blueprint.subnet(&plan.subnet)?, GUEST_MTU)?;
         let mut agent = Agent::start(&node, &path)?;
         agent.wait_ready()?;
-        client.netns().run(&format!("ping -c 2 -i 0.2 -W 2 {OUTSIDE}")).context("our NAT carries no ping")?;
+        client.netns().run(&format!("ping -c 2 -i 0.2 -W 2 {OUTSIDE}")).context("our way outside carries no ping")?;
         Ok(Self { _agent: agent, client, outside, node, _lab: lab })
     }
 }
@@ -82,8 +82,16 @@ impl Path for OursNat {
     }
 }
 
-fn topology(rules: usize) -> String {
+fn topology(rules: usize, translation: Translation) -> String {
     let rules = of_group(rules);
+    let (way, owner, nat) = match translation {
+        Translation::Ports => (
+            "nat_gateway: nat",
+            "",
+            "nat_gateways: [{name: nat, vpc: prod, elastic_ips: [address], ports_per_node: 60000}]\n",
+        ),
+        Translation::Address => ("internet_gateway: igw", ", port: client", ""),
+    };
     format!(
         "version: 1\n\
          nodes:\n\
@@ -94,10 +102,10 @@ fn topology(rules: usize) -> String {
          subnets:\n\
          \x20 - {{name: left, vpc: prod, cidr_blocks: [10.0.1.0/24], route_table: out}}\n\
          route_tables:\n\
-         \x20 - {{name: out, vpc: prod, routes: [{{destination: 0.0.0.0/0, nat_gateway: nat}}]}}\n\
+         \x20 - {{name: out, vpc: prod, routes: [{{destination: 0.0.0.0/0, {way}}}]}}\n\
          internet_gateways: [{{name: igw, vpc: prod}}]\n\
-         elastic_ips: [{{name: address, address: 203.0.113.10}}]\n\
-         nat_gateways: [{{name: nat, vpc: prod, elastic_ips: [address], ports_per_node: 60000}}]\n\
+         elastic_ips: [{{name: address, address: 203.0.113.10{owner}}}]\n\
+         {nat}\
          security_groups:\n\
          \x20 - {{name: all, vpc: prod, ingress: {rules}, egress: {rules}}}\n\
          ports:\n\
