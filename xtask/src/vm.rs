@@ -18,7 +18,7 @@ use std::{
 use vpc_vm_tests::{MARK, image::Image, machine::Machine};
 
 /// How long a machine may be on. It takes about two minutes on two cores.
-const LIMIT: Duration = Duration::from_secs(600);
+const LIMIT: Duration = Duration::from_secs(1_200);
 
 /// The program that runs the packet cases.
 const CASES: &str = "vpc-packet-cases";
