@@ -104,7 +104,7 @@ impl File {
         move_behind(&mut self.policy_groups, by, |group| is_behind(group.span));
         move_behind(&mut self.network_acls, by, |acl| is_behind(acl.span));
         move_behind(&mut self.ports, by, |port| is_behind(port.span));
-        if is_behind(self.version.span) {
+        if is_behind(self.version.span()) {
             self.version.shift(by);
         }
         if self.span.end as usize > at {

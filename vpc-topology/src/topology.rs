@@ -10,19 +10,19 @@ use crate::{
     },
     parts, validate,
 };
-use std::{fmt, hash, marker::PhantomData};
+use std::{fmt, hash, marker::PhantomData, num::NonZero};
 use vpc_common::Vni;
 
-/// Position of a record in its list of the file.
-pub(crate) struct At<T>(u32, PhantomData<fn() -> T>);
+/// Position of a record in its list of the file, counted from 1: so `Option` takes no more.
+pub(crate) struct At<T>(NonZero<u32>, PhantomData<fn() -> T>);
 
 impl<T> At<T> {
     pub(crate) fn new(index: usize) -> Self {
-        Self(index as u32, PhantomData)
+        Self(NonZero::<u32>::MIN.saturating_add(index as u32), PhantomData)
     }
 
     pub(crate) fn index(self) -> usize {
-        self.0 as usize
+        self.0.get() as usize - 1
     }
 }
 
@@ -55,7 +55,7 @@ impl<T> hash::Hash for At<T> {
 }
 impl<T> fmt::Debug for At<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "#{}", self.0)
+        write!(f, "#{}", self.index())
     }
 }
 

@@ -31,10 +31,10 @@ pub fn apply(tables: &Tables, plan: &Plan) -> Result<(), TableError> {
     tables.subjects.set_all(&plan.subjects.set)?;
     tables.outside.add(&plan.outside)?;
     // Switch: ports, then what leads to them.
-    for (slot, port) in &plan.ports.set {
+    for (slot, port) in plan.ports.set.iter() {
         tables.ports.set(&u32::from(*slot), port)?;
     }
-    for (slot, index) in &plan.devices.set {
+    for (slot, index) in plan.devices.set.iter() {
         tables.devices.set(&u32::from(*slot), &[*index, 0])?;
     }
     write_buckets(tables, &plan.locate_add)?;

@@ -26,15 +26,15 @@ use vpc_common::{
 /// What to write to a table and what to remove from it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Changes<K, V> {
-    /// Entries that are new or other than before.
-    pub set: Vec<(K, V)>,
+    /// Entries that are new or other than before. Of a table that was empty these are all, which are shared with it.
+    pub set: Arc<Vec<(K, V)>>,
     /// Keys that go.
     pub remove: Vec<K>,
 }
 
 impl<K, V> Default for Changes<K, V> {
     fn default() -> Self {
-        Self { set: Vec::new(), remove: Vec::new() }
+        Self { set: Arc::default(), remove: Vec::new() }
     }
 }
 
@@ -154,7 +154,7 @@ pub fn plan(actual: &Image, wanted: &Wanted, mut epoch: impl FnMut() -> u32) -> 
 
     let touched = touched(&plan);
     let mut first = None;
-    let mut moved = BTreeSet::new();
+    let (mut set, mut moved) = (Vec::new(), BTreeSet::new());
     for (slot, port) in &wanted.ports {
         let old = actual.ports.get(slot);
         let record =
@@ -164,13 +164,14 @@ pub fn plan(actual: &Image, wanted: &Wanted, mut epoch: impl FnMut() -> u32) -> 
             || touched.outside
             || plan.outside.changes_decisions();
         if old != Some(&record) {
-            plan.ports.set.push((*slot, record));
+            set.push((*slot, record));
             moved.insert(*slot);
         } else if decided_anew {
             moved.insert(*slot);
         }
         image.ports.insert(*slot, record);
     }
+    plan.ports.set = Arc::new(set);
     plan.ports.remove = actual.ports.keys().filter(|slot| !wanted.ports.contains_key(slot)).copied().collect();
     if !moved.is_empty() {
         let epoch = epoch();
@@ -206,10 +207,9 @@ fn touched(plan: &Plan) -> Touched {
 }
 
 fn by_key<K: Ord + Copy, V: PartialEq + Copy>(old: &BTreeMap<K, V>, new: &BTreeMap<K, V>) -> Changes<K, V> {
-    Changes {
-        set: new.iter().filter(|(key, value)| old.get(key) != Some(value)).map(|(key, value)| (*key, *value)).collect(),
-        remove: old.keys().filter(|key| !new.contains_key(key)).copied().collect(),
-    }
+    let set = new.iter().filter(|(key, value)| old.get(key) != Some(value)).map(|(key, value)| (*key, *value));
+    let remove = old.keys().filter(|key| !new.contains_key(key)).copied();
+    Changes { set: Arc::new(set.collect()), remove: remove.collect() }
 }
 
 /// The difference of two sorted tables, in one walk over both.
@@ -217,14 +217,17 @@ pub(super) fn sorted<K: Ord + Copy, V: PartialEq + Copy>(
     old: &Arc<Vec<(K, V)>>,
     new: &Arc<Vec<(K, V)>>,
 ) -> Changes<K, V> {
-    let mut changes = Changes::default();
     if Arc::ptr_eq(old, new) {
-        return changes;
+        return Changes::default();
     }
+    if old.is_empty() {
+        return Changes { set: Arc::clone(new), remove: Vec::new() };
+    }
+    let (mut set, mut remove) = (Vec::new(), Vec::new());
     let (mut old, mut new) = (old.iter().peekable(), new.iter().peekable());
     loop {
         let order = match (old.peek(), new.peek()) {
-            (None, None) => return changes,
+            (None, None) => return Changes { set: Arc::new(set), remove },
             (Some(_), None) => Ordering::Less,
             (None, Some(_)) => Ordering::Greater,
             (Some((old, _)), Some((new, _))) => old.cmp(new),
@@ -232,9 +235,9 @@ pub(super) fn sorted<K: Ord + Copy, V: PartialEq + Copy>(
         let before = if order.is_le() { old.next() } else { None };
         let after = if order.is_ge() { new.next() } else { None };
         match (before, after) {
-            (Some((key, _)), None) => changes.remove.push(*key),
+            (Some((key, _)), None) => remove.push(*key),
             (before, Some((key, value))) if before.is_none_or(|(_, old)| old != value) => {
-                changes.set.push((*key, *value));
+                set.push((*key, *value));
             }
             _ => {}
         }
@@ -289,6 +292,7 @@ mod tests {
         wanted.shared.endpoints = Arc::new(vec![endpoint(5, 1, 1), endpoint(6, 1, 2)]);
         let (first, image) = plan(&start(), &wanted, next(&mut last)).unwrap();
         assert_eq!((first.ports.set.len(), first.epochs.len(), first.endpoints.set.len()), (2, 2, 2));
+        assert!(Arc::ptr_eq(&first.endpoints.set, &wanted.shared.endpoints), "all of a table is not copied");
         assert!(image.ports.values().all(|port| port.epoch == 2), "an epoch after all that decides");
         let again = Wanted { shared: wanted.shared.clone(), ..wanted };
         assert!(plan(&image, &again, next(&mut last)).unwrap().0.is_empty());
@@ -303,7 +307,7 @@ mod tests {
         let (_, image) = plan(&start(), &wanted, next(&mut last)).unwrap();
         wanted.shared.endpoints = Arc::new(vec![endpoint(5, 1, 3), endpoint(6, 1, 2)]);
         let (plan, after) = plan(&image, &wanted, next(&mut last)).unwrap();
-        assert_eq!(plan.endpoints.set, [endpoint(5, 1, 3)]);
+        assert_eq!(*plan.endpoints.set, [endpoint(5, 1, 3)]);
         assert_eq!(plan.endpoints.remove, [endpoint(5, 2, 1).0]);
         assert_eq!(plan.epochs.iter().map(|(slot, _)| *slot).collect::<Vec<_>>(), [1]);
         assert!(plan.ports.is_empty());

@@ -33,7 +33,7 @@ pub(super) fn routes(scope: &Scope<'_>) -> Vec<(RouteKey, Route)> {
 
 /// The most that the pairs of a port add to this table.
 pub(super) fn upper_bound(port: &Port) -> usize {
-    match port.allowed_address_pairs.len() {
+    match port.few().allowed_address_pairs.len() {
         0 => 0,
         pairs => pairs + 1,
     }
@@ -45,7 +45,7 @@ fn pairs(scope: &Scope<'_>, subnet: At<Subnet>, of_subnet: Route, content: &mut 
     let mut owners: BTreeMap<(u32, Ip), Option<Ip>> = BTreeMap::new();
     for port in &subnet.links(scope.links).ports {
         let record = port.of(scope.file);
-        let pairs = record.allowed_address_pairs.iter().map(|pair| pair.value.0);
+        let pairs = record.few().allowed_address_pairs.iter().map(|pair| pair.value.0);
         let inside = |pair: &Cidr| blocks(scope, subnet).any(|block| block.range().contains(pair.range()));
         let Some(own) = own_address(record).filter(|_| port.links(scope.links).node.of(scope.file).runs_agent()) else {
             continue;

@@ -68,7 +68,7 @@ pub fn session_share(ports: usize, sessions: u32) -> u32 {
 pub(super) fn quota(vpc: &Vpc, port: Option<&Port>, share: u32) -> u32 {
     let given =
         |quotas: Option<&Quotas>| quotas.and_then(|quotas| quotas.sessions.get()).map(|sessions| sessions.value.0);
-    let bounds = [given(vpc.quotas.as_ref()), port.and_then(|port| given(port.quotas.as_deref()))];
+    let bounds = [given(vpc.quotas.as_ref()), port.and_then(|port| given(port.few().quotas.as_ref()))];
     bounds.into_iter().flatten().fold(share, u32::min)
 }
 

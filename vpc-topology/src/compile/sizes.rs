@@ -58,7 +58,7 @@ pub(crate) fn upper_bounds(file: &File, links: &Links) -> Vec<Sizes> {
     for (port, port_links) in file.ports.iter().zip(&links.ports) {
         let bound = &mut bounds[port_links.node.index()];
         bound.local_ports += 1;
-        bound.sources += port.private_ips.len() + port.allowed_address_pairs.len() + 1;
+        bound.sources += port.private_ips.len() + port.few().allowed_address_pairs.len() + 1;
         bound.flood_members += port_links.subnet.links(links).nodes.len() + 1;
         bound.flood_fanout += 1;
         if seen.insert((port_links.node, port_links.identity)) {

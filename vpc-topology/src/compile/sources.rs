@@ -25,7 +25,9 @@ pub(super) fn sources(scope: &Scope<'_>, ports: &BTreeMap<u16, DesiredPort>) -> 
 pub(super) fn count(scope: &Scope<'_>) -> usize {
     let workloads = scope.subnets.values().flatten().map(|port| match port.of(scope.file) {
         // Own addresses differ from each other: they need not be collected to be counted.
-        port if port.allowed_address_pairs.is_empty() => port.private_ips.len() + usize::from(has_link_local(port)),
+        port if port.few().allowed_address_pairs.is_empty() => {
+            port.private_ips.len() + usize::from(has_link_local(port))
+        }
         port => of_port(port).len(),
     });
     workloads.sum::<usize>() + routers(scope).map(|(_, prefixes)| prefixes.len()).sum::<usize>()
@@ -44,7 +46,7 @@ fn prefixes<'t>(scope: &Scope<'t>) -> BTreeMap<std::borrow::Cow<'t, str>, Prefix
 /// A port's own addresses and its allowed address pairs.
 fn of_port(port: &Port) -> Prefixes {
     let own = port.private_ips.iter().map(|address| Cidr::host(address.value.0));
-    let pairs = port.allowed_address_pairs.iter().map(|pair| pair.value.0);
+    let pairs = port.few().allowed_address_pairs.iter().map(|pair| pair.value.0);
     let mut prefixes: Prefixes = own.chain(pairs).map(prefix).collect();
     if has_link_local(port) {
         prefixes.insert((u128::BITS, port.mac.value.0.link_local()));

@@ -6,7 +6,7 @@ mod render;
 pub(crate) use nearest::nearest;
 pub use render::Style;
 
-use std::{fmt, sync::Arc};
+use std::{fmt, num::NonZero, sync::Arc};
 
 /// A range of bytes of the file.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, PartialOrd, Ord, Hash)]
@@ -30,25 +30,55 @@ impl Span {
 pub struct Spanned<T> {
     /// The value.
     pub value: T,
-    /// Where it stands.
-    pub span: Span,
-    pub(crate) origin: Origin,
+    place: Place,
 }
 
-/// Where a value comes from.
+/// Where a value stands, and whether it is what the file says: start and end + 1 of that, and of what stands in for an
+/// unusable value end + 1 and start + 1. So the first is less than the second of what the file says, and of nothing else.
+///
+/// There may be millions: it takes no more than the two numbers, and `Option` takes no more either.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, PartialOrd, Ord, Hash)]
-pub(crate) enum Origin {
-    /// It is what the file says.
-    File,
-    /// The file says nothing that can be used, which was reported.
-    StandIn,
-}
+struct Place(u32, NonZero<u32>);
 
 impl<T> Spanned<T> {
+    /// What the file says there.
+    pub(crate) fn new(value: T, span: Span) -> Self {
+        Self { value, place: Place(span.start, behind(span.end)) }
+    }
+
+    /// What takes the place of something there that cannot be used, which was reported.
+    pub(crate) fn stand_in(value: T, span: Span) -> Self {
+        Self { value, place: Place(behind(span.end).get(), behind(span.start)) }
+    }
+
+    /// Where it stands.
+    pub fn span(&self) -> Span {
+        let Place(first, second) = self.place;
+        let second = second.get() - 1;
+        if self.is_given() { Span { start: first, end: second } } else { Span { start: second, end: first - 1 } }
+    }
+
     /// The value, if the file gives one. In a valid topology all do.
     pub(crate) fn given(&self) -> Option<&T> {
-        (self.origin == Origin::File).then_some(&self.value)
+        self.is_given().then_some(&self.value)
     }
+
+    /// Moves its place by so many bytes.
+    pub(crate) fn shift(&mut self, by: i64) {
+        let move_by = |offset: u32| (i64::from(offset) + by) as u32;
+        let Place(first, second) = &mut self.place;
+        *first = move_by(*first);
+        *second = behind(move_by(second.get() - 1));
+    }
+
+    fn is_given(&self) -> bool {
+        self.place.0 < self.place.1.get()
+    }
+}
+
+/// The number of a byte's successor.
+fn behind(offset: u32) -> NonZero<u32> {
+    NonZero::<u32>::MIN.saturating_add(offset)
 }
 
 impl<T> std::ops::Deref for Spanned<T> {
@@ -146,3 +176,31 @@ impl fmt::Debug for Diagnostics {
 }
 
 impl std::error::Error for Diagnostics {}
+
+#[cfg(test)]
+mod tests {
+    use super::{Span, Spanned};
+
+    #[test]
+    fn places_are_kept() {
+        for (start, end) in [(0, 0), (0, 3), (7, 7), (7, 9), (4_000_000_000, 4_294_967_294)] {
+            let span = Span { start, end };
+            let (given, stand_in) = (Spanned::new('a', span), Spanned::stand_in('a', span));
+            assert_eq!((given.span(), given.given()), (span, Some(&'a')));
+            assert_eq!((stand_in.span(), stand_in.given()), (span, None));
+        }
+    }
+
+    #[test]
+    fn places_move() {
+        for mut spanned in
+            [Spanned::new((), Span { start: 5, end: 9 }), Spanned::stand_in((), Span { start: 5, end: 9 })]
+        {
+            let given = spanned.given().copied();
+            spanned.shift(-5);
+            assert_eq!((spanned.span(), spanned.given().copied()), (Span { start: 0, end: 4 }, given));
+            spanned.shift(2);
+            assert_eq!((spanned.span(), spanned.given().copied()), (Span { start: 2, end: 6 }, given));
+        }
+    }
+}

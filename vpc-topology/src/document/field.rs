@@ -1,10 +1,9 @@
 //! Fields of records: how each type reads itself and what its absence means.
 
 use super::{Gaps, Mapping, Reader, Record, Scalar, article};
-use crate::diagnostics::{Origin, Problem, Span, Spanned};
+use crate::diagnostics::{Problem, Span, Spanned};
 use granit_parser::Event;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use smallvec::SmallVec;
 use std::{borrow::Cow, ops::Deref};
 
 /// A type of field.
@@ -62,6 +61,11 @@ impl<T: Field> Slot<T> {
         }
     }
 
+    /// Whether the record has no such field.
+    pub(crate) fn is_absent(&self) -> bool {
+        self.key.is_none()
+    }
+
     /// The field's value, after the record `R` was read. `None`: there is none, which was reported, and nothing can
     /// stand in for it.
     pub(crate) fn finish<R: Record>(
@@ -101,7 +105,7 @@ impl<T: Scalar + JsonSchema> Field for Spanned<T> {
     fn read(reader: &mut Reader<'_>) -> Option<Self> {
         let scalar = reader.scalar(T::EXPECTED)?;
         match T::parse(&scalar) {
-            Ok(value) => Some(Self { value, span: scalar.span, origin: Origin::File }),
+            Ok(value) => Some(Self::new(value, scalar.span)),
             Err(mismatch) => {
                 let problem = Problem::new(scalar.span, mismatch.message).label(format!("not {}", T::EXPECTED));
                 reader.report(match mismatch.help {
@@ -118,11 +122,11 @@ impl<T: Scalar + JsonSchema> Field for Spanned<T> {
     }
 
     fn stand_in(span: Span) -> Option<Self> {
-        T::stand_in().map(|value| Self { value, span, origin: Origin::StandIn })
+        T::stand_in().map(|value| Self::stand_in(value, span))
     }
 
     fn shift(&mut self, by: i64) {
-        self.span.shift(by);
+        self.shift(by);
     }
 }
 
@@ -205,15 +209,37 @@ impl<T: Field> Field for Box<T> {
     }
 }
 
-/// A list that has an item in every valid topology, and mostly no more.
+/// A list that has an item in every valid topology, and mostly no more: then it is in place.
 #[derive(Clone, Debug, PartialEq)]
-pub struct AtLeastOne<T>(SmallVec<[T; 1]>);
+pub struct AtLeastOne<T>(Items<T>);
+
+#[derive(Clone, Debug, PartialEq)]
+enum Items<T> {
+    One(T),
+    /// Of what is unusable also none.
+    Several(Box<[T]>),
+}
+
+impl<T> AtLeastOne<T> {
+    fn new(mut items: Vec<T>) -> Self {
+        match items.pop() {
+            Some(item) if items.is_empty() => Self(Items::One(item)),
+            last => {
+                items.extend(last);
+                Self(Items::Several(items.into_boxed_slice()))
+            }
+        }
+    }
+}
 
 impl<T> Deref for AtLeastOne<T> {
     type Target = [T];
 
     fn deref(&self) -> &[T] {
-        &self.0
+        match &self.0 {
+            Items::One(item) => std::slice::from_ref(item),
+            Items::Several(items) => items,
+        }
     }
 }
 
@@ -222,7 +248,7 @@ impl<'a, T> IntoIterator for &'a AtLeastOne<T> {
     type IntoIter = std::slice::Iter<'a, T>;
 
     fn into_iter(self) -> Self::IntoIter {
-        self.0.iter()
+        self.iter()
     }
 }
 
@@ -230,7 +256,7 @@ impl<T: Field> Field for AtLeastOne<T> {
     const REQUIRED: bool = true;
 
     fn read(reader: &mut Reader<'_>) -> Option<Self> {
-        let mut items = SmallVec::new();
+        let mut items = Vec::new();
         let mut bad = 0;
         let span = reader.sequence("a list", |reader| match T::read(reader) {
             Some(item) => items.push(item),
@@ -242,7 +268,7 @@ impl<T: Field> Field for AtLeastOne<T> {
             }
             return None;
         }
-        Some(Self(items))
+        Some(Self::new(items))
     }
 
     fn absent() -> Option<Self> {
@@ -250,11 +276,14 @@ impl<T: Field> Field for AtLeastOne<T> {
     }
 
     fn stand_in(_: Span) -> Option<Self> {
-        Some(Self(SmallVec::new()))
+        Some(Self::new(Vec::new()))
     }
 
     fn shift(&mut self, by: i64) {
-        self.0.iter_mut().for_each(|item| item.shift(by));
+        match &mut self.0 {
+            Items::One(item) => item.shift(by),
+            Items::Several(items) => items.shift(by),
+        }
     }
 }
 

@@ -35,19 +35,24 @@ impl Gaps {
     }
 }
 
-/// Declares a record. A field may have a second name, after `|`.
+/// Declares a record. A field may have a second name, after `|`. Fields that `few` of very many records have are kept
+/// together apart: they take a pointer of a record that has none of them.
 macro_rules! record {
     (
         $(#[doc = $doc:literal])+
         pub struct $Name:ident, $noun:literal {
             $( $(#[doc = $field_doc:literal])+ $field:ident $(| $alias:ident)? : $Type:ty, )+
         }
+        $( few $Few:ident {
+            $( $(#[doc = $few_doc:literal])+ $few:ident : $FewType:ty, )+
+        } )?
         later [ $($later:literal),* $(,)? ]
     ) => {
         $(#[doc = $doc])+
         #[derive(Clone, Debug, PartialEq)]
         pub struct $Name {
             $( $(#[doc = $field_doc])+ pub $field: $Type, )+
+            $( few: Option<Box<$Few>>, )?
             /// Where it stands in the file.
             pub span: $crate::diagnostics::Span,
             /// Whether it has fields that were not understood, which was reported.
@@ -56,9 +61,27 @@ macro_rules! record {
             pub(crate) gaps: $crate::document::Gaps,
         }
 
+        $(
+            #[doc = concat!("What few of very many have: see [`", stringify!($Name), "`].")]
+            #[derive(Clone, Debug, PartialEq)]
+            pub struct $Few {
+                $( $(#[doc = $few_doc])+ pub $few: $FewType, )+
+            }
+
+            impl $Name {
+                /// Its further fields.
+                pub fn few(&self) -> &$Few {
+                    static NONE: std::sync::LazyLock<Option<$Few>> = std::sync::LazyLock::new(|| {
+                        Some($Few { $( $few: $crate::document::Field::absent()?, )+ })
+                    });
+                    self.few.as_deref().or(NONE.as_ref()).expect("a field that few have can be absent")
+                }
+            }
+        )?
+
         impl $crate::document::Record for $Name {
             const NOUN: &'static str = $noun;
-            const FIELDS: &'static [&'static str] = &[$(stringify!($field)),+];
+            const FIELDS: &'static [&'static str] = &[$(stringify!($field),)+ $($(stringify!($few)),+)?];
             const LATER: &'static [&'static str] = &[$($later),*];
 
             fn gaps(&self) -> $crate::document::Gaps {
@@ -71,6 +94,7 @@ macro_rules! record {
 
             fn read(reader: &mut $crate::document::Reader<'_>) -> Option<Self> {
                 $( let mut $field = $crate::document::Slot::<$Type>::new(); )+
+                $($( let mut $few = $crate::document::Slot::<$FewType>::new(); )+)?
                 let mapping = reader.mapping::<Self>(|reader, key, span| {
                     $(
                         if key == stringify!($field) $(|| key == stringify!($alias))? {
@@ -78,13 +102,29 @@ macro_rules! record {
                             return true;
                         }
                     )+
+                    $($(
+                        if key == stringify!($few) {
+                            $few.read(reader, key, span);
+                            return true;
+                        }
+                    )+)?
                     false
                 });
                 // Every field is finished before the first failure counts, so that each missing one is reported.
                 let mut gaps = $crate::document::Gaps::default();
                 $( let $field = $field.finish::<Self>(reader, stringify!($field), &mapping, &mut gaps); )+
+                $(
+                    let are_absent = $( $few.is_absent() )&&+;
+                    $( let $few = $few.finish::<Self>(reader, stringify!($few), &mapping, &mut gaps); )+
+                )?
                 let (span, partial) = (mapping.span, mapping.partial);
-                let record = (|| Some(Self { $( $field: $field?, )+ span, partial, gaps }))();
+                let record = (|| Some(Self {
+                    $( $field: $field?, )+
+                    $( few: if are_absent { None } else { Some(Box::new($Few { $( $few: $few?, )+ })) }, )?
+                    span,
+                    partial,
+                    gaps,
+                }))();
                 if record.is_none() {
                     reader.dropped($noun, mapping);
                 }
@@ -97,6 +137,11 @@ macro_rules! record {
 
             fn shift(&mut self, by: i64) {
                 $( $crate::document::Field::shift(&mut self.$field, by); )+
+                $(
+                    if let Some(few) = &mut self.few {
+                        $( $crate::document::Field::shift(&mut few.$few, by); )+
+                    }
+                )?
                 self.span.shift(by);
             }
         }
@@ -112,6 +157,9 @@ macro_rules! record {
                     properties.field::<$Type>(generator, stringify!($field), concat!($($field_doc, "\n"),+));
                     $( properties.alias(stringify!($field), stringify!($alias)); )?
                 )+
+                $($(
+                    properties.field::<$FewType>(generator, stringify!($few), concat!($($few_doc, "\n"),+));
+                )+)?
                 properties.into_schema(concat!($($doc, "\n"),+))
             }
         }

@@ -80,8 +80,8 @@ impl Field for Labels {
             let (Some(name), Some(value)) = (name, value) else { return };
             match labels.iter().find(|(other, _)| other.value == name.value) {
                 Some((first, _)) => {
-                    let problem = Problem::new(name.span, format!("the label `{}` is there twice", name.value));
-                    reader.report(problem.label("once more here").also(first.span, "first here"));
+                    let problem = Problem::new(name.span(), format!("the label `{}` is there twice", name.value));
+                    reader.report(problem.label("once more here").also(first.span(), "first here"));
                 }
                 None => labels.push((name, value)),
             }

@@ -35,7 +35,7 @@ pub use node::{Dscp, Node, ReceiveMode};
 pub use number::{NodeId, RuleNumber, SessionCount, SessionTimeout, Version, VniNumber};
 pub use peering::Peering;
 pub use policy_group::{PolicyGroup, Selector};
-pub use port::Port;
+pub use port::{Port, PortOptions};
 pub use route_table::{Route, RouteTable, Target};
 pub use security_group::{DEFAULT_GROUP, EstablishedFlows, GroupDefinition, GroupRule, SecurityGroup};
 pub use service::{IcmpCode, IcmpName, IcmpType, PortRange, Protocol, Service};

@@ -21,19 +21,21 @@ record! {
         mac: Spanned<PortMac>,
         /// The workload's addresses, in blocks of the subnet, unique in the VPC.
         private_ips: AtLeastOne<Spanned<Address>>,
+        /// Its security groups, of its VPC; all their rules hold. Default: the VPC's group `default`, unless a policy
+        /// group selects the port.
+        security_groups: Box<[Spanned<Name>]>,
+    }
+    few PortOptions {
         /// `false`: the port may send and receive for any address. Default: true.
         source_dest_check: Option<Spanned<bool>>,
         /// Further addresses that the port may send from and receive for.
         allowed_address_pairs: Box<[Spanned<AddressBlock>]>,
         /// Whether frames that are neither IP nor ARP may pass inside the subnet. Default: false.
         allow_non_ip: Option<Spanned<bool>>,
-        /// Its security groups, of its VPC; all their rules hold. Default: the VPC's group `default`, unless a policy
-        /// group selects the port.
-        security_groups: Box<[Spanned<Name>]>,
         /// Labels, by which policy groups select it.
         labels: Option<Labels>,
         /// What it may use.
-        quotas: Option<Box<Quotas>>,
+        quotas: Option<Quotas>,
         /// What its interface is best at. Default: standard.
         mode: Option<Spanned<PortMode>>,
     }
@@ -54,16 +56,26 @@ choice! {
 impl Port {
     /// Whether it may send and receive for others.
     pub fn routes_for_others(&self) -> bool {
-        self.source_dest_check.is_some_and(|check| !check.value)
+        self.few().source_dest_check.is_some_and(|check| !check.value)
     }
 
     /// Whether small packets count more than bulk data.
     pub fn is_for_packet_rate(&self) -> bool {
-        self.mode.is_some_and(|mode| mode.value == PortMode::PacketRate)
+        self.few().mode.is_some_and(|mode| mode.value == PortMode::PacketRate)
     }
 
     /// Whether frames that are neither IP nor ARP may pass.
     pub fn allows_non_ip(&self) -> bool {
-        self.allow_non_ip.is_some_and(|allow| allow.value)
+        self.few().allow_non_ip.is_some_and(|allow| allow.value)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Port;
+
+    #[test]
+    fn a_port_takes_little() {
+        assert!(size_of::<Port>() <= 184, "{}", size_of::<Port>());
     }
 }

@@ -16,8 +16,8 @@ pub(super) fn check(file: &File, resolved: &Resolved, problems: &mut Vec<Problem
             && resolved.network_acls[acl.index()].is_some_and(|of| of != vpc)
         {
             let message = format!("subnet `{}` uses a network ACL of another VPC", subnet.name.value);
-            let problem = Problem::new(name.span, message).label(format!("VPC `{}`", acl.of(file).vpc.value));
-            problems.push(problem.also(subnet.vpc.span, "the subnet's VPC"));
+            let problem = Problem::new(name.span(), message).label(format!("VPC `{}`", acl.of(file).vpc.value));
+            problems.push(problem.also(subnet.vpc.span(), "the subnet's VPC"));
         }
     }
 }

@@ -55,7 +55,7 @@ struct Placed<'f> {
 }
 
 fn placed<'f>(owner: &'f str, blocks: &'f [Spanned<Cidr>]) -> Vec<Placed<'f>> {
-    blocks.iter().map(|b| Placed { owner, block: b.value, range: b.value.range(), span: b.span }).collect()
+    blocks.iter().map(|b| Placed { owner, block: b.value, range: b.value.range(), span: b.span() }).collect()
 }
 
 /// Reports each block that overlaps one before it in the order of addresses.
@@ -88,7 +88,7 @@ fn check_unicast(vpc: &Vpc, block: Spanned<Cidr>, problems: &mut Vec<Problem>) {
     let never = never.iter().filter_map(|never| Cidr::of(never.parse().ok()?)).find(|n| n.range().overlaps(range));
     if let Some(never) = never {
         let message = format!("the block {} of VPC `{}` has addresses that hosts cannot have", *block, vpc.name.value);
-        problems.push(Problem::new(block.span, message).label(format!("overlaps {never}")));
+        problems.push(Problem::new(block.span(), message).label(format!("overlaps {never}")));
     }
 }
 
@@ -102,9 +102,9 @@ fn check_inside(subnet: &Subnet, vpc: &Vpc, problems: &mut Vec<Problem>) {
         }
         let message =
             format!("the block {} of subnet `{}` is outside VPC `{}`", **block, subnet.name.value, vpc.name.value);
-        let mut problem = Problem::new(block.span, message).label("in no block of the VPC");
+        let mut problem = Problem::new(block.span(), message).label("in no block of the VPC");
         for outer in &vpc.cidr_blocks {
-            problem = problem.also(outer.span, "a block of the VPC");
+            problem = problem.also(outer.span(), "a block of the VPC");
         }
         problems.push(problem);
     }
@@ -119,23 +119,23 @@ fn check_gateways(subnet: &Subnet, problems: &mut Vec<Problem>) {
                 continue;
             }
             let message = format!("the gateway {} is outside subnet `{name}`", **gateway);
-            let problem = Problem::new(gateway.span, message).label("in no block of the subnet");
+            let problem = Problem::new(gateway.span(), message).label("in no block of the subnet");
             problems.push(
-                subnet.cidr_blocks.iter().fold(problem, |problem, b| problem.also(b.span, "a block of the subnet")),
+                subnet.cidr_blocks.iter().fold(problem, |problem, b| problem.also(b.span(), "a block of the subnet")),
             );
             continue;
         };
         if let Some(what) = reserved(block.value, gateway.value.0) {
             let message = format!("the gateway {} is the {what} of {}", **gateway, **block);
-            problems.push(Problem::new(gateway.span, message).label(what));
+            problems.push(Problem::new(gateway.span(), message).label(what));
         }
         match taken.iter().find(|(other, _)| *other == block.value) {
             Some((_, first)) => problems.push(
-                Problem::new(gateway.span, format!("two gateways for the block {} of subnet `{name}`", **block))
+                Problem::new(gateway.span(), format!("two gateways for the block {} of subnet `{name}`", **block))
                     .label("one too many")
                     .also(*first, "first here"),
             ),
-            None => taken.push((block.value, gateway.span)),
+            None => taken.push((block.value, gateway.span())),
         }
     }
 }
@@ -160,8 +160,8 @@ fn check_peerings(file: &File, resolved: &Resolved, problems: &mut Vec<Problem>)
         let name = &peering.name.value;
         if requester == accepter {
             let message = format!("peering `{name}` joins VPC `{}` to itself", peering.accepter.value);
-            let problem = Problem::new(peering.accepter.span, message).label("the same VPC");
-            problems.push(problem.also(peering.requester.span, "as here"));
+            let problem = Problem::new(peering.accepter.span(), message).label("the same VPC");
+            problems.push(problem.also(peering.requester.span(), "as here"));
             continue;
         }
         let pair = (requester.min(accepter), requester.max(accepter));
@@ -169,10 +169,11 @@ fn check_peerings(file: &File, resolved: &Resolved, problems: &mut Vec<Problem>)
             Some((.., first)) => {
                 let message =
                     format!("VPC `{}` and VPC `{}` are peers already", peering.requester.value, peering.accepter.value);
-                problems.push(Problem::new(peering.name.span, message).label("again here").also(*first, "first here"));
+                problems
+                    .push(Problem::new(peering.name.span(), message).label("again here").also(*first, "first here"));
                 continue;
             }
-            None => pairs.push((pair.0, pair.1, peering.name.span)),
+            None => pairs.push((pair.0, pair.1, peering.name.span())),
         }
         let (a, b) = (requester.of(file), accepter.of(file));
         for (x, y) in a.cidr_blocks.iter().flat_map(|x| b.cidr_blocks.iter().map(move |y| (x, y))) {
@@ -181,8 +182,8 @@ fn check_peerings(file: &File, resolved: &Resolved, problems: &mut Vec<Problem>)
                     "the peers `{}` and `{}` have overlapping blocks {} and {}",
                     a.name.value, b.name.value, **x, **y
                 );
-                let problem = Problem::new(peering.name.span, message).label("cannot be peers");
-                problems.push(problem.also(x.span, "one block").also(y.span, "the other"));
+                let problem = Problem::new(peering.name.span(), message).label("cannot be peers");
+                problems.push(problem.also(x.span(), "one block").also(y.span(), "the other"));
             }
         }
     }

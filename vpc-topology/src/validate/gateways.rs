@@ -94,7 +94,8 @@ pub(super) fn check(file: &File, resolved: &Resolved, problems: &mut Vec<Problem
         && !unread
         && file.nodes.iter().all(|node| node.gateway.is_none())
     {
-        let problem = Problem::new(name.span, format!("there is the {noun} `{}` but no node is a gateway", name.value));
+        let problem =
+            Problem::new(name.span(), format!("there is the {noun} `{}` but no node is a gateway", name.value));
         problems.push(problem.label("leads nowhere").help("give a node a `gateway`"));
     }
 }
@@ -105,8 +106,8 @@ fn check_nodes(file: &File, problems: &mut Vec<Problem>) {
     for (node, gateway) in &gateways {
         if let Some(uplink) = node.uplink.iter().find(|uplink| uplink.value == gateway.external.value) {
             let message = format!("the external interface `{}` of `{}` is its uplink", uplink.value, node.name.value);
-            let problem = Problem::new(gateway.external.span, message).label("must be another interface");
-            problems.push(problem.also(uplink.span, "the uplink"));
+            let problem = Problem::new(gateway.external.span(), message).label("must be another interface");
+            problems.push(problem.also(uplink.span(), "the uplink"));
         }
         if !node.runs_agent() {
             let message = format!("`{}` is a plain VTEP, which cannot be a gateway", node.name.value);
@@ -132,11 +133,11 @@ fn check_next_hops(gateway: &NodeGateway, problems: &mut Vec<Problem>) {
         let link_local = matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local());
         if !unread && !link_local && !gateway.addresses.iter().any(|own| own.value.0.contains(address)) {
             let message = format!("the next hop {} is in no network of the gateway's addresses", **hop);
-            problems.push(Problem::new(hop.span, message).label("not on the external link"));
+            problems.push(Problem::new(hop.span(), message).label("not on the external link"));
         }
         if let Some(first) = gateway.next_hop.iter().take(place).find(|other| other.is_ipv4() == address.is_ipv4()) {
-            let problem = Problem::new(hop.span, "a gateway has one next hop of each family").label("one too many");
-            problems.push(problem.also(first.span, "the first one"));
+            let problem = Problem::new(hop.span(), "a gateway has one next hop of each family").label("one too many");
+            problems.push(problem.also(first.span(), "the first one"));
         }
     }
     for (v4, family) in [(true, "IPv4"), (false, "IPv6")] {
@@ -148,11 +149,11 @@ fn check_next_hops(gateway: &NodeGateway, problems: &mut Vec<Problem>) {
             }
             (Some(own), None) => {
                 let message = format!("the gateway has an {family} address but no next hop of {family}");
-                problems.push(Problem::new(own.span, message).label("leads nowhere"));
+                problems.push(Problem::new(own.span(), message).label("leads nowhere"));
             }
             (None, Some(hop)) if !unread => {
                 let message = format!("the gateway has no {family} address");
-                problems.push(Problem::new(hop.span, message).label(format!("a next hop of {family}")));
+                problems.push(Problem::new(hop.span(), message).label(format!("a next hop of {family}")));
             }
             _ => {}
         }
@@ -174,8 +175,8 @@ fn check_global(file: &File, resolved: &Resolved, problems: &mut Vec<Problem>) {
         };
         for node in file.nodes.iter().filter(without) {
             let message = format!("the gateway of node `{}` has no IPv6 address", node.name.value);
-            let problem = Problem::new(node.name.span, message).label("every flow may take any gateway");
-            problems.push(problem.also(route.destination.span, "an IPv6 route to the outside"));
+            let problem = Problem::new(node.name.span(), message).label("every flow may take any gateway");
+            problems.push(problem.also(route.destination.span(), "an IPv6 route to the outside"));
         }
     }
     let mut blocks = Vec::new();
@@ -184,7 +185,7 @@ fn check_global(file: &File, resolved: &Resolved, problems: &mut Vec<Problem>) {
         let Some(vpc) = vpc.filter(|vpc| !seen.contains(vpc)) else { continue };
         seen.push(vpc);
         let global = vpc.of(file).cidr_blocks.iter().filter(|block| block.is_global());
-        blocks.extend(global.map(|block| (vpc, block.value.range(), block.span, gateway)));
+        blocks.extend(global.map(|block| (vpc, block.value.range(), block.span(), gateway)));
     }
     blocks.sort_by_key(|(_, range, span, _)| (*range, *span));
     let mut widest: Option<&(At<Vpc>, Range, Span, &InternetGateway)> = None;
@@ -198,7 +199,7 @@ fn check_global(file: &File, resolved: &Resolved, problems: &mut Vec<Problem>) {
             let (a, b) = (&a.of(file).name.value, &b.of(file).name.value);
             let message = format!("VPC `{b}` has global addresses of VPC `{a}`, and both have an internet gateway");
             let problem = Problem::new(*second_span, message).label("whose they are could not be told outside");
-            problems.push(problem.also(*first_span, "the other VPC").also(gateway.name.span, "the gateway"));
+            problems.push(problem.also(*first_span, "the other VPC").also(gateway.name.span(), "the gateway"));
         }
     }
 }
@@ -207,9 +208,9 @@ fn check_internet_gateways(file: &File, resolved: &Resolved, problems: &mut Vec<
     let mut of_vpc: FxHashMap<At<Vpc>, Span> = FxHashMap::default();
     for (gateway, vpc) in file.internet_gateways.iter().zip(&resolved.outside.internet_gateways) {
         let Some(vpc) = vpc else { continue };
-        if let Some(first) = of_vpc.insert(*vpc, gateway.vpc.span) {
+        if let Some(first) = of_vpc.insert(*vpc, gateway.vpc.span()) {
             let message = format!("VPC `{}` has two internet gateways", vpc.of(file).name.value);
-            problems.push(Problem::new(gateway.vpc.span, message).label("again here").also(first, "first here"));
+            problems.push(Problem::new(gateway.vpc.span(), message).label("again here").also(first, "first here"));
         }
     }
 }
@@ -218,27 +219,28 @@ fn check_elastic_ips(file: &File, resolved: &Resolved, problems: &mut Vec<Proble
     let mut addresses = Unique::with_capacity(file.elastic_ips.len());
     let mut ports: FxHashMap<At<Port>, Span> = FxHashMap::default();
     let own = file.nodes.iter().filter_map(|node| node.gateway.as_ref()).flat_map(|gateway| &gateway.addresses);
-    let own: FxHashMap<IpAddr, Span> = own.map(|address| (address.value.0.addr(), address.span)).collect();
+    let own: FxHashMap<IpAddr, Span> = own.map(|address| (address.value.0.addr(), address.span())).collect();
     for (elastic, port) in file.elastic_ips.iter().zip(&resolved.outside.elastic_ips) {
         addresses.check(&elastic.address, problems, |address| format!("two elastic IPs are {address}"));
         match elastic.address.value.0 {
             IpAddr::V6(v6) if elastic.address.given().is_some() => {
                 let message = format!("the elastic IP `{}` is the IPv6 address {v6}", elastic.name.value);
-                let problem = Problem::new(elastic.address.span, message).label("IPv4 is needed");
+                let problem = Problem::new(elastic.address.span(), message).label("IPv4 is needed");
                 problems.push(problem.help("IPv6 leaves with the port's own address"));
             }
             IpAddr::V4(v4) => {
                 if let Some(first) = own.get(&IpAddr::V4(v4)) {
                     let message = format!("the elastic IP {v4} is a gateway node's own address");
-                    problems.push(Problem::new(elastic.address.span, message).label("again here").also(*first, "here"));
+                    problems
+                        .push(Problem::new(elastic.address.span(), message).label("again here").also(*first, "here"));
                 }
             }
             IpAddr::V6(_) => {}
         }
         let (Some(Some(port)), Some(name)) = (*port, &elastic.port) else { continue };
-        if let Some(first) = ports.insert(port, name.span) {
+        if let Some(first) = ports.insert(port, name.span()) {
             let message = format!("port `{}` has two elastic IPs", name.value);
-            problems.push(Problem::new(name.span, message).label("again here").also(first, "first here"));
+            problems.push(Problem::new(name.span(), message).label("again here").also(first, "first here"));
         }
         check_target(file, resolved, port, name, problems);
         let vpc = resolved.vpc_of(&resolved.ports[port.index()]);
@@ -248,8 +250,8 @@ fn check_elastic_ips(file: &File, resolved: &Resolved, problems: &mut Vec<Proble
         {
             let message =
                 format!("the internet gateway `{}` of port `{}` is egress-only", gateway.name.value, name.value);
-            let problem = Problem::new(name.span, message).label("cannot have an elastic IP");
-            problems.push(problem.also(gateway.name.span, "this gateway").help("egress-only gateways are for IPv6"));
+            let problem = Problem::new(name.span(), message).label("cannot have an elastic IP");
+            problems.push(problem.also(gateway.name.span(), "this gateway").help("egress-only gateways are for IPv6"));
         }
         if let Some(vpc) = vpc
             && !resolved.outside.internet_gateways.contains(&Some(vpc))
@@ -257,7 +259,7 @@ fn check_elastic_ips(file: &File, resolved: &Resolved, problems: &mut Vec<Proble
         {
             let vpc = &vpc.of(file).name.value;
             let message = format!("VPC `{vpc}` of port `{}` has no internet gateway", name.value);
-            problems.push(Problem::new(name.span, message).label("cannot be reached from outside"));
+            problems.push(Problem::new(name.span(), message).label("cannot be reached from outside"));
         }
     }
 }
@@ -272,13 +274,13 @@ fn check_target(
 ) {
     if !port.of(file).private_ips.iter().any(|address| address.is_ipv4()) && !port.of(file).lacks("private_ips") {
         let message = format!("port `{}` has no IPv4 address", name.value);
-        problems.push(Problem::new(name.span, message).label("there is nothing to stand for"));
+        problems.push(Problem::new(name.span(), message).label("there is nothing to stand for"));
     }
     if let Some(node) = resolved.ports[port.index()].node
         && !node.of(file).runs_agent()
     {
         let message = format!("port `{}` is on a plain VTEP, which does not translate", name.value);
-        problems.push(Problem::new(name.span, message).label("its node needs an agent"));
+        problems.push(Problem::new(name.span(), message).label("its node needs an agent"));
     }
 }
 
@@ -286,7 +288,7 @@ fn check_nat_gateways(file: &File, resolved: &Resolved, problems: &mut Vec<Probl
     if let Some(over) = file.nat_gateways.get(NAT_GATEWAYS as usize) {
         let message =
             format!("the topology has {} NAT gateways, the map holds {NAT_GATEWAYS}", file.nat_gateways.len());
-        problems.push(Problem::new(over.name.span, message).label("one too many"));
+        problems.push(Problem::new(over.name.span(), message).label("one too many"));
     }
     let mut users: FxHashMap<At<ElasticIp>, Span> = FxHashMap::default();
     let mut sockets = FxHashMap::default();
@@ -295,11 +297,12 @@ fn check_nat_gateways(file: &File, resolved: &Resolved, problems: &mut Vec<Probl
             let Some(elastic) = elastic else { continue };
             if let Some(port) = &elastic.of(file).port {
                 let message = format!("the elastic IP `{}` of a NAT gateway is that of a port", name.value);
-                problems.push(Problem::new(name.span, message).label("cannot be shared").also(port.span, "this port"));
+                problems
+                    .push(Problem::new(name.span(), message).label("cannot be shared").also(port.span(), "this port"));
             }
-            if let Some(first) = users.insert(*elastic, name.span) {
+            if let Some(first) = users.insert(*elastic, name.span()) {
                 let message = format!("the elastic IP `{}` is used twice", name.value);
-                problems.push(Problem::new(name.span, message).label("again here").also(first, "first here"));
+                problems.push(Problem::new(name.span(), message).label("again here").also(first, "first here"));
             }
         }
         check_slices(file, resolved, gateway, links, problems);
@@ -308,14 +311,14 @@ fn check_nat_gateways(file: &File, resolved: &Resolved, problems: &mut Vec<Probl
         }
         for (forward, port) in gateway.port_forwards.iter().zip(&links.forwards) {
             if ![Protocol::TCP, Protocol::UDP].contains(&forward.protocol.value) && forward.protocol.given().is_some() {
-                let problem = Problem::new(forward.protocol.span, "only TCP and UDP have ports to forward");
+                let problem = Problem::new(forward.protocol.span(), "only TCP and UDP have ports to forward");
                 problems.push(problem.label("write `tcp` or `udp`"));
             }
             let socket = forward.external.value.0;
             let key = (forward.protocol.value, socket);
-            if let Some(first) = sockets.insert(key, forward.external.span) {
+            if let Some(first) = sockets.insert(key, forward.external.span()) {
                 let message = format!("{socket} is forwarded twice");
-                let problem = Problem::new(forward.external.span, message).label("again here");
+                let problem = Problem::new(forward.external.span(), message).label("again here");
                 problems.push(problem.also(first, "first here"));
             }
             let own = |elastic: &Option<At<ElasticIp>>| {
@@ -323,8 +326,8 @@ fn check_nat_gateways(file: &File, resolved: &Resolved, problems: &mut Vec<Probl
             };
             if !links.elastic_ips.iter().any(own) && !gateway.lacks("elastic_ips") {
                 let message = format!("{} is no address of NAT gateway `{}`", socket.ip(), gateway.name.value);
-                let problem = Problem::new(forward.external.span, message).label("not one of its elastic IPs");
-                problems.push(problem.also(gateway.name.span, "this gateway"));
+                let problem = Problem::new(forward.external.span(), message).label("not one of its elastic IPs");
+                problems.push(problem.also(gateway.name.span(), "this gateway"));
             }
             let Some(port) = *port else { continue };
             check_target(file, resolved, port, &forward.port, problems);
@@ -337,8 +340,8 @@ fn check_nat_gateways(file: &File, resolved: &Resolved, problems: &mut Vec<Probl
                     forward.port.value, gateway.name.value
                 );
                 let problem =
-                    Problem::new(forward.port.span, message).label(format!("VPC `{}`", vpc.of(file).name.value));
-                problems.push(problem.also(gateway.vpc.span, "the gateway's VPC"));
+                    Problem::new(forward.port.span(), message).label(format!("VPC `{}`", vpc.of(file).name.value));
+                problems.push(problem.also(gateway.vpc.span(), "the gateway's VPC"));
             }
         }
     }
@@ -347,12 +350,12 @@ fn check_nat_gateways(file: &File, resolved: &Resolved, problems: &mut Vec<Probl
 fn check_egress(gateway: &NatGateway, rule: &EgressRule, problems: &mut Vec<Problem>) {
     for block in rule.cidr_blocks.iter().filter(|block| block.given().is_some_and(|block| !block.is_v4())) {
         let message = format!("the NAT gateway `{}` takes IPv4 only", gateway.name.value);
-        problems.push(Problem::new(block.span, message).label("an IPv6 block"));
+        problems.push(Problem::new(block.span(), message).label("an IPv6 block"));
     }
     // Of a protocol that is of IPv6 only its name is to be complained of.
     if rule.protocol.value == Protocol::ICMPV6 {
         let message = format!("the NAT gateway `{}` takes IPv4 only", gateway.name.value);
-        problems.push(Problem::new(rule.protocol.span, message).label("write `icmp`"));
+        problems.push(Problem::new(rule.protocol.span(), message).label("write `icmp`"));
         return;
     }
     rules::check_service(rule, &rule.service(), &[], problems);
@@ -385,7 +388,7 @@ fn check_slices(
             gateway.slices(),
             gateway.ports_per_node()
         );
-        let problem = Problem::new(gateway.name.span, message).label("too few ports");
-        problems.push(problem.also(node.id.span, "this node").help(help));
+        let problem = Problem::new(gateway.name.span(), message).label("too few ports");
+        problems.push(problem.also(node.id.span(), "this node").help(help));
     }
 }

@@ -114,8 +114,9 @@ fn check_port(file: &File, resolved: &Resolved, (port, links): (&Port, &Resolved
         {
             let message =
                 format!("port `{}` names a security group of VPC `{}`", port.name.value, of.of(file).name.value);
-            let problem = Problem::new(name.span, message).label("a group of another VPC");
-            problems.push(problem.also(port.subnet.span, format!("the port is in VPC `{}`", vpc.of(file).name.value)));
+            let problem = Problem::new(name.span(), message).label("a group of another VPC");
+            problems
+                .push(problem.also(port.subnet.span(), format!("the port is in VPC `{}`", vpc.of(file).name.value)));
         }
     }
 }
@@ -169,10 +170,10 @@ fn check_peer(
     }
     let (own, other) = (&vpc.of(file).name.value, &of.of(file).name.value);
     let message = format!("the group `{}` is of VPC `{other}`, which is no peer of VPC `{own}`", name.value);
-    let problem = Problem::new(name.span, message).label("not within reach");
+    let problem = Problem::new(name.span(), message).label("not within reach");
     problems.push(
         problem
-            .also(group.vpc.span, "the VPC of the rule")
+            .also(group.vpc.span(), "the VPC of the rule")
             .help(format!("add a peering of `{own}` and `{other}`, or name the peers by `cidr_blocks`")),
     );
 }
@@ -215,7 +216,7 @@ impl<'f> Selectors<'f> {
 
     /// The groups that a port is in.
     fn of<'s>(&'s self, port: &'s Port, vpc: At<Vpc>) -> impl Iterator<Item = Group> + 's {
-        let labels = port.labels.iter();
+        let labels = port.few().labels.iter();
         let candidates = labels.flat_map(move |labels| {
             let of_label =
                 labels.iter().filter_map(move |(label, value)| self.by_label.get(&(vpc, &*label.value, &*value.value)));

@@ -64,7 +64,7 @@ pub(super) struct ResolvedPort {
     pub(super) subnet: Option<At<Subnet>>,
     pub(super) node: Option<At<Node>>,
     /// The groups that it names.
-    pub(super) groups: Vec<Option<Group>>,
+    pub(super) groups: Box<[Option<Group>]>,
 }
 
 /// Resolves every reference; those to nothing are reported.
@@ -115,7 +115,7 @@ pub(super) fn resolve<'f>(file: &'f File, mut names: Names<'f>, problems: &mut V
         ResolvedPort {
             subnet,
             node: names.nodes.resolve(&port.node, problems),
-            groups: groups::resolve_security(&port.security_groups, vpc, &mut names, problems),
+            groups: groups::resolve_security(&port.security_groups, vpc, &mut names, problems).into(),
         }
     });
     let ports = ports.collect();

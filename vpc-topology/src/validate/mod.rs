@@ -83,9 +83,9 @@ impl<'f, V: Eq + Hash> Unique<&'f V> {
     /// Reports a value if this is not the first time.
     fn check(&mut self, value: &'f Spanned<V>, problems: &mut Vec<Problem>, message: impl FnOnce(&V) -> String) {
         if let Some(key) = value.given()
-            && let Some(first) = self.first(key, value.span)
+            && let Some(first) = self.first(key, value.span())
         {
-            problems.push(again(value.span, first, message(key)));
+            problems.push(again(value.span(), first, message(key)));
         }
     }
 }
@@ -101,9 +101,9 @@ impl<S: Eq + Hash, K: Eq + Hash> Unique<(S, K)> {
         message: impl FnOnce(&V) -> String,
     ) {
         if let Some(given) = value.given()
-            && let Some(first) = self.first((scope, key(given)), value.span)
+            && let Some(first) = self.first((scope, key(given)), value.span())
         {
-            problems.push(again(value.span, first, message(given)));
+            problems.push(again(value.span(), first, message(given)));
         }
     }
 }

@@ -85,8 +85,8 @@ impl<'f, T: Record> Kind<'f, T> {
                     vacant.insert(index as u32);
                 }
                 Entry::Occupied(first) => {
-                    let first = all[*first.get() as usize].0.span;
-                    let problem = Problem::new(name.span, format!("two {}s are named `{}`", T::NOUN, name.value));
+                    let first = all[*first.get() as usize].0.span();
+                    let problem = Problem::new(name.span(), format!("two {}s are named `{}`", T::NOUN, name.value));
                     problems.push(problem.label("again here").also(first, "first here"));
                 }
             }
@@ -104,7 +104,7 @@ impl<'f, T: Record> Kind<'f, T> {
         if !self.broken.contains(T::NOUN, &name.value) {
             let known = all.iter().map(|(name, _)| &*name.value);
             let hint = self.hints.entry(&name.value).or_insert_with(|| nearest(&name.value, known));
-            let problem = Problem::new(name.span, format!("there is no {} `{}`", T::NOUN, name.value));
+            let problem = Problem::new(name.span(), format!("there is no {} `{}`", T::NOUN, name.value));
             let problem = problem.label(format!("not the name of {} {}", article(T::NOUN), T::NOUN));
             problems.push(match hint {
                 Some(hint) => problem.help(format!("did you mean `{hint}`?")),

@@ -18,7 +18,7 @@ pub(super) fn check(file: &File, problems: &mut Vec<Problem>) {
         if let IpAddr::V6(v6) = node.vtep.value.0
             && v6.is_unicast_link_local()
         {
-            let problem = Problem::new(node.vtep.span, format!("the VTEP {v6} is a link-local address"));
+            let problem = Problem::new(node.vtep.span(), format!("the VTEP {v6} is a link-local address"));
             problems.push(problem.label("it must be reachable from other links"));
         }
         check_uplinks(node, problems);
@@ -36,9 +36,9 @@ fn check_families(file: &File, problems: &mut Vec<Problem>) {
             let message =
                 format!("the VTEPs of `{}` and `{}` have different families", first.name.value, node.name.value);
             problems.push(
-                Problem::new(node.vtep.span, message)
+                Problem::new(node.vtep.span(), message)
                     .label(family(node))
-                    .also(first.vtep.span, family(first))
+                    .also(first.vtep.span(), family(first))
                     .help("the underlay is IPv4 or IPv6 for all nodes"),
             );
         }
@@ -55,11 +55,11 @@ fn check_uplinks(node: &Node, problems: &mut Vec<Problem>) {
     if node.uplink.is_empty() && node.runs_agent() && !node.lacks("uplink") && !node.lacks("agent") {
         let message = format!("node `{}` has no uplink", node.name.value);
         let help = "name its uplink, or write `agent: false` if it is a plain VTEP";
-        problems.push(Problem::new(node.name.span, message).label("runs an agent").help(help));
+        problems.push(Problem::new(node.name.span(), message).label("runs an agent").help(help));
     }
     if let Some(over) = node.uplink.get(UNDERLAY_NEXT_HOPS) {
         let (count, most) = (node.uplink.len(), UNDERLAY_NEXT_HOPS);
         let message = format!("node `{}` has {count} uplinks, {most} are possible", node.name.value);
-        problems.push(Problem::new(over.span, message).label("one too many"));
+        problems.push(Problem::new(over.span(), message).label("one too many"));
     }
 }

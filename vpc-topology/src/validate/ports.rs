@@ -106,28 +106,28 @@ fn check_address(address: Spanned<Address>, subnet: &Subnet, problems: &mut Vec<
         if subnet.lacks("cidr_blocks") {
             return;
         }
-        let mut problem = Problem::new(address.span, format!("the address {ip} is outside subnet `{name}`"));
+        let mut problem = Problem::new(address.span(), format!("the address {ip} is outside subnet `{name}`"));
         problem = problem.label("in no block of the subnet");
         for block in &subnet.cidr_blocks {
-            problem = problem.also(block.span, "a block of the subnet");
+            problem = problem.also(block.span(), "a block of the subnet");
         }
         problems.push(problem);
         return;
     };
     if let Some(what) = reserved(block.value, ip) {
         let message = format!("the address {ip} is the {what} of {}", **block);
-        problems.push(Problem::new(address.span, message).label(what).also(block.span, "the block"));
+        problems.push(Problem::new(address.span(), message).label(what).also(block.span(), "the block"));
     } else if subnet.gateway(block.value) == ip {
         let given = subnet.gateway_ips.iter().find(|gateway| gateway.value.0 == ip);
         if given.is_none() && subnet.lacks("gateway_ips") {
             return;
         }
-        let problem = Problem::new(address.span, format!("the address {ip} is the gateway of subnet `{name}`"));
+        let problem = Problem::new(address.span(), format!("the address {ip} is the gateway of subnet `{name}`"));
         let problem = problem.label("belongs to the router");
         problems.push(match given {
-            Some(given) => problem.also(given.span, "the gateway"),
+            Some(given) => problem.also(given.span(), "the gateway"),
             None => problem
-                .also(block.span, "the gateway is its first host address")
+                .also(block.span(), "the gateway is its first host address")
                 .help("choose another address, or set `gateway_ips` of the subnet"),
         });
     }
@@ -137,14 +137,14 @@ fn check_device(port: &Port, node: &crate::model::Node, problems: &mut Vec<Probl
     match &port.device {
         None if node.runs_agent() && !node.lacks("agent") && !port.lacks("device") => {
             let message = format!("port `{}` has no device", port.name.value);
-            let problem = Problem::new(port.name.span, message).label("`device` is missing");
-            problems.push(problem.also(port.node.span, "this node runs an agent, which needs it"));
+            let problem = Problem::new(port.name.span(), message).label("`device` is missing");
+            problems.push(problem.also(port.node.span(), "this node runs an agent, which needs it"));
         }
         Some(device) => {
             if let Some(uplink) = node.uplink.iter().find(|uplink| uplink.value == device.value) {
                 let message = format!("the device `{}` is an uplink of node `{}`", device.value, node.name.value);
-                let problem = Problem::new(device.span, message).label("cannot be a port's");
-                problems.push(problem.also(uplink.span, "the uplink"));
+                let problem = Problem::new(device.span(), message).label("cannot be a port's");
+                problems.push(problem.also(uplink.span(), "the uplink"));
             }
         }
         None => {}
@@ -152,13 +152,13 @@ fn check_device(port: &Port, node: &crate::model::Node, problems: &mut Vec<Probl
 }
 
 fn check_pairs(port: &Port, problems: &mut Vec<Problem>) {
-    for pair in &port.allowed_address_pairs {
+    for pair in &port.few().allowed_address_pairs {
         // Tables hold IPv4 as ::ffff:0:0/96: such a block would allow all of IPv4 unsaid.
         if pair.covers_mapped() {
             let message =
                 format!("the allowed address pair {} of port `{}` is too wide", pair.value.0, port.name.value);
             problems.push(
-                Problem::new(pair.span, message)
+                Problem::new(pair.span(), message)
                     .label("contains ::ffff:0:0/96")
                     .help("write 2000::/3 or fc00::/7, or `source_dest_check: false` for any address"),
             );
@@ -169,7 +169,7 @@ fn check_pairs(port: &Port, problems: &mut Vec<Problem>) {
         };
         if special {
             let message = format!("{} cannot be an allowed address pair", pair.value.0);
-            problems.push(Problem::new(pair.span, message).label("not unicast"));
+            problems.push(Problem::new(pair.span(), message).label("not unicast"));
         }
     }
 }

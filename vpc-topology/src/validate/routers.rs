@@ -25,9 +25,9 @@ pub(super) fn check(file: &File, links: &Links, problems: &mut Vec<Problem>) {
             a.value, b.value, subnet.vni.0
         );
         problems.push(
-            Problem::new(b.span, message)
+            Problem::new(b.span(), message)
                 .label("its router cannot be told from the other's")
-                .also(a.span, "the other one")
+                .also(a.span(), "the other one")
                 .help(format!("give one of them its own `vni`, or both the same {same}")),
         );
     }

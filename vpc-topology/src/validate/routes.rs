@@ -21,8 +21,8 @@ pub(super) fn check(file: &File, resolved: &Resolved, problems: &mut Vec<Problem
             && let Some(reference) = &subnet.route_table
         {
             let message = format!("subnet `{}` uses a route table of another VPC", subnet.name.value);
-            let problem = Problem::new(reference.span, message).label(format!("VPC `{}`", table.of(file).vpc.value));
-            problems.push(problem.also(subnet.vpc.span, "the subnet's VPC"));
+            let problem = Problem::new(reference.span(), message).label(format!("VPC `{}`", table.of(file).vpc.value));
+            problems.push(problem.also(subnet.vpc.span(), "the subnet's VPC"));
         }
     }
     for (index, table) in file.route_tables.iter().enumerate() {
@@ -43,7 +43,7 @@ fn check_targets(route: &Route, problems: &mut Vec<Problem>) -> bool {
     let flags = [("local", route.local), ("blackhole", route.blackhole)];
     let off = flags.into_iter().find_map(|(name, flag)| flag.filter(|flag| !flag.value).map(|flag| (name, flag)));
     if let Some((name, flag)) = off {
-        let problem = Problem::new(flag.span, format!("`{name}: false` is no target of a route"));
+        let problem = Problem::new(flag.span(), format!("`{name}: false` is no target of a route"));
         problems.push(problem.label("write `true`, or leave it out"));
         return false;
     }
@@ -61,7 +61,7 @@ fn check_targets(route: &Route, problems: &mut Vec<Problem>) -> bool {
         _ => format!("{of} has {count} targets"),
     };
     let help = "exactly one of `local: true`, `port`, `ports`, `blackhole: true`, `peering`, `internet_gateway`, `nat_gateway`";
-    problems.push(Problem::new(route.destination.span, message).label("one target is needed").help(help));
+    problems.push(Problem::new(route.destination.span(), message).label("one target is needed").help(help));
     false
 }
 
@@ -80,14 +80,14 @@ fn check_hop(file: &File, resolved: &Resolved, at: At<RouteTable>, number: usize
                 && !vpc.of(file).cidr_blocks.iter().any(|block| block.range().contains(route.destination.range()))
             {
                 let message = format!("the local route for {} is outside VPC `{vpc_name}`", *route.destination);
-                problems.push(Problem::new(route.destination.span, message).label("in no block of the VPC"));
+                problems.push(Problem::new(route.destination.span(), message).label("in no block of the VPC"));
             }
             return;
         }
         (_, Some(block)) => {
             let message = format!("the route for {} replaces the local route of VPC `{vpc_name}`", *route.destination);
-            let problem = Problem::new(route.destination.span, message).label("always local");
-            problems.push(problem.also(block.span, "this block").help("routes for parts of the block are possible"));
+            let problem = Problem::new(route.destination.span(), message).label("always local");
+            problems.push(problem.also(block.span(), "this block").help("routes for parts of the block are possible"));
             return;
         }
         _ => {}
@@ -98,7 +98,7 @@ fn check_hop(file: &File, resolved: &Resolved, at: At<RouteTable>, number: usize
             let ends = resolved.peerings[peering.index()];
             if ends.requester.is_some() && ends.accepter.is_some() && resolved.peer(peering, vpc).is_none() {
                 let message = format!("peering `{}` does not join VPC `{vpc_name}`", name.value);
-                problems.push(Problem::new(name.span, message).label("a peering of other VPCs"));
+                problems.push(Problem::new(name.span(), message).label("a peering of other VPCs"));
             }
         }
         (ResolvedHop::Port(port), Some(Target::Port(name))) => {
@@ -113,10 +113,10 @@ fn check_hop(file: &File, resolved: &Resolved, at: At<RouteTable>, number: usize
             let record = gateway.of(file);
             if record.is_egress_only() && destination.is_some_and(|destination| destination.is_v4()) {
                 let message = format!("the internet gateway `{}` is egress-only, which is for IPv6", name.value);
-                let problem = Problem::new(route.destination.span, message).label("an IPv4 destination");
+                let problem = Problem::new(route.destination.span(), message).label("an IPv4 destination");
                 problems.push(
                     problem
-                        .also(record.name.span, "this gateway")
+                        .also(record.name.span(), "this gateway")
                         .help("IPv4 that only opens flows takes a `nat_gateway`"),
                 );
             }
@@ -125,7 +125,7 @@ fn check_hop(file: &File, resolved: &Resolved, at: At<RouteTable>, number: usize
             check_gateway(file, table, name, (resolved.outside.vpc_of(*gateway), vpc), problems);
             if destination.is_some_and(|destination| !destination.is_v4()) {
                 let message = format!("the NAT gateway `{}` takes IPv4 only", name.value);
-                let problem = Problem::new(route.destination.span, message).label("an IPv6 destination");
+                let problem = Problem::new(route.destination.span(), message).label("an IPv6 destination");
                 problems
                     .push(problem.help("IPv6 leaves with the port's own address: route it to an `internet_gateway`"));
             }
@@ -149,8 +149,8 @@ fn check_instance(
     if of.is_some_and(|of| links.vpc.is_some_and(|vpc| of != vpc)) {
         let noun = "port";
         let message = format!("the next hop `{}` is {} {noun} of another VPC", name.value, article(noun));
-        let problem = Problem::new(name.span, message).label("not in the table's VPC");
-        problems.push(problem.also(at.of(file).vpc.span, "the table's VPC"));
+        let problem = Problem::new(name.span(), message).label("not in the table's VPC");
+        problems.push(problem.also(at.of(file).vpc.span(), "the table's VPC"));
         return;
     }
     if at.of(file).routes[number].destination.given().is_some() {
@@ -167,7 +167,7 @@ fn check_instances(
     problems: &mut Vec<Problem>,
 ) {
     if let Some(over) = names.get(INSTANCES) {
-        let problem = Problem::new(over.span, format!("a route has {} next hops", names.len()));
+        let problem = Problem::new(over.span(), format!("a route has {} next hops", names.len()));
         problems.push(problem.label("one too many").help(format!("{INSTANCES} are possible")));
     }
     let mut unique = Unique::with_capacity(names.len());
@@ -178,8 +178,8 @@ fn check_instances(
         let record = port.of(file);
         if !record.routes_for_others() && !record.lacks("source_dest_check") {
             let message = format!("the next hop `{}` does not route for others", name.value);
-            let problem = Problem::new(name.span, message).label("would drop what is not for itself");
-            problems.push(problem.also(record.name.span, "needs `source_dest_check: false`"));
+            let problem = Problem::new(name.span(), message).label("would drop what is not for itself");
+            problems.push(problem.also(record.name.span(), "needs `source_dest_check: false`"));
         }
     }
 }
@@ -194,8 +194,8 @@ fn check_gateway(
 ) {
     if let Some(of) = of.filter(|of| *of != own) {
         let message = format!("the gateway `{}` is of VPC `{}`", name.value, of.of(file).name.value);
-        let problem = Problem::new(name.span, message).label("not of the table's VPC");
-        problems.push(problem.also(table.vpc.span, "the table's VPC"));
+        let problem = Problem::new(name.span(), message).label("not of the table's VPC");
+        problems.push(problem.also(table.vpc.span(), "the table's VPC"));
     }
 }
 
@@ -217,8 +217,8 @@ fn check_next_hop(
         }
         let family = if v4 { "IPv4" } else { "IPv6" };
         let message = format!("the next hop `{}` has no {family} address", port.of(file).name.value);
-        let problem = Problem::new(route.destination.span, message).label(format!("an {family} destination"));
-        problems.push(problem.also(port.of(file).name.span, "this port"));
+        let problem = Problem::new(route.destination.span(), message).label(format!("an {family} destination"));
+        problems.push(problem.also(port.of(file).name.span(), "this port"));
         return;
     };
     let prefix = |route: &Route| route.destination.net().prefix_len();
@@ -237,8 +237,8 @@ fn check_next_hop(
     if !unread && route.destination.contains(next_hop.value.0) && longest_route == Some(prefix(route)) {
         let name = &port.of(file).name.value;
         let message = format!("the route for {} leads to its own next hop `{name}`", *route.destination);
-        let problem = Problem::new(route.destination.span, message).label(format!("contains {}", **next_hop));
-        problems.push(problem.also(next_hop.span, "the next hop's address").help(format!(
+        let problem = Problem::new(route.destination.span(), message).label(format!("contains {}", **next_hop));
+        problems.push(problem.also(next_hop.span(), "the next hop's address").help(format!(
             "add a more specific route `{{destination: {}, local: true}}`",
             crate::model::Cidr::host(next_hop.value.0)
         )));

@@ -13,8 +13,8 @@ pub(super) fn check(file: &File, problems: &mut Vec<Problem>) {
         unique.check(&vpc.vni, problems, message);
     }
     for (subnet, vni) in file.subnets.iter().filter_map(|subnet| Some((subnet, subnet.vni.as_ref()?))) {
-        if let Some(first) = vni.given().and_then(|given| unique.first(given, vni.span)) {
-            let problem = again(vni.span, first, message(vni));
+        if let Some(first) = vni.given().and_then(|given| unique.first(given, vni.span())) {
+            let problem = again(vni.span(), first, message(vni));
             let own_vpc = file.vpcs.iter().any(|vpc| vpc.name.value == subnet.vpc.value && vpc.vni.value == vni.value);
             problems.push(if own_vpc {
                 problem.help("leave `vni` out: the subnet rides on its VPC's then")
