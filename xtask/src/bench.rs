@@ -17,8 +17,9 @@ pub struct Arguments {
     /// Fewer and shorter samples: for a first look
     #[arg(long)]
     quick: bool,
-    /// Only this section of a part, also several: frames, sockets, gso of east-west; nodes, sockets, near, nat, elastic, rules, gso of
-    /// stateful; steps, starts, changes, requests of control; sessions, groups, rules, endpoints, routes of pipelines
+    /// Only this section of a part, also several: frames, sockets, gso of east-west; nodes, sockets, near, nat, elastic,
+    /// rules, gso of stateful; steps, starts, changes, requests of control; sessions, groups, rules, endpoints, routes of
+    /// pipelines
     #[arg(long, value_name = "SECTION")]
     only: Vec<String>,
     /// Also write all samples to this file

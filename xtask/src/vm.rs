@@ -17,7 +17,7 @@ use std::{
 };
 use vpc_vm_tests::{MARK, image::Image, machine::Machine};
 
-/// How long a machine may be on. It takes about two minutes on two cores.
+/// How long a machine may be on. It takes six to nine minutes on two cores that have nothing else to do.
 const LIMIT: Duration = Duration::from_secs(1_200);
 
 /// The program that runs the packet cases.

@@ -47,7 +47,7 @@ pub fn run(effort: Effort, only: &Only, report: &mut Report) -> Result<()> {
             let contests = [Contest::reach(0, 4), Contest::reach(3, 1), Contest::show(0, 1)];
             let bulk = Field { paths: &paths, contests: &contests, what: "MTU frames on the wire, GRO on" };
             sockets::tcp(bulk, effort, report)?;
-            let contests = [Contest::reach(0, 4), Contest::reach(3, 1), Contest::show(0, 1)];
+            let contests = [Contest::reach(0, 1), Contest::reach(0, 4), Contest::reach(3, 1)];
             let small = Field { paths: &paths, contests: &contests, what: "no rules" };
             sockets::udp(small, effort, report)?;
             sockets::request_response(small, effort, report)?;

@@ -153,10 +153,17 @@ impl TestNode {
         A: Copy + 'static,
         SessionKey<A>: bytemuck::Pod,
     {
-        let table = self.loaded.table::<SessionKey<A>, Session>(name)?;
+        Ok(self.loaded.table::<SessionKey<A>, Session>(name)?.delete_all(&self.session_keys(name)?)?)
+    }
+
+    fn session_keys<A>(&self, name: &str) -> Result<Vec<SessionKey<A>>>
+    where
+        A: Copy + 'static,
+        SessionKey<A>: bytemuck::Pod,
+    {
         let mut all = Vec::new();
-        table.for_each_batch(|keys, _| all.extend_from_slice(keys))?;
-        Ok(table.delete_all(&all)?)
+        self.loaded.table::<SessionKey<A>, Session>(name)?.for_each_batch(|keys, _| all.extend_from_slice(keys))?;
+        Ok(all)
     }
 
     /// How many sessions there are in a family's table.
@@ -164,18 +171,10 @@ impl TestNode {
     /// # Errors
     /// The kernel refuses.
     pub fn sessions(&self, family: Family) -> Result<usize> {
-        let mut count = 0;
-        match family {
-            Family::V4 => {
-                let table = self.loaded.table::<SessionKey<V4>, Session>(maps::SESSIONS_V4)?;
-                table.for_each_batch(|keys, _| count += keys.len())?;
-            }
-            Family::V6 => {
-                let table = self.loaded.table::<SessionKey<V6>, Session>(maps::SESSIONS_V6)?;
-                table.for_each_batch(|keys, _| count += keys.len())?;
-            }
-        }
-        Ok(count)
+        Ok(match family {
+            Family::V4 => self.session_keys::<V4>(maps::SESSIONS_V4)?.len(),
+            Family::V6 => self.session_keys::<V6>(maps::SESSIONS_V6)?.len(),
+        })
     }
 
     /// The guest's counters, over all CPUs.

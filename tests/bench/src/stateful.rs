@@ -97,11 +97,11 @@ fn by_sockets(effort: Effort, report: &mut Report) -> Result<()> {
     kernel.judge_by(RULES, Form::List)?;
     let ovs = Ovs::new(&lab, RULES)?;
     let paths: [&dyn Path; 4] = [&ours, &kernel, &ovs, &by_tc];
-    // Like with like: XDP on a veth uplink copies every frame of a socket.
-    let contests = [Contest::reach(3, 1), Contest::show(0, 1), Contest::show(3, 2)];
     let what = format!("MTU frames on the wire, GRO on, {RULES} rules");
+    let contests = [Contest::reach(3, 1), Contest::show(0, 1), Contest::show(3, 2)];
     sockets::tcp(Field { paths: &paths, contests: &contests, what: &what }, effort, report)?;
     let what = format!("{RULES} rules");
+    let contests = [Contest::reach(0, 1), Contest::reach(3, 1), Contest::show(0, 2)];
     let small = Field { paths: &paths, contests: &contests, what: &what };
     sockets::udp(small, effort, report)?;
     sockets::request_response(small, effort, report)?;

@@ -19,8 +19,6 @@ use vpc_bpf::{Frames, Hook, Link, TestRun, test_run};
 
 /// The most that may be lost for a figure to count.
 const LOSS: f64 = 0.001;
-/// How often a sample is taken until it has lost no more.
-const ATTEMPTS: u32 = 3;
 /// The client's first port.
 const FIRST_PORT: usize = 2_000;
 /// How many ports the client uses.
@@ -155,11 +153,13 @@ impl<'a> Generators<'a> {
         // The first round warms up.
         for round in 0..=self.rounds {
             for (index, path) in self.paths.iter().enumerate() {
-                let (outcome, others) = self.sample(*path, || load(*path, round))?;
+                let (load, frames) = load(*path, round)?;
+                let noise = Noise::start();
+                let outcome = self.run(*path, &load, frames, End::Sink)?;
                 if round > 0 {
                     samples[index].push(outcome.ns);
                     losses[index] = losses[index].max(outcome.loss);
-                    foreign = foreign.max(others);
+                    foreign = foreign.max(noise.cores());
                 }
             }
         }
@@ -177,21 +177,6 @@ impl<'a> Generators<'a> {
             report.add(Figure::new(group, name, "x", &ratio).foreign(foreign).target(target));
         }
         Ok(())
-    }
-
-    /// One sample, and how many CPUs others used meanwhile. One that has lost frames is taken again: softirq that has become
-    /// a task of its own gets no CPU beside the generator. A path that always loses has that in its figure.
-    fn sample(&self, path: &dyn Path, load: impl Fn() -> Result<(Load, u32)>) -> Result<(Outcome, f64)> {
-        let mut attempt = 1;
-        loop {
-            let (load, frames) = load()?;
-            let noise = Noise::start();
-            let outcome = self.run(path, &load, frames, End::Sink)?;
-            if outcome.loss <= LOSS || attempt == ATTEMPTS {
-                return Ok((outcome, noise.cores()));
-            }
-            attempt += 1;
-        }
     }
 
     fn run(&self, path: &dyn Path, load: &Load, frames: u32, end: End) -> Result<Outcome> {

@@ -72,7 +72,8 @@ impl KernelNat {
         let inwards = match translation {
             Translation::Ports => String::new(),
             Translation::Address => format!(
-                "chain in {{ type nat hook prerouting priority dstnat; iifname \"eth2\" ip daddr 203.0.113.2 dnat ip to {CLIENT}; }}\n"
+                "chain in {{ type nat hook prerouting priority dstnat; iifname \"eth2\" ip daddr 203.0.113.2 \
+                 dnat ip to {CLIENT}; }}\n"
             ),
         };
         nft(node, lab.directory(), &of_nftables(rules, Form::List, &(PORTS.to_owned() + &inwards)))?;
