@@ -115,6 +115,9 @@ impl Path for Kernel {
     fn server(&self) -> &Netns {
         &self.server
     }
+    fn machines(&self) -> [Vec<&Netns>; 2] {
+        [vec![&self.client, &self.nodes[0]], vec![&self.server, &self.nodes[1]]]
+    }
     fn macs(&self) -> Macs {
         Macs { destination: bridge_mac(1), source: CLIENT_MAC }
     }

@@ -13,6 +13,7 @@ mod ours_nat;
 mod ovs;
 pub mod rules;
 pub mod sockets;
+mod steering;
 
 pub use bare::Bare;
 pub use kernel::{Kernel, Receive};
@@ -84,7 +85,11 @@ pub trait Path {
     fn client(&self) -> &Netns;
     /// The one that is sent to.
     fn server(&self) -> &Netns;
-    /// Its address.
+    /// What is part of the client's machine, and what of the server's.
+    fn machines(&self) -> [Vec<&Netns>; 2] {
+        [vec![self.client()], vec![self.server()]]
+    }
+    /// The server's address.
     fn server_address(&self) -> Ipv4Addr {
         SERVER
     }

@@ -159,6 +159,11 @@ impl Path for Ours {
     fn server(&self) -> &Netns {
         self.server.netns()
     }
+    fn machines(&self) -> [Vec<&Netns>; 2] {
+        let mut machines = [vec![self.client()], vec![self.server()]];
+        machines.iter_mut().zip(&self.nodes).for_each(|(machine, node)| machine.push(node.netns()));
+        machines
+    }
     fn macs(&self) -> Macs {
         Macs { destination: Mac::ROUTER, source: MAC }
     }

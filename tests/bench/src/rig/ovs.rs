@@ -27,7 +27,7 @@ pub struct Ovs {
     switches: [OpenVswitch; 2],
     client: Netns,
     server: Netns,
-    _nodes: [Netns; 2],
+    nodes: [Netns; 2],
 }
 
 /// One of the two nodes.
@@ -61,7 +61,7 @@ impl Ovs {
         let switches = [side(left, &client, 1, one, other)?, side(right, &server, 2, other, one)?];
         eventually(START, || client.run(&format!("ping -c 1 -W 1 {SERVER}")))
             .context("Open vSwitch carries no ping")?;
-        Ok(Self { switches, client, server, _nodes: nodes })
+        Ok(Self { switches, client, server, nodes })
     }
 }
 
@@ -74,6 +74,9 @@ impl Path for Ovs {
     }
     fn server(&self) -> &Netns {
         &self.server
+    }
+    fn machines(&self) -> [Vec<&Netns>; 2] {
+        [vec![&self.client, &self.nodes[0]], vec![&self.server, &self.nodes[1]]]
     }
     fn macs(&self) -> Macs {
         Macs { destination: GATEWAY_MAC, source: CLIENT_MAC }

@@ -1,6 +1,6 @@
 //! Real sockets: the client on the first CPU, the server on the last.
 
-use super::{Path, cache_line};
+use super::{Path, cache_line, steering::with_own_cpus};
 use crate::{
     Effort,
     load::{Bulk, Connections, Datagrams, Latencies, Wait},
@@ -82,11 +82,15 @@ pub struct Field<'a> {
     pub what: &'a str,
 }
 
-/// Bulk TCP.
+/// Bulk TCP, each machine on its own CPU.
 ///
 /// # Errors
 /// A tool fails.
 pub fn tcp(field: Field<'_>, effort: Effort, report: &mut Report) -> Result<()> {
+    with_own_cpus(field.paths, || bulk_tcp(field, effort, report))
+}
+
+fn bulk_tcp(field: Field<'_>, effort: Effort, report: &mut Report) -> Result<()> {
     for (streams, wait) in [(1, Wait::Busy), (4, Wait::Busy), (1, Wait::Blocking), (4, Wait::Blocking)] {
         let group = format!("TCP, {streams} streams, {}", wait.word());
         let run = |path: &dyn Path| Ok(vec![bulk(path, streams, wait, effort)?]);

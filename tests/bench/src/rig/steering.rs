@@ -1,0 +1,35 @@
+//! Two machines on one: what each of them does stays on a CPU of its own.
+
+use super::Path;
+use crate::machine;
+use anyhow::Result;
+use std::process::Command;
+use vpc_lab::{Netns, command::output};
+
+/// Work for which each machine has its CPU: the client's the first, the server's the last. By receive packet steering
+/// (`rps_cpus`) of all interfaces: left alone, a frame is received on the CPU that sent it, whatever machine that was.
+///
+/// # Errors
+/// The kernel refuses, or the work's.
+pub fn with_own_cpus<T>(paths: &[&dyn Path], work: impl FnOnce() -> Result<T>) -> Result<T> {
+    let steer = |masks: [u64; 2]| {
+        paths.iter().try_for_each(|path| {
+            path.machines()
+                .iter()
+                .zip(masks)
+                .try_for_each(|(machine, mask)| machine.iter().try_for_each(|netns| receive_on(netns, mask)))
+        })
+    };
+    steer([1, 1 << machine::last_cpu()])?;
+    let result = work();
+    steer([0; 2])?;
+    result
+}
+
+/// Sets which CPUs a namespace receives on, as bits; none: wherever frames come in.
+fn receive_on(netns: &Netns, cpus: u64) -> Result<()> {
+    let files = "/sys/class/net/*/queues/rx-*/rps_cpus";
+    let script = format!("for file in {files}; do echo {cpus:x} > $file || exit 1; done");
+    // It mounts the /sys of the namespace.
+    output(Command::new("ip").args(["netns", "exec", netns.name(), "sh", "-c", &script])).map(drop)
+}
