@@ -40,7 +40,16 @@ pub struct Generators<'a> {
     paths: &'a [&'a dyn Path],
     programs: &'a Programs,
     frames: u32,
-    rounds: usize,
+    rounds: Rounds,
+}
+
+/// How many samples there are of what.
+#[derive(Clone, Copy)]
+struct Rounds {
+    /// Short ones, so that those which are compared lie close together: this machine changes its pace.
+    established: usize,
+    /// Ports of the client last for so many.
+    fresh: usize,
 }
 
 /// What stands at the far end.
@@ -93,8 +102,8 @@ impl<'a> Generators<'a> {
     /// The kernel refuses.
     pub fn start(paths: &'a [&'a dyn Path], programs: &'a Programs, effort: Effort) -> Result<Self> {
         let (frames, rounds) = match effort {
-            Effort::Quick => (200_000, 3),
-            Effort::Full => (1_000_000, 9),
+            Effort::Quick => (200_000, Rounds { established: 3, fresh: 3 }),
+            Effort::Full => (200_000, Rounds { established: 31, fresh: 9 }),
         };
         paths.iter().try_for_each(|path| path.generator(Generator::On))?;
         Ok(Self { paths, programs, frames, rounds })
@@ -124,7 +133,7 @@ impl<'a> Generators<'a> {
         for path in self.paths {
             self.run(*path, &load(*path), flows as u32, End::Reflector)?;
         }
-        self.measure(group, rivals, report, |path, _| Ok((load(path), self.frames)))
+        self.measure(group, self.rounds.established, rivals, report, |path, _| Ok((load(path), self.frames)))
     }
 
     /// Every packet opens a flow, so many in a sample. All state is forgotten before each; the ports are other ones as
@@ -133,7 +142,7 @@ impl<'a> Generators<'a> {
     /// # Errors
     /// As for [`Self::established`].
     pub fn fresh(&self, group: &str, flows: usize, rivals: &[Rival], report: &mut Report) -> Result<()> {
-        self.measure(group, rivals, report, |path, round| {
+        self.measure(group, self.rounds.fresh, rivals, report, |path, round| {
             path.forget()?;
             Ok((Load::new(path, Size::B64, FIRST_PORT + round * flows % PORTS, flows), flows as u32))
         })?;
@@ -143,6 +152,7 @@ impl<'a> Generators<'a> {
     fn measure(
         &self,
         group: &str,
+        rounds: usize,
         rivals: &[Rival],
         report: &mut Report,
         load: impl Fn(&dyn Path, usize) -> Result<(Load, u32)>,
@@ -151,7 +161,7 @@ impl<'a> Generators<'a> {
         let mut losses = vec![0.0_f64; self.paths.len()];
         let mut foreign: f64 = 0.0;
         // The first round warms up.
-        for round in 0..=self.rounds {
+        for round in 0..=rounds {
             for (index, path) in self.paths.iter().enumerate() {
                 let (load, frames) = load(*path, round)?;
                 let noise = Noise::start();

@@ -23,10 +23,10 @@ pub use ours::{Mode, Ours};
 pub use ours_nat::OursNat;
 pub use ovs::Ovs;
 
-use crate::flows::Macs;
+use crate::{flows::Macs, machine};
 use anyhow::Result;
-use std::net::Ipv4Addr;
-use vpc_lab::Netns;
+use std::{net::Ipv4Addr, process::Command};
+use vpc_lab::{Agent, Netns, command::output};
 
 /// MTU of the underlay.
 const UNDERLAY_MTU: u32 = 1_500;
@@ -122,5 +122,17 @@ impl Generator {
             Self::On => "on",
             Self::Off => "off",
         }
+    }
+    /// Keeps an agent on the CPU that is measured, or lets it go. What it sends (probes of next hops) wakes the far end of a
+    /// wire on the CPU it runs on, and for as long as frames come that CPU then does a part of the work: the other one is
+    /// quicker and the queue between them overflows.
+    fn keep(self, agent: &Agent) -> Result<()> {
+        let last = machine::last_cpu();
+        let cpus = match self {
+            Self::On => last.to_string(),
+            Self::Off => format!("0-{last}"),
+        };
+        let pid = agent.pid().to_string();
+        output(Command::new("taskset").args(["--all-tasks", "--cpu-list", "--pid", &cpus, &pid])).map(drop)
     }
 }

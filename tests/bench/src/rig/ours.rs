@@ -168,6 +168,7 @@ impl Path for Ours {
         Macs { destination: Mac::ROUTER, source: MAC }
     }
     fn generator(&self, state: Generator) -> Result<()> {
+        self.agents.iter().try_for_each(|agent| state.keep(agent))?;
         self.nodes[0].netns().run(&format!("ethtool -K tap-client gro {}", state.gro())).map(drop)
     }
     fn forget(&self) -> Result<()> {

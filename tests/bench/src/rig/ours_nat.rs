@@ -11,7 +11,7 @@ const MAC: Mac = Mac::new([0x02, 0, 0, 0, 0x01, 0x10]);
 
 /// The fields are dropped in their order: the agent first.
 pub struct OursNat {
-    _agent: Agent,
+    agent: Agent,
     client: Guest,
     outside: Netns,
     node: Node,
@@ -54,7 +54,7 @@ impl OursNat {
         let mut agent = Agent::start(&node, &path)?;
         agent.wait_ready()?;
         client.netns().run(&format!("ping -c 2 -i 0.2 -W 2 {OUTSIDE}")).context("our way outside carries no ping")?;
-        Ok(Self { _agent: agent, client, outside, node, _lab: lab })
+        Ok(Self { agent, client, outside, node, _lab: lab })
     }
 }
 
@@ -75,6 +75,7 @@ impl Path for OursNat {
         Macs { destination: Mac::ROUTER, source: MAC }
     }
     fn generator(&self, state: Generator) -> Result<()> {
+        state.keep(&self.agent)?;
         self.node.netns().run(&format!("ethtool -K tap-client gro {}", state.gro())).map(drop)
     }
     fn forget(&self) -> Result<()> {
