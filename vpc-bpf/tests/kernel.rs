@@ -141,6 +141,20 @@ fn pinned_maps_are_reused_only_if_they_agree() {
 }
 
 #[test]
+fn programs_that_run_are_waited_for() {
+    let readers = vpc_bpf::Readers::new().unwrap();
+    let start = std::time::Instant::now();
+    for _ in 0..5 {
+        readers.wait().unwrap();
+    }
+    let taken = start.elapsed();
+    println!("five times in {taken:?}");
+    // Whatever the machine, no grace period is shorter.
+    assert!(taken.as_micros() > 100, "nothing was waited for: {taken:?}");
+    assert!(taken.as_secs() < 5, "{taken:?}");
+}
+
+#[test]
 fn sessions_that_change_while_their_table_grows_are_not_lost() {
     type Sessions = vpc_bpf::Table<SessionKey<V4>, Session>;
     let sandbox = Sandbox::new("growth");

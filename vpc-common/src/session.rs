@@ -29,6 +29,28 @@ pub struct SessionKey<A> {
     pub remote: A,
 }
 
+impl<A: AsRef<[u32]>> SessionKey<A> {
+    /// [`Session::seal`] of this flow under an epoch: another one under any other epoch, and of any other flow except one in
+    /// 2^32. The high half of a multilinear hash of the key's words (Carter and Wegman 1979) with the epoch.
+    #[inline(always)]
+    pub fn seal(&self, epoch: u32) -> u32 {
+        const FACTORS: [[u64; 2]; 4] = [
+            [0xbf58_476d_1ce4_e5b9, 0x94d0_49bb_1331_11eb],
+            [0xff51_afd7_ed55_8ccd, 0xc4ce_b9fe_1a85_ec53],
+            [0x8764_21b1_9f3f_0d2b, 0xd6e8_feb8_6659_fd93],
+            [0xa076_1d64_78bd_642f, 0xe703_7ed1_a0b4_28db],
+        ];
+        let ends = self.slot as u64 | (self.protocol as u64) << 16;
+        let ports = self.local_port.raw() as u64 | (self.remote_port.raw() as u64) << 16;
+        let mut sum = ends.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(ports.wrapping_mul(0xc2b2_ae3d_27d4_eb4f));
+        for ((local, remote), factors) in self.local.as_ref().iter().zip(self.remote.as_ref()).zip(FACTORS) {
+            sum = sum.wrapping_add((*local as u64).wrapping_mul(factors[0]));
+            sum = sum.wrapping_add((*remote as u64).wrapping_mul(factors[1]));
+        }
+        (sum >> 32) as u32 ^ epoch
+    }
+}
+
 // SAFETY: repr(C) of plain words and bytes without padding for both address types: the sizes are asserted below.
 unsafe impl Pod for SessionKey<V4> {}
 // SAFETY: as above.
@@ -170,8 +192,10 @@ pub struct Hop {
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Pod, Zeroable, Default)]
 pub struct Session {
-    /// [`crate::port::Port::epoch`] under which it was decided.
-    pub epoch: u32,
+    /// [`SessionKey::seal`] with the [`crate::port::Port::epoch`] under which it was decided. A kernel hash gives the element
+    /// of a session that is removed to the next one at once, also under the eyes of a program that has found it a moment
+    /// before: the seal says whose it is.
+    pub seal: u32,
     /// When it last saw a packet, in ticks: see [`TICK_SHIFT`]. It wraps after 39 hours, so no timer is longer than half.
     pub last_seen: u16,
     /// See [`decided`].
@@ -252,3 +276,41 @@ const _: () = {
     assert!(size_of::<SessionKey<V4>>() == 16 && size_of::<SessionKey<V6>>() == 40);
     assert!(size_of::<Hop>() == 12 && size_of::<Session>() == 64);
 };
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn a_seal_is_of_one_flow_and_one_epoch() {
+        let mut seals = BTreeSet::new();
+        let mut add = |key: &SessionKey<V6>| seals.insert(key.seal(7));
+        let mut count = 0;
+        for bit in 0..32 {
+            let one = 1_u32 << bit;
+            for word in 0..4 {
+                for (local, remote) in [(one, 0), (0, one), (one, one)] {
+                    let mut key = SessionKey::<V6>::default();
+                    (key.local[word], key.remote[word]) = (local, remote);
+                    count += usize::from(add(&key));
+                }
+            }
+            let (slot, port) = (one as u16, Be16::from_raw(one as u16));
+            if slot != 0 {
+                count += usize::from(add(&SessionKey { slot, ..SessionKey::default() }));
+                count += usize::from(add(&SessionKey { local_port: port, ..SessionKey::default() }));
+                count += usize::from(add(&SessionKey { remote_port: port, ..SessionKey::default() }));
+            }
+        }
+        for protocol in 0..=u8::MAX {
+            count += usize::from(add(&SessionKey { protocol, ..SessionKey::default() }));
+        }
+        assert_eq!(count, 32 * 12 + 16 * 3 + 256, "all differ");
+        let key = SessionKey::<V4> { slot: 1, protocol: 6, local: [1], remote: [2], ..SessionKey::default() };
+        assert_ne!(key.seal(7), SessionKey { local: [2], remote: [1], ..key }.seal(7), "direction matters");
+        assert_ne!(key.seal(7), key.seal(8));
+    }
+}

@@ -18,7 +18,7 @@ use vpc_common::{
 pub const L3: usize = size_of::<Ethernet>();
 
 /// The address of a session's key.
-pub trait Address: Copy + Default + PartialEq + Zeroable + 'static {
+pub trait Address: Copy + Default + PartialEq + Zeroable + AsRef<[u32]> + 'static {
     /// The family.
     type Family: Family<Address = Self>;
 }

@@ -67,6 +67,8 @@ pub struct Scratch {
     pub nat_in: NatIn,
     /// Rule set of what the NAT gateway at hand lets out.
     pub egress_rules: u32,
+    /// Zero.
+    pub reserved: u32,
 }
 
 /// What the groups of a port are asked: may this peer use this service?
@@ -177,6 +179,8 @@ pub struct Flow {
     pub sequence: u32,
     /// TCP acknowledgment number, host order.
     pub acknowledgment: u32,
+    /// [`vpc_common::session::Session::seal`] of the packet's session, if that was decided under `epoch`.
+    pub seal: u32,
     /// Identification of a fragment's datagram.
     pub fragment_id: u32,
     /// Where a fragment's payload begins in its datagram, bytes.

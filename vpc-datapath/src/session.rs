@@ -28,6 +28,7 @@ pub fn key_of_sender<F: Family>(scratch: &mut Scratch, slot: u16) {
         local: F::address(flow.source),
         remote: F::address(flow.destination),
     };
+    seal::<F>(scratch);
 }
 
 /// Writes the key of a packet that the workload is sent.
@@ -43,6 +44,13 @@ pub fn key_of_receiver<F: Family>(scratch: &mut Scratch, slot: u16) {
         local: F::address(flow.destination),
         remote: F::address(flow.source),
     };
+    seal::<F>(scratch);
+}
+
+/// A function of its own: it wants registers, and what it would push out of them where it is called costs stack there.
+#[inline(never)]
+fn seal<F: Family>(scratch: &mut Scratch) {
+    scratch.flow.seal = F::key(&scratch.keys).seal(scratch.flow.epoch);
 }
 
 /// Takes the decision of an established flow into `scratch.hop`. False: it must be decided.
@@ -77,7 +85,7 @@ pub fn established_by<F: Family, P: Packet, T: Tables>(
     let (length, now) = (packet.length(), tick(tables));
     let Scratch { keys, flow, hop, .. } = scratch;
     let found = tables.session(F::key(keys), |session| {
-        if session.epoch != flow.epoch || session.decided & decided::EGRESS == 0 {
+        if session.seal != flow.seal || session.decided & decided::EGRESS == 0 {
             return Passes::NO;
         }
         // The same addresses may be reached through the router or directly: the frame says which was meant.
@@ -88,11 +96,16 @@ pub fn established_by<F: Family, P: Packet, T: Tables>(
         {
             return Passes::NO;
         }
-        session.last_seen = now;
-        sent(session, length);
         *hop = session.hop();
         flow.outer_port = session.source_port;
         (flow.external, flow.external_port) = session.external();
+        if tables.again(&session.seal) != flow.seal {
+            (flow.neighbourly, flow.vouched_epoch) = (meaning::NONE, 0);
+            (flow.external, flow.external_port) = ([0], Be16::default());
+            return Passes::NO;
+        }
+        session.last_seen = now;
+        sent(session, length);
         if flow.neighbourly == meaning::RESET {
             return Passes::YES;
         }
@@ -147,7 +160,7 @@ pub fn admitted<F: Family, P: Packet, T: Tables>(
     let (length, now) = (packet.length(), tick(tables));
     let Scratch { keys, flow, outer, .. } = scratch;
     let found = tables.session(F::key(keys), |session| {
-        if session.epoch != flow.epoch
+        if session.seal != flow.seal
             || session.decided & decided::INGRESS == 0
             || !is_by_external_of(session, flow)
             || !conntrack::stands(session, flow, &port.timeouts, now)
@@ -161,7 +174,7 @@ pub fn admitted<F: Family, P: Packet, T: Tables>(
                 tables.vtep(session.ingress_vtep).is_some_and(|vtep| vtep.address == outer.source)
             }
         };
-        if !expected {
+        if !expected || tables.again(&session.seal) != flow.seal {
             return Passes::NO;
         }
         session.last_seen = now;
@@ -282,7 +295,7 @@ fn look<F: Family, T: Tables>(tables: &T, scratch: &Scratch, port: &Port) -> Kno
         if !conntrack::stands(session, flow, &port.timeouts, now) {
             return Known::NOTHING;
         }
-        let confirmed = if session.epoch == flow.epoch { Known::CONFIRMED } else { 0 };
+        let confirmed = if session.seal == flow.seal { Known::CONFIRMED } else { 0 };
         let external = if is_by_external_of(session, flow) { Known::SAME_EXTERNAL } else { 0 };
         Known(Known::STANDS | confirmed | external | session.decided as u32)
     });
@@ -348,15 +361,9 @@ pub fn record<F: Family, T: Tables>(
     let Scratch { session: fresh, keys, flow, hop, .. } = scratch;
     let opening = opening_state::<F>(flow, port);
     // Made in its place each time: a copy of 128 bytes would go over the stack.
-    let open = |session: &mut Session, epoch| {
-        *session = Session {
-            epoch,
-            last_seen: now,
-            opened: now,
-            decided: side.opener(),
-            state: opening,
-            ..Session::default()
-        };
+    let open = |session: &mut Session, seal| {
+        *session =
+            Session { seal, last_seen: now, opened: now, decided: side.opener(), state: opening, ..Session::default() };
     };
     let mut half_open = 0;
     let found = if flow.unseen != 0 {
@@ -365,10 +372,10 @@ pub fn record<F: Family, T: Tables>(
         tables.session(F::key(keys), |session| {
             if !known.stands() {
                 half_open = -(conntrack::is_half_open(session.state) as i32);
-                open(session, flow.epoch);
-            } else if session.epoch != flow.epoch {
+                open(session, flow.seal);
+            } else if session.seal != flow.seal {
                 session.decided &= !(decided::EGRESS | decided::INGRESS);
-                session.epoch = flow.epoch;
+                session.seal = flow.seal;
             }
             half_open += complete(session, flow, hop, decision, now, length);
         })
@@ -379,7 +386,7 @@ pub fn record<F: Family, T: Tables>(
             return Err(DropReason::NoSession.into());
         }
         reserve(tables, flow.slot, port, opening)?;
-        open(fresh, flow.epoch);
+        open(fresh, flow.seal);
         complete(fresh, flow, hop, decision, now, length);
         let inserted = tables.insert_session(F::key(keys), fresh);
         if inserted != Inserted::New {

@@ -97,6 +97,8 @@ pub trait Tables {
     fn flood(&self, key: &FloodKey) -> Option<&FloodMember>;
     /// Lends the session of that key.
     fn session<A: Address, R>(&self, key: &SessionKey<A>, with: impl FnOnce(&mut Session) -> R) -> Option<R>;
+    /// Reads a word of a lent value again, after all that was read of it before: it may have become another's meanwhile.
+    fn again(&self, word: &u32) -> u32;
     /// Puts a session in, where none of its key is.
     fn insert_session<A: Address>(&self, key: &SessionKey<A>, session: &Session) -> Inserted;
     /// Adds to a count, whatever other CPUs do meanwhile; returns the sum.

@@ -1,6 +1,6 @@
 //! The maps as `vpc_datapath::Tables`.
 
-use crate::{atomic, maps};
+use crate::{atomic, maps, opaque::read_again};
 use aya_ebpf::{bindings::BPF_NOEXIST, helpers};
 use core::{ffi::c_void, ptr::from_ref};
 use vpc_common::{
@@ -201,6 +201,10 @@ impl Tables for Maps {
             let value = helpers::bpf_map_lookup_elem(sessions::<A>(), from_ref(key).cast());
             if value.is_null() { None } else { Some(with(&mut *value.cast::<Session>())) }
         }
+    }
+    #[inline(always)]
+    fn again(&self, word: &u32) -> u32 {
+        read_again(word)
     }
     #[inline(always)]
     fn insert_session<A: Address>(&self, key: &SessionKey<A>, session: &Session) -> Inserted {

@@ -67,7 +67,7 @@ impl Chosen {
         rows: &mut Vec<SessionRow>,
     ) -> Result<(), String>
     where
-        A: Copy + 'static,
+        A: Copy + AsRef<[u32]> + 'static,
         SessionKey<A>: bytemuck::Pod,
     {
         let mut unread = Ok(());
@@ -100,7 +100,7 @@ impl Chosen {
         removed: &mut BTreeMap<u16, Usage>,
     ) -> Result<usize, String>
     where
-        A: Copy + Ord + 'static,
+        A: Copy + Ord + AsRef<[u32]> + 'static,
         SessionKey<A>: bytemuck::Pod,
     {
         let (mut chosen, mut others) = (BTreeMap::new(), BTreeSet::new());
@@ -130,7 +130,7 @@ impl Chosen {
         mut visit: impl FnMut(&Owner, &SessionKey<A>, Flow, &Session),
     ) -> Result<(), String>
     where
-        A: Copy + 'static,
+        A: Copy + AsRef<[u32]> + 'static,
         SessionKey<A>: bytemuck::Pod,
     {
         let batch = |keys: &[SessionKey<A>], values: &[Session]| {
@@ -139,7 +139,8 @@ impl Chosen {
                 let remote = SocketAddr::new(ip(key.remote).into(), key.remote_port.get());
                 let addresses = [Some(local.ip()), Some(remote.ip()), external(session).map(|external| external.ip())];
                 if let Some(owner) = self.words.owners.chosen(key.slot, &addresses) {
-                    visit(owner, key, Flow { protocol: key.protocol, local, remote }, session);
+                    let current = session.seal == key.seal(owner.epoch);
+                    visit(owner, key, Flow { protocol: key.protocol, local, remote, current }, session);
                 }
             }
         };

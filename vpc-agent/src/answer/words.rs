@@ -43,7 +43,7 @@ impl Words {
             state: state_name(session.state).to_owned(),
             opened_by: if session.decided & decided::OPENED_HERE != 0 { "guest" } else { "peer" }.to_owned(),
             rule: self.rule(session.rule),
-            decision: if session.epoch == owner.epoch { "current" } else { "stale" }.to_owned(),
+            decision: if flow.current { "current" } else { "stale" }.to_owned(),
             idle_seconds: idle_seconds(now, session.last_seen),
             sent_packets: session.sent_packets.into(),
             sent_bytes: session.sent_bytes,
@@ -100,6 +100,8 @@ pub(super) struct Flow {
     pub protocol: u8,
     pub local: SocketAddr,
     pub remote: SocketAddr,
+    /// Whether its session was decided under the port's present epoch.
+    pub current: bool,
 }
 
 /// The external address and port of a session.
@@ -170,7 +172,7 @@ mod tests {
     /// Where a session with such an external port goes, as `vpcctl sessions` says it.
     fn egress(external_port: u16, target: u16, way: Way) -> String {
         let end = SocketAddr::from(([10, 0, 2, 10], 4_000));
-        let flow = Flow { protocol: 17, local: end, remote: end };
+        let flow = Flow { protocol: 17, local: end, remote: end, current: true };
         let way = way.with(Way::ROUTED).with(Way::TRANSLATED).in_network(Vni(5_001));
         let mut session = Session { decided: decided::EGRESS, target, way, ..Session::default() };
         session.set_external([NAT.raw()], Be16::new(external_port));

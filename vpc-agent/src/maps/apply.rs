@@ -63,7 +63,8 @@ pub fn apply(tables: &Tables, plan: &Plan) -> Result<(), TableError> {
     for (slot, port) in &plan.epochs {
         tables.ports.set(&u32::from(*slot), port)?;
     }
-    Ok(())
+    // What was removed may still be looked at. The next plan gives its places away.
+    if plan.removes() { tables.readers.wait() } else { Ok(()) }
 }
 
 fn write_buckets(tables: &Tables, writes: &[BucketWrite]) -> Result<(), TableError> {

@@ -94,6 +94,11 @@ impl OutsidePlan {
         usize::from(self.segment.is_some()) + usize::from(self.outlet.is_some())
     }
 
+    /// Whether anything goes.
+    pub fn removes(&self) -> bool {
+        self.externals.removes() || self.elastic_ips.removes() || self.slices.removes() || self.forwards.removes()
+    }
+
     /// Whether decisions about flows may rest on what changes.
     pub fn changes_decisions(&self) -> bool {
         self.writes() > self.of_this_gateway()

@@ -48,6 +48,11 @@ impl<K, V> Changes<K, V> {
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
+
+    /// Whether anything goes.
+    pub fn removes(&self) -> bool {
+        !self.remove.is_empty()
+    }
 }
 
 /// All writes, table by table. [`super::apply()`] knows their order.
@@ -114,6 +119,24 @@ impl Plan {
             + self.locate_add.len()
             + self.locate_remove.len()
             + self.epochs.len()
+    }
+
+    /// Whether anything goes that a packet may have found a moment before.
+    pub fn removes(&self) -> bool {
+        self.vteps.removes()
+            || self.vtep_ids.removes()
+            || self.routes.removes()
+            || self.sources.removes()
+            || self.endpoints.removes()
+            || self.macs.removes()
+            || self.flood.removes()
+            || self.subjects.removes()
+            || self.identities.removes()
+            || self.rules.removes()
+            || self.outside.removes()
+            || self.ports.removes()
+            || self.devices.removes()
+            || !self.locate_remove.is_empty()
     }
 }
 
@@ -294,6 +317,7 @@ mod tests {
         assert_eq!((first.ports.set.len(), first.epochs.len(), first.endpoints.set.len()), (2, 2, 2));
         assert!(Arc::ptr_eq(&first.endpoints.set, &wanted.shared.endpoints), "all of a table is not copied");
         assert!(image.ports.values().all(|port| port.epoch == 2), "an epoch after all that decides");
+        assert!(!first.removes());
         let again = Wanted { shared: wanted.shared.clone(), ..wanted };
         assert!(plan(&image, &again, next(&mut last)).unwrap().0.is_empty());
         assert_eq!(placement(&image.locate), again.placement());
@@ -309,6 +333,7 @@ mod tests {
         let (plan, after) = plan(&image, &wanted, next(&mut last)).unwrap();
         assert_eq!(*plan.endpoints.set, [endpoint(5, 1, 3)]);
         assert_eq!(plan.endpoints.remove, [endpoint(5, 2, 1).0]);
+        assert!(plan.removes());
         assert_eq!(plan.epochs.iter().map(|(slot, _)| *slot).collect::<Vec<_>>(), [1]);
         assert!(plan.ports.is_empty());
         assert!(after.ports[&1].epoch > after.ports[&2].epoch);

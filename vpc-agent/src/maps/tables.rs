@@ -6,7 +6,7 @@ use super::{
 };
 use bytemuck::Pod;
 use std::sync::Arc;
-use vpc_bpf::{LoadError, Loaded, PerCpuTable, Table, TableError};
+use vpc_bpf::{LoadError, Loaded, PerCpuTable, Readers, Table, TableError};
 use vpc_common::{
     Ip,
     counters::{Counters, Drops},
@@ -74,6 +74,8 @@ pub struct Tables {
     pub counters: PerCpuTable<Counters>,
     /// See [`maps::DROPS`].
     pub drops: PerCpuTable<Drops>,
+    /// The programs that read all these.
+    pub readers: Readers,
 }
 
 impl Tables {
@@ -105,6 +107,7 @@ impl Tables {
             vpc_usage: loaded.table(maps::VPC_USAGE)?,
             counters: loaded.per_cpu(maps::COUNTERS)?,
             drops: loaded.per_cpu(maps::DROPS)?,
+            readers: Readers::new()?,
         })
     }
 

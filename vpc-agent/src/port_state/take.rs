@@ -175,9 +175,7 @@ fn writes(state: &PortState, own: &Belongings<'_>, record: &Port) -> Writes {
             continue;
         }
         writes.half_open += u32::from(conntrack::is_half_open(number));
-        // The epoch of no port: the next packet of either side is decided under what holds here.
         let mut value = Session {
-            epoch: 0,
             last_seen: now.wrapping_sub(idle),
             opened: now.wrapping_sub(ticks(session.age_milliseconds)),
             decided: session.flags(),
@@ -195,12 +193,21 @@ fn writes(state: &PortState, own: &Belongings<'_>, record: &Port) -> Writes {
         }
         match (session.local, session.remote) {
             (SocketAddr::V4(local), SocketAddr::V4(remote)) => {
-                writes.v4.push((key(session, own.slot, v4(&local), v4(&remote)), value));
+                writes.v4.push(undecided(key(session, own.slot, v4(&local), v4(&remote)), value));
             }
-            _ => writes.v6.push((key(session, own.slot, v6(session.local.ip()), v6(session.remote.ip())), value)),
+            _ => {
+                let key = key(session, own.slot, v6(session.local.ip()), v6(session.remote.ip()));
+                writes.v6.push(undecided(key, value));
+            }
         }
     }
     writes
+}
+
+/// Under the epoch of no port: the next packet of either side is decided under what holds here.
+fn undecided<A: AsRef<[u32]>>(key: SessionKey<A>, session: Session) -> (SessionKey<A>, Session) {
+    let seal = key.seal(0);
+    (key, Session { seal, ..session })
 }
 
 fn key<A>(session: &SessionState, slot: u16, local: A, remote: A) -> SessionKey<A> {

@@ -85,7 +85,7 @@ fn maps_of_another_size_take_over_what_the_old_ones_hold() {
         Table::open(&bpffs::maps(Path::new("/run/bpf")).join(maps::SESSIONS_V4)).expect("the sessions")
     };
     let key = SessionKey { slot: 1, protocol: 17, ..SessionKey::default() };
-    let session = Session { epoch: 7, last_seen: vpc_agent::sweeper::tick(), ..bytemuck::Zeroable::zeroed() };
+    let session = Session { seal: 7, last_seen: vpc_agent::sweeper::tick(), ..bytemuck::Zeroable::zeroed() };
     sessions().set(&key, &session).expect("write a session");
     let port: Port = map(&sandbox, maps::PORTS, 1);
     sandbox.end(Signal::SIGTERM);
@@ -122,8 +122,8 @@ fn a_nat_port_is_free_again_two_minutes_after_its_last_session() {
     }
     // A session uses the last one.
     let key = SessionKey { slot: 1, protocol: 17, local_port: Be16::new(2_003), ..SessionKey::default() };
-    let (epoch, state) = (7, vpc_common::session::state::TWO_WAY);
-    let mut session = Session { epoch, state, last_seen: now, ..Session::default() };
+    let state = vpc_common::session::state::TWO_WAY;
+    let mut session = Session { state, last_seen: now, ..Session::default() };
     session.set_external([1], Be16::new(2_003));
     sessions.set(&key, &session).expect("write a session");
     let left = || {

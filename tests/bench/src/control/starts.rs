@@ -82,10 +82,8 @@ fn open_sessions(node: &Hypervisor) -> Result<()> {
             remote_port: Be16::new(number as u16),
             ..SessionKey::default()
         };
-        (
-            key,
-            Session { epoch: port.epoch, last_seen: now, opened: now, state: state::ESTABLISHED, ..Session::default() },
-        )
+        let seal = key.seal(port.epoch);
+        (key, Session { seal, last_seen: now, opened: now, state: state::ESTABLISHED, ..Session::default() })
     });
     let sessions: Vec<_> = sessions.collect();
     Ok(node.sessions()?.set_all(&sessions)?)

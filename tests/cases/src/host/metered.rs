@@ -150,6 +150,9 @@ impl Tables for Metered {
     fn session<A: Address, R>(&self, key: &SessionKey<A>, with: impl FnOnce(&mut Session) -> R) -> Option<R> {
         self.look_up(sessions::<A>()).session(key, with)
     }
+    fn again(&self, word: &u32) -> u32 {
+        self.tables.again(word)
+    }
     fn insert_session<A: Address>(&self, key: &SessionKey<A>, session: &Session) -> Inserted {
         self.insert(sessions::<A>()).insert_session(key, session)
     }

@@ -7,7 +7,7 @@ mod offload;
 mod tables;
 
 pub use frame::Frame;
-pub use tables::HostTables;
+pub use tables::{HostTables, Reuse};
 
 use crate::{
     accesses::Accesses,
@@ -45,6 +45,11 @@ impl Host {
     /// The tables.
     pub fn tables(&self) -> &HostTables {
         self.tables.tables()
+    }
+
+    /// Gives the elements of sessions to other flows from now on.
+    pub fn reuse(&mut self, when: Reuse) {
+        self.tables.tables_mut().reuse(when);
     }
 
     /// What the last packet asked of the maps. What the kernel's adapters need besides (scratch memory, counters, the

@@ -44,6 +44,20 @@ pub struct HostTables {
     nat_out: RefCell<BTreeMap<NatOutKey, &'static NatOut>>,
     datagrams: RefCell<BTreeMap<u32, Datagram>>,
     now: u64,
+    reused: Reuse,
+}
+
+/// What becomes of the elements of sessions that are removed, while a packet looks at them: a kernel hash gives them to
+/// other flows at once.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Reuse {
+    /// None is removed.
+    #[default]
+    Never,
+    /// Each is another flow's when it is looked at.
+    Before,
+    /// Each becomes another flow's after its seal was looked at.
+    Meanwhile,
 }
 
 impl HostTables {
@@ -75,6 +89,10 @@ impl HostTables {
         if let Some((key, value)) = way_out(key, mapping) {
             self.nat_out.borrow_mut().insert(key, Box::leak(Box::new(value)));
         }
+    }
+    /// Gives the elements of sessions to other flows from now on.
+    pub fn reuse(&mut self, when: Reuse) {
+        self.reused = when;
     }
     /// The sessions.
     pub fn sessions(&self) -> Sessions {
@@ -226,7 +244,17 @@ impl Tables for HostTables {
         self.state.as_ref()?.flood.get(key)
     }
     fn session<A: Address, R>(&self, key: &SessionKey<A>, with: impl FnOnce(&mut Session) -> R) -> Option<R> {
-        self.sessions.borrow_mut().get_mut(&flow_key(key)).map(with)
+        let mut sessions = self.sessions.borrow_mut();
+        let other = sessions.iter().find(|(other, _)| **other != flow_key(key)).map(|(_, session)| *session);
+        let session = sessions.get_mut(&flow_key(key))?;
+        match (self.reused, other) {
+            (Reuse::Before, Some(mut other)) => Some(with(&mut other)),
+            (Reuse::Meanwhile, Some(other)) => Some(with(&mut Session { seal: session.seal, ..other })),
+            _ => Some(with(session)),
+        }
+    }
+    fn again(&self, word: &u32) -> u32 {
+        if self.reused == Reuse::Meanwhile { !*word } else { *word }
     }
     fn insert_session<A: Address>(&self, key: &SessionKey<A>, session: &Session) -> Inserted {
         match self.sessions.borrow_mut().entry(flow_key(key)) {
