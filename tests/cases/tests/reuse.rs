@@ -1,5 +1,4 @@
 //! A session that is removed while a packet looks at it: its element may be another flow's, of another VPC, by then.
-#![expect(clippy::unwrap_used, reason = "a test")]
 
 use vpc_cases::{
     case::{self, Hook, Offload},
