@@ -1,6 +1,7 @@
 //! Values whose history the compiler is to forget.
 
-/// The value, of which the compiler knows nothing, so that it leaves checks in that the verifier needs: `core::hint::black_box` without its way over the stack.
+/// The value, of which the compiler knows nothing, so that it leaves checks in that the verifier needs:
+/// `core::hint::black_box` without its way over the stack.
 #[inline(always)]
 pub fn opaque(value: usize) -> usize {
     let mut value = value;

@@ -160,9 +160,7 @@ impl Path for Ours {
         self.server.netns()
     }
     fn machines(&self) -> [Vec<&Netns>; 2] {
-        let mut machines = [vec![self.client()], vec![self.server()]];
-        machines.iter_mut().zip(&self.nodes).for_each(|(machine, node)| machine.push(node.netns()));
-        machines
+        [vec![self.client(), self.nodes[0].netns()], vec![self.server(), self.nodes[1].netns()]]
     }
     fn macs(&self) -> Macs {
         Macs { destination: Mac::ROUTER, source: MAC }
