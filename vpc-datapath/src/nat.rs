@@ -257,9 +257,16 @@ fn mapped<T: Tables>(tables: &T, scratch: &mut Scratch) -> bool {
     let Some(out) = tables.nat_out(&scratch.nat_out) else { return false };
     scratch.outside =
         ExternalPort { address: out.address, protocol: scratch.nat_out.protocol, reserved: 0, port: out.port };
-    let now = session::tick(tables);
-    if tables.nat_in(&scratch.outside, |mapping| mapping.last_used = now).is_none() {
-        // It is being made, or removed.
+    let (now, key) = (session::tick(tables), &scratch.nat_out);
+    let touched = tables.nat_in(&scratch.outside, |mapping| {
+        let is_own = (mapping.private, mapping.port, mapping.slot) == (key.private, key.port, key.slot);
+        if is_own {
+            mapping.last_used = now;
+        }
+        is_own
+    });
+    if touched != Some(true) {
+        // It is being made, or removed, and then its place may be another guest's by now.
         return false;
     }
     scratch.flow.external = scratch.outside.address;
