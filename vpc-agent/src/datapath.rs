@@ -90,6 +90,7 @@ impl Datapath {
     /// Where the kernel refuses it.
     pub fn take_over(&mut self) -> Result<usize, DatapathError> {
         let mut replaced = 0;
+        self.loaded.catch_up()?;
         for name in self.attachments.names() {
             let program = self.loaded.program_fd(name.program())?;
             let info = self.loaded.program_info(name.program())?;

@@ -15,7 +15,7 @@ use std::{
     thread,
     time::{Duration, Instant},
 };
-use vpc_bpf::{Table, TableError};
+use vpc_bpf::{Readers, Table, TableError};
 use vpc_common::{
     nat::{ExternalPort, NatIn, NatOut, NatOutKey},
     port::{Port, Usage},
@@ -39,6 +39,7 @@ pub struct Sweeper {
     nat_in: Table<ExternalPort, NatIn>,
     nat_out: Table<NatOutKey, NatOut>,
     mappings_lock: Arc<Mutex<()>>,
+    readers: Readers,
     ports: Table<u32, Port>,
     port_usage: Table<u32, Usage>,
     vpc_usage: Table<u32, Usage>,
@@ -91,6 +92,7 @@ impl Sweeper {
             nat_in: tables.outside.nat_in.try_clone()?,
             nat_out: tables.outside.nat_out.try_clone()?,
             mappings_lock: Arc::clone(&tables.outside.mappings_lock),
+            readers: Readers::new()?,
             ports: tables.ports.try_clone()?,
             port_usage: tables.port_usage.try_clone()?,
             vpc_usage: tables.vpc_usage.try_clone()?,
@@ -125,6 +127,7 @@ impl Sweeper {
     fn mappings(&self, ports: &BTreeMap<u16, Port>, used: &BTreeSet<ExternalPort>) -> Result<(), TableError> {
         let _alone = self.mappings_lock.lock().unwrap_or_else(PoisonError::into_inner);
         let now = tick();
+        let mut dead = Vec::new();
         for (key, mapping) in self.nat_in.entries()? {
             let idle = idle_ticks(now, mapping.last_used);
             let gone = ports.get(&mapping.slot).is_none_or(|port| port.epoch == 0);
@@ -137,17 +140,31 @@ impl Sweeper {
                 if idle > 0 {
                     self.nat_in.set(&key, &NatIn { last_used: now, ..mapping })?;
                 }
-                continue;
+            } else if limit.is_none_or(|limit| idle > limit) {
+                dead.push((key, mapping));
             }
-            if limit.is_some_and(|limit| idle <= limit) {
-                continue;
+        }
+        if dead.is_empty() { Ok(()) } else { self.remove_mappings(&dead) }
+    }
+
+    /// Removes mappings, but for those that a packet has taken in this very moment.
+    fn remove_mappings(&self, dead: &[(ExternalPort, NatIn)]) -> Result<(), TableError> {
+        // First what leads to a mapping: a packet from here on makes a new one.
+        let outs: Vec<_> = dead.iter().map(|(key, mapping)| mapping.way_out(key).0).collect();
+        self.nat_out.delete_all(&outs)?;
+        self.readers.wait()?;
+        for (key, mapping) in dead {
+            match self.nat_in.get(key)? {
+                Some(now) if now.last_used != mapping.last_used => {
+                    let (out, value) = mapping.way_out(key);
+                    if self.nat_out.get(&out)?.is_none() {
+                        self.nat_out.set(&out, &value)?;
+                    }
+                }
+                _ => {
+                    self.nat_in.delete(key)?;
+                }
             }
-            let (slot, port, private) = (mapping.slot, mapping.port, mapping.private);
-            let out =
-                NatOutKey { gateway: mapping.gateway, private, slot, port, protocol: key.protocol, reserved: [0; 3] };
-            // First what leads to the mapping: a packet in this moment makes a new one.
-            self.nat_out.delete(&out)?;
-            self.nat_in.delete(&key)?;
         }
         Ok(())
     }
@@ -252,7 +269,8 @@ pub fn has_expired(session: &Session, protocol: u8, port: &Port, now: u16) -> bo
 #[cfg(test)]
 mod tests {
     use super::*;
-    use vpc_common::{port::Timeouts, session::state};
+    use vpc_bpf::{Loader, Sizes};
+    use vpc_common::{Be16, port::Timeouts, session::state};
 
     #[test]
     fn expiry_is_that_of_the_datapath() {
@@ -262,5 +280,24 @@ mod tests {
         assert!(!has_expired(&session, 17, &port, 1_140));
         assert!(has_expired(&session, 17, &port, 1_141));
         assert_eq!(idle_seconds(1_140, 1_000), 300);
+    }
+
+    /// Needs root.
+    #[test]
+    fn a_mapping_that_a_packet_takes_up_meanwhile_stays() {
+        let loaded = Loader::new(Sizes { sessions: 1_024, endpoints: 1_024, routes: 1_024, ..Sizes::default() });
+        let tables = Tables::new(&loaded.load().unwrap()).unwrap();
+        let sweeper = Sweeper::new(&tables).unwrap();
+        let external = |port| ExternalPort { address: [9], protocol: 17, reserved: 0, port: Be16::new(port) };
+        let mapping = |port, last_used| NatIn { slot: 1, port: Be16::new(port), last_used, ..NatIn::default() };
+        // A packet has taken the second one up since the sweep looked.
+        for (key, mapping) in [(external(1), mapping(1, 5)), (external(2), mapping(2, 6))] {
+            let (out, value) = mapping.way_out(&key);
+            tables.outside.nat_in.set(&key, &mapping).unwrap();
+            tables.outside.nat_out.set(&out, &value).unwrap();
+        }
+        sweeper.remove_mappings(&[(external(1), mapping(1, 5)), (external(2), mapping(2, 5))]).unwrap();
+        assert_eq!(tables.outside.nat_in.entries().unwrap(), [(external(2), mapping(2, 6))]);
+        assert_eq!(tables.outside.nat_out.entries().unwrap(), [mapping(2, 6).way_out(&external(2))]);
     }
 }

@@ -53,24 +53,26 @@ pub(crate) fn copy_entries(name: &str, old: &RawTable, new: &RawTable) -> Result
     }
 }
 
-/// Brings over what packets have put into an old map, or changed there, since it was copied. Called when no program uses
-/// it any more.
-pub(crate) fn catch_up(name: &str, old: &RawTable, new: &RawTable, copied: &Copied) -> Result<(), TableError> {
+/// Brings over what packets have put into an old map, or changed there, since it was copied or caught up with last.
+pub(crate) fn catch_up(name: &str, old: &RawTable, new: &RawTable, copied: &mut Copied) -> Result<(), TableError> {
     if !OF_PACKETS.contains(&name) || !old.description.same_layout(&new.description) {
         return Ok(());
     }
     let (key_size, stride) = (old.description.key_size as usize, old.value_stride);
-    let mut changed = Vec::new();
+    let (mut added, mut changed) = (Vec::new(), Vec::new());
     old.for_each_batch(|keys, values| {
         for (key, value) in keys.chunks_exact(key_size).zip(values.chunks_exact(stride)) {
-            let before = copied.0.get(&hash(key)).copied();
-            if before != Some(hash(value)) {
-                changed.push((key.to_vec(), value.to_vec(), before));
+            let now = hash(value);
+            match copied.0.insert(hash(key), now) {
+                None => added.push((key.to_vec(), value.to_vec(), None)),
+                Some(before) if before != now => changed.push((key.to_vec(), value.to_vec(), Some(before))),
+                Some(_) => {}
             }
         }
     })?;
     let mut there = vec![0; stride];
-    for (key, value, before) in changed {
+    // First what the new one has nothing of: there, a packet of a connection is dropped until it is known.
+    for (key, value, before) in added.into_iter().chain(changed) {
         let written = if !new.get(&key, &mut there)? || before == Some(hash(&there)) {
             new.set(&key, &value)
         } else if name == maps::SESSIONS_V4 || name == maps::SESSIONS_V6 {

@@ -1,7 +1,7 @@
-//! From maps of one size to maps of another, under traffic: filled, used by all programs, caught up, pinned.
+//! From maps of one size to maps of another, under traffic: filled, caught up, used by all programs, caught up, pinned.
 
 use crate::{
-    LoadError, Loaded,
+    LoadError, Loaded, Readers,
     copy::{Copied, catch_up, copy_entries},
     syscall::{open_pin, pin},
     table::RawTable,
@@ -17,8 +17,8 @@ use std::{
 pub(crate) struct Outgrown {
     pub(crate) name: String,
     pub(crate) table: RawTable,
-    /// What the other one has got of it; none yet.
-    pub(crate) copied: Option<Copied>,
+    /// What the other one has got of it.
+    pub(crate) copied: Copied,
 }
 
 impl Loaded {
@@ -35,7 +35,7 @@ impl Loaded {
     pub fn fill(&mut self) -> Result<(), LoadError> {
         for mut outgrown in std::mem::take(&mut self.outgrown) {
             let new = RawTable::new(self.map(&outgrown.name)?)?;
-            outgrown.copied = Some(copy_entries(&outgrown.name, &outgrown.table, &new)?);
+            outgrown.copied = copy_entries(&outgrown.name, &outgrown.table, &new)?;
             if let Some(directory) = &self.pins {
                 let next = next_pin(directory, &outgrown.name);
                 unpin(&next)?;
@@ -50,22 +50,41 @@ impl Loaded {
         Ok(())
     }
 
-    /// Gives the old maps up: brings over what packets have changed in them since [`Loaded::fill`], and pins the new ones
-    /// in their places. Called once the programs are replaced: a crash before it leaves the old pins, and the next start
-    /// copies again.
+    /// Brings over what packets have changed in the old maps since they were last read. Right before the programs are
+    /// replaced: what comes into the old maps from here on is missing in the new ones until the next time, and a packet
+    /// that needs it is dropped.
+    ///
+    /// # Errors
+    /// Where a map cannot be read or written.
+    pub fn catch_up(&mut self) -> Result<(), LoadError> {
+        let mut outgrown = std::mem::take(&mut self.outgrown);
+        let caught_up = outgrown.iter_mut().try_for_each(|Outgrown { name, table, copied }| {
+            Ok(catch_up(name, table, &RawTable::new(self.map(name)?)?, copied)?)
+        });
+        self.outgrown = outgrown;
+        caught_up
+    }
+
+    /// Gives the old maps up: brings over what packets have changed in them, and pins the new ones in their places. Called
+    /// once the programs are replaced: a crash before it leaves the old pins, and the next start copies again.
     ///
     /// # Errors
     /// Where a map cannot be read or written, or a pin cannot be made or moved.
     pub fn commit(&mut self) -> Result<(), LoadError> {
+        self.catch_up()?;
+        if !self.outgrown.is_empty() {
+            // The last packets of the replaced programs, which may still have written to the old maps.
+            Readers::new()?.wait()?;
+            self.catch_up()?;
+        }
         let Some(directory) = self.pins.clone() else { return Ok(()) };
         for (name, table) in std::mem::take(&mut self.abandoned) {
-            catch_up(&name, &table, &RawTable::new(self.map(&name)?)?, &Copied::default())?;
+            catch_up(&name, &table, &RawTable::new(self.map(&name)?)?, &mut Copied::default())?;
             if self.outgrown.iter().all(|outgrown| outgrown.name != name) {
                 unpin(&next_pin(&directory, &name))?;
             }
         }
-        for Outgrown { name, table, copied } in std::mem::take(&mut self.outgrown) {
-            catch_up(&name, &table, &RawTable::new(self.map(&name)?)?, &copied.unwrap_or_default())?;
+        for Outgrown { name, .. } in std::mem::take(&mut self.outgrown) {
             let path = directory.join(&name);
             fs::rename(next_pin(&directory, &name), &path).map_err(|source| LoadError::Pin {
                 operation: "move pin to",

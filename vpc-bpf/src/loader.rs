@@ -2,6 +2,7 @@
 
 use crate::{
     Sizes, Table, TableError,
+    copy::Copied,
     handover::Outgrown,
     map::{MapDescription, describe, memory},
     program::{ProgramInfo, program_info},
@@ -16,7 +17,9 @@ use std::{
     collections::BTreeMap,
     fs, io,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
+    panic::resume_unwind,
     path::PathBuf,
+    thread,
 };
 use thiserror::Error;
 
@@ -156,10 +159,15 @@ impl Loader {
         let mut object = loader
             .load(&self.object)
             .map_err(|source| LoadError::Object { kernel: kernel_release(), source: Box::new(source) })?;
-        let mut programs = BTreeMap::new();
-        for (name, program) in object.programs_mut() {
-            programs.insert(name.to_owned(), verify(name, program)?);
-        }
+        // Each takes the kernel's verifier some tenths of a second, which it spends on the CPU that asks.
+        let programs: Result<BTreeMap<_, _>, _> = thread::scope(|scope| {
+            let verifying: Vec<_> = object
+                .programs_mut()
+                .map(|(name, program)| scope.spawn(move || verify(name, program).map(|fd| (name.to_owned(), fd))))
+                .collect();
+            verifying.into_iter().map(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic))).collect()
+        });
+        let programs = programs?;
         let mut loaded = Loaded {
             maps: BTreeMap::new(),
             programs,
@@ -328,7 +336,8 @@ impl Loaded {
                 source,
             }),
             PinnedMap::Differs(old) => {
-                self.outgrown.push(Outgrown { name: name.to_owned(), table: RawTable::new(old)?, copied: None });
+                let (name, table) = (name.to_owned(), RawTable::new(old)?);
+                self.outgrown.push(Outgrown { name, table, copied: Copied::default() });
                 Ok(())
             }
         }

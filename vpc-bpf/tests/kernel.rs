@@ -187,12 +187,17 @@ fn sessions_that_change_while_their_table_grows_are_not_lost() {
 
     // Without a crash: who was there first, who changed meanwhile, who is new.
     let mut again = load(8_192);
+    let packets = |loaded: &_, port| table(loaded).get(&key(port)).unwrap().map(|session| session.sent_packets);
     again.fill().unwrap();
-    table(&largest).set_all(&[(key(1), seen(9)), (key(6), seen(1))]).unwrap();
+    table(&largest).set_all(&[(key(1), seen(9)), (key(6), seen(1)), (key(3), seen(4))]).unwrap();
+    // The programs are still to be replaced, and find what there is.
+    again.catch_up().unwrap();
+    assert_eq!([1, 3, 6].map(|port| packets(&again, port)), [Some(9), Some(4), Some(1)]);
+    table(&largest).set_all(&[(key(3), seen(5)), (key(7), seen(1))]).unwrap();
     table(&again).set(&key(2), &seen(8)).unwrap();
     again.commit().unwrap();
-    let packets = |port| table(&again).get(&key(port)).unwrap().map(|session| session.sent_packets);
-    assert_eq!([1, 2, 3, 4, 5, 6].map(packets), [Some(9), Some(8), Some(2), Some(1), Some(1), Some(1)]);
+    let all = [1, 2, 3, 4, 5, 6, 7].map(|port| packets(&again, port));
+    assert_eq!(all, [Some(9), Some(8), Some(5), Some(1), Some(1), Some(1), Some(1)]);
     let pinned: Sessions = vpc_bpf::Table::open(&pins.join(maps::SESSIONS_V4)).unwrap();
     assert_eq!(pinned.description().max_entries, 8_192);
 }

@@ -5,6 +5,7 @@ use crate::{
     limits::{DATAGRAMS, VPC_DATAGRAMS, VPCS},
 };
 use bytemuck::{Pod, Zeroable};
+use core::ops::Range;
 
 /// One element of the `DATAGRAMS` array: [`VPC_DATAGRAMS`] elements for the external addresses of each VPC, then
 /// [`DATAGRAMS`] for each slot, found by a hash of what identifies the datagram. Another datagram of the same hash takes
@@ -53,6 +54,10 @@ impl Share {
     #[inline(always)]
     pub const fn of_vpc(number: u32) -> Self {
         Self { first: number % VPCS * VPC_DATAGRAMS, count: VPC_DATAGRAMS }
+    }
+    /// All of them.
+    pub const fn elements(self) -> Range<u32> {
+        self.first..self.first + self.count
     }
     /// The element of a datagram.
     #[inline(always)]

@@ -125,6 +125,15 @@ pub struct NatIn {
     pub kept: u16,
 }
 
+impl NatIn {
+    /// The entry of `NAT_OUT` that leads the guest to this mapping of an external port.
+    pub const fn way_out(&self, external: &ExternalPort) -> (NatOutKey, NatOut) {
+        let &Self { gateway, private, slot, port, .. } = self;
+        let key = NatOutKey { gateway, private, slot, port, protocol: external.protocol, reserved: [0; 3] };
+        (key, NatOut { address: external.address, port: external.port, reserved: 0 })
+    }
+}
+
 /// Key of the `NAT_OUT` hash: a guest's address and port. The mapping does not depend on the peer (RFC 4787 REQ-1).
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Pod, Zeroable, Default, PartialOrd, Ord, Hash)]

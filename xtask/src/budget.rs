@@ -2,15 +2,17 @@
 //! maps.
 
 use crate::{
-    process::{cargo, run},
+    process::run,
     setup::{self, Stage},
+    test::CASES,
+    test_programs,
 };
 use anyhow::Result;
 
-/// The package whose tests compare.
-pub const PACKAGE: &str = "vpc-verifier-budget";
+/// Directory of the package whose tests compare with the verifier's limits.
+pub const PACKAGE: &str = "tests/budget";
 /// Tests that compare, with their packages.
-const TESTS: [(&str, &str); 2] = [(PACKAGE, "budget"), (crate::test::CASES, "lookups")];
+const TESTS: [(&str, &str); 2] = [(PACKAGE, "budget"), (CASES, "lookups")];
 
 /// Arguments of the verb.
 #[derive(clap::Args)]
@@ -23,8 +25,11 @@ pub struct Arguments {
 /// The verb.
 pub fn run_verb(arguments: &Arguments) -> Result<()> {
     setup::ensure(Stage::Build)?;
-    for (package, test) in TESTS {
-        let mut command = cargo(["test", "--quiet", "--package", package, "--test", test, "--", "--nocapture"]);
+    let programs = test_programs::build()?;
+    for program in programs.iter().filter(|p| TESTS.iter().any(|(package, name)| p.is_of(package) && p.is_called(name)))
+    {
+        let mut command = program.command();
+        command.arg("--nocapture");
         if arguments.record {
             command.env("RECORD_BUDGET", "1");
         }

@@ -9,6 +9,7 @@ mod man;
 mod process;
 mod setup;
 mod test;
+mod test_programs;
 mod tidy;
 mod vm;
 

@@ -4,18 +4,18 @@ mod report;
 
 use crate::{
     budget,
-    build::{Profile, programs},
     process::{cargo, repository},
     setup::{self, Stage},
+    test_programs::{self, TestProgram},
 };
 use anyhow::{Result, bail};
 use report::{Outcome, Report};
-use std::process::Command;
+use std::{cell::OnceCell, process::Command};
 
-/// The package of the packet cases, whose tests are a step of their own.
-pub const CASES: &str = "vpc-cases";
+/// Directory of the packet cases, which are a step of their own.
+pub const CASES: &str = "tests/cases";
 /// The same of the scenarios.
-const SCENARIOS: &str = "vpc-netns-tests";
+const SCENARIOS: &str = "tests/netns";
 
 /// Arguments of the verb.
 #[derive(clap::Args)]
@@ -28,10 +28,10 @@ pub struct Arguments {
 /// The verb.
 pub fn run_verb(arguments: &Arguments) -> Result<()> {
     setup::ensure(Stage::Test)?;
-    let mut report = Report::default();
+    let (programs, mut report) = (Programs::default(), Report::default());
     for (name, step) in steps() {
         if arguments.only.as_ref().is_none_or(|only| name.contains(only.as_str())) {
-            report.run(name, step);
+            report.run(name, || step(&programs));
         }
     }
     report.print();
@@ -41,24 +41,47 @@ pub fn run_verb(arguments: &Arguments) -> Result<()> {
     Ok(())
 }
 
-type Step = fn() -> Result<Outcome>;
+/// The test programs, built when the first one is needed.
+#[derive(Default)]
+struct Programs(OnceCell<Vec<TestProgram>>);
+
+impl Programs {
+    fn built(&self) -> Result<&[TestProgram]> {
+        if self.0.get().is_none() {
+            // Whoever else has set it in between has built the same.
+            let _same = self.0.set(test_programs::build()?);
+        }
+        Ok(self.0.get().map(Vec::as_slice).unwrap_or_default())
+    }
+
+    /// Runs the tests of a package.
+    fn run(&self, package: &str) -> Result<Outcome> {
+        let outcome = report::tests(self.built()?.iter().filter(|p| p.is_of(package)).map(TestProgram::command))?;
+        if let Outcome::Tests { passed: 0, failed: 0 } = outcome {
+            bail!("{package} has no tests");
+        }
+        Ok(outcome)
+    }
+}
+
+type Step = fn(&Programs) -> Result<Outcome>;
 
 fn steps() -> Vec<(&'static str, Step)> {
     let mut steps: Vec<(&str, Step)> = vec![
-        ("format", || report::check(&mut cargo(["fmt", "--all", "--check"]))),
-        ("format of the kernel programs", || report::check(&mut ebpf(["fmt", "--check"]))),
-        ("tidy", || crate::tidy::run_verb().map(|()| Outcome::Check)),
-        ("build", || programs(Profile::Dev).map(|_| Outcome::Check)),
-        ("clippy", || report::check(&mut cargo(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))),
-        ("clippy of the kernel programs", clippy_of_the_kernel_programs),
+        ("format", |_| report::check(&mut cargo(["fmt", "--all", "--check"]))),
+        ("format of the kernel programs", |_| report::check(&mut ebpf(["fmt", "--check"]))),
+        ("tidy", |_| crate::tidy::run_verb().map(|()| Outcome::Check)),
+        ("build", |programs| programs.built().map(|_| Outcome::Check)),
+        ("clippy", |_| report::check(&mut cargo(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))),
+        ("clippy of the kernel programs", |_| clippy_of_the_kernel_programs()),
         ("unit tests", unit_tests),
-        ("packet cases", || package(CASES)),
-        ("network scenarios", || package(SCENARIOS)),
-        ("verifier budget", || package(budget::PACKAGE)),
-        ("documentation", documentation),
+        ("packet cases", |programs| programs.run(CASES)),
+        ("network scenarios", |programs| programs.run(SCENARIOS)),
+        ("verifier budget", |programs| programs.run(budget::PACKAGE)),
+        ("documentation", |_| documentation()),
     ];
     if crate::process::find_program("cargo-deny").is_some() {
-        steps.push(("licences and bans", || {
+        steps.push(("licences and bans", |_| {
             report::check(&mut cargo(["deny", "check", "bans", "licenses", "sources"]))
         }));
     }
@@ -79,18 +102,12 @@ fn clippy_of_the_kernel_programs() -> Result<Outcome> {
     report::check(&mut command)
 }
 
-fn unit_tests() -> Result<Outcome> {
-    let mut command = cargo(["test", "--workspace", "--no-fail-fast"]);
-    command.args(["--exclude", CASES, "--exclude", SCENARIOS, "--exclude", budget::PACKAGE]);
-    report::tests(&mut command)
-}
-
-fn package(name: &str) -> Result<Outcome> {
-    let outcome = report::tests(&mut cargo(["test", "--package", name, "--no-fail-fast"]))?;
-    if let Outcome::Tests { passed: 0, failed: 0 } = outcome {
-        bail!("{name} has no tests");
-    }
-    Ok(outcome)
+/// The tests of all other packages, and the examples in the documentation.
+fn unit_tests(programs: &Programs) -> Result<Outcome> {
+    let others =
+        programs.built()?.iter().filter(|p| ![CASES, SCENARIOS, budget::PACKAGE].iter().any(|dir| p.is_of(dir)));
+    let examples = cargo(["test", "--workspace", "--doc", "--no-fail-fast"]);
+    report::tests(others.map(TestProgram::command).chain([examples]))
 }
 
 fn documentation() -> Result<Outcome> {

@@ -8,7 +8,7 @@ use crate::{
 use anyhow::Result;
 use vpc_common::{
     Ip,
-    nat::{ExternalPort, NatIn, NatOut, NatOutKey},
+    nat::{ExternalPort, NatIn},
 };
 
 /// A packet that arrives.
@@ -72,13 +72,6 @@ pub trait Runner {
     /// # Errors
     /// The kernel refuses it.
     fn sessions(&self) -> Result<Sessions>;
-}
-
-/// The way from the guest to a mapping.
-pub(crate) fn way_out(key: &ExternalPort, mapping: &NatIn) -> Option<(NatOutKey, NatOut)> {
-    let &NatIn { gateway, private, slot, port, .. } = mapping;
-    let out = NatOutKey { gateway, private, slot, port, protocol: key.protocol, reserved: [0; 3] };
-    (slot != 0).then_some((out, NatOut { address: key.address, port: key.port, reserved: 0 }))
 }
 
 /// The outer headers of a tunnel packet, as the kernel's tunnel device tells them: source, VNI, TOS, and their length.

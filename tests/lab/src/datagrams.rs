@@ -15,6 +15,9 @@ use std::{
 
 /// Pause between two bursts.
 const PAUSE: Duration = Duration::from_millis(2);
+/// Datagrams that are sent at once at most: a veth has room for 256 frames (`VETH_RING_SIZE`), and several streams may share
+/// one whose other end gets no CPU time.
+const BURST: usize = 64;
 /// Room for what a slow receiver has not yet taken.
 const ROOM: usize = 32 << 20;
 
@@ -105,8 +108,8 @@ fn send(sockets: &[UdpSocket], target: SocketAddr, rate: u32, end: &AtomicBool) 
     let (start, mut count) = (Instant::now(), 0_usize);
     while !end.load(Ordering::Relaxed) {
         let due = (start.elapsed().as_secs_f64() * f64::from(rate)) as usize;
-        // Who got no CPU time for a while does not make up for it at once.
-        count = count.max(due.saturating_sub(rate as usize / 20));
+        // Who got no CPU time for a while does not make up for it.
+        count = count.max(due.saturating_sub(BURST));
         while count < due {
             let flow = count % sockets.len();
             let number = sent[flow].len() as u32;

@@ -9,7 +9,7 @@ use vpc_bpf::TableError;
 use vpc_common::{
     Be32, Ip,
     endpoint::EndpointKey,
-    nat::{External, ExternalPort, NatIn, NatOutKey},
+    nat::{External, ExternalPort, NatIn},
     port::UNDERLAY_SLOT,
     session::V4,
 };
@@ -34,7 +34,7 @@ pub(crate) fn without_slot(tables: &Tables, gone: &[u16]) -> Result<(), TableErr
     let _alone = outside.mappings_lock.lock().unwrap_or_else(PoisonError::into_inner);
     for (key, mapping) in outside.nat_in.entries()? {
         if mapping.kept != 0 && gone.contains(&mapping.slot) {
-            outside.nat_out.delete(&way_out(&key, &mapping))?;
+            outside.nat_out.delete(&mapping.way_out(&key).0)?;
             outside.nat_in.set(&key, &NatIn { slot: UNDERLAY_SLOT, ..mapping })?;
         }
     }
@@ -55,7 +55,7 @@ pub(crate) fn without_lender(tables: &Tables, externals: &[(V4, External)], gone
     {
         let _alone = outside.mappings_lock.lock().unwrap_or_else(PoisonError::into_inner);
         for (key, mapping) in outside.nat_in.entries()?.into_iter().filter(|(key, _)| lent(key)) {
-            outside.nat_out.delete(&way_out(&key, &mapping))?;
+            outside.nat_out.delete(&mapping.way_out(&key).0)?;
             outside.nat_in.delete(&key)?;
             lost.insert(key);
         }
@@ -73,9 +73,4 @@ pub(crate) fn without_lender(tables: &Tables, externals: &[(V4, External)], gone
         }
     })?;
     tables.sessions_v4.delete_all(&sessions)
-}
-
-fn way_out(key: &ExternalPort, mapping: &NatIn) -> NatOutKey {
-    let &NatIn { gateway, private, slot, port, .. } = mapping;
-    NatOutKey { gateway, private, slot, port, protocol: key.protocol, reserved: [0; 3] }
 }

@@ -163,9 +163,9 @@ fn writes(state: &PortState, own: &Belongings<'_>, record: &Port) -> Writes {
         let key = external_key(mapping.protocol, &mapping.external);
         let last_used = now.wrapping_sub(ticks(mapping.idle_milliseconds).min(crate::sweeper::MAPPING_TICKS));
         let slot = own.slot;
-        writes.nat_in.push((key, NatIn { gateway, private, slot, port, last_used, kept: 0 }));
-        let out = NatOutKey { gateway, private, slot, port, protocol: mapping.protocol, reserved: [0; 3] };
-        writes.nat_out.push((out, NatOut { address: key.address, port: key.port, reserved: 0 }));
+        let mapping = NatIn { gateway, private, slot, port, last_used, kept: 0 };
+        writes.nat_in.push((key, mapping));
+        writes.nat_out.push(mapping.way_out(&key));
     }
     for session in &state.sessions {
         let number = session.state.number();

@@ -3,7 +3,6 @@
 use crate::{
     case::Bucket,
     outcome::{FlowKey, Sessions, timeless},
-    runner::way_out,
     state::State,
 };
 use std::{
@@ -86,7 +85,8 @@ impl HostTables {
     /// Puts a NAT mapping in.
     pub fn map(&self, key: &ExternalPort, mapping: &NatIn) {
         self.nat_in.borrow_mut().insert(*key, *mapping);
-        if let Some((key, value)) = way_out(key, mapping) {
+        if mapping.slot != 0 {
+            let (key, value) = mapping.way_out(key);
             self.nat_out.borrow_mut().insert(key, Box::leak(Box::new(value)));
         }
     }

@@ -9,7 +9,7 @@ use crate::{
     case::{Bucket, Hook, Offload},
     fabric::{Devices, Fabric},
     outcome::{Class, Counts, FlowKey, Outcome, Seen, Sessions, SlotCounts, timeless},
-    runner::{Arrival, Runner, way_out},
+    runner::{Arrival, Runner},
     state::State,
 };
 use anyhow::{Context, Result, bail};
@@ -22,7 +22,7 @@ use vpc_bpf::{
 use vpc_common::{
     Ip,
     counters::{Counters, Drops},
-    datagram::Datagram,
+    datagram::{Datagram, Share},
     endpoint::{Endpoint, EndpointKey, MacEntry, MacKey},
     gateway::{Gateways, Outlet, element},
     locate::LocateBucket,
@@ -40,15 +40,25 @@ use wire::Wire;
 
 /// Slots of the maps: more than any case has ports.
 const SLOTS: u32 = 31;
+/// More VPCs than any case has: their numbers begin at 0.
+const VPC_NUMBERS: u32 = 16;
 /// Environment variable for slow machines: milliseconds after which a frame that has not moved any counter is taken to
 /// have arrived. 1 where it is not set.
 const STILLNESS: &str = "VPC_CASES_STILLNESS_MS";
 /// A nanosecond that is far in the future: a bucket filled then earns no tokens.
 const NEVER: u64 = u64::MAX / 2;
 
+/// Loads the programs for [`Kernel::new`]: once for many of those, since it takes the verifier seconds.
+///
+/// # Errors
+/// The kernel refuses them.
+pub fn load() -> Result<Loaded> {
+    Loader::new(sizes()).load().context("load the kernel programs")
+}
+
 /// The loaded programs and their maps, in a network namespace with the interfaces of a fabric.
-pub struct Kernel {
-    loaded: Loaded,
+pub struct Kernel<'l> {
+    loaded: &'l Loaded,
     devices: Devices,
     wires: BTreeMap<u32, Wire>,
     uplink: u32,
@@ -84,14 +94,13 @@ fn attach(program: BorrowedFd<'_>, index: u32) -> Result<Option<Link>> {
     attached.with_context(|| format!("attach a program to interface {index}"))
 }
 
-impl Kernel {
-    /// Loads the object and makes the interfaces. The calling thread is in a namespace of its own: see [`inside`].
+impl<'l> Kernel<'l> {
+    /// Makes the interfaces and attaches the programs. The calling thread is in a namespace of its own: see [`inside`].
     ///
     /// # Errors
     /// The kernel refuses it.
-    pub fn new(fabric: &Fabric) -> Result<Self> {
+    pub fn new(fabric: &Fabric, loaded: &'l Loaded) -> Result<Self> {
         let devices = namespace::make(fabric)?;
-        let loaded = Loader::new(sizes()).load().context("load the kernel programs")?;
         let mut wires = BTreeMap::new();
         for (name, index) in &devices.0 {
             wires.insert(*index, Wire::open(&namespace::peer_of(*index), name)?);
@@ -118,11 +127,6 @@ impl Kernel {
     /// The interfaces.
     pub fn devices(&self) -> &Devices {
         &self.devices
-    }
-
-    /// The programs and maps.
-    pub fn loaded(&self) -> &Loaded {
-        &self.loaded
     }
 
     /// Makes a hash or trie hold exactly those entries.
@@ -247,11 +251,18 @@ impl Kernel {
         Ok(copies)
     }
 
-    fn forget_datagrams(&self) -> Result<()> {
+    /// Changes every datagram of which fragments have come. Of the array, which has room for those of every VPC that there
+    /// can be, only what a case can reach is read.
+    fn each_datagram(&self, change: impl Fn(&mut Datagram)) -> Result<()> {
         let table: Table<u32, Datagram> = self.loaded.table(maps::DATAGRAMS)?;
-        let used: Vec<_> = table.entries()?.into_iter().filter(|(_, datagram)| datagram.direction != 0).collect();
-        for (index, _) in used {
-            table.set(&index, &Datagram::default())?;
+        let shares = (0..=SLOTS as u16).map(Share::of_port).chain((0..VPC_NUMBERS).map(Share::of_vpc));
+        for index in shares.flat_map(Share::elements) {
+            if let Some(mut datagram) = table.get(&index)?
+                && datagram.direction != 0
+            {
+                change(&mut datagram);
+                table.set(&index, &datagram)?;
+            }
         }
         Ok(())
     }
@@ -285,7 +296,7 @@ impl Kernel {
     }
 }
 
-impl Runner for Kernel {
+impl Runner for Kernel<'_> {
     fn start(&mut self, state: &State) -> Result<()> {
         self.change(state)?;
         self.forget::<V4>(maps::SESSIONS_V4)?;
@@ -293,7 +304,7 @@ impl Runner for Kernel {
         self.replace::<ExternalPort, NatIn>(maps::NAT_IN, std::iter::empty())?;
         self.replace::<NatOutKey, NatOut>(maps::NAT_OUT, std::iter::empty())?;
         self.each_bucket(|_, buckets| *buckets = PortBuckets::default())?;
-        self.forget_datagrams()?;
+        self.each_datagram(|datagram| *datagram = Datagram::default())?;
         let (ports, vpcs) = (self.loaded.table(maps::PORT_USAGE)?, self.loaded.table(maps::VPC_USAGE)?);
         for slot in 0..=SLOTS {
             ports.set(&slot, &Usage::default())?;
@@ -370,12 +381,7 @@ impl Runner for Kernel {
         })?;
         self.age::<V4>(maps::SESSIONS_V4, milliseconds)?;
         self.age::<V6>(maps::SESSIONS_V6, milliseconds)?;
-        let datagrams: Table<u32, Datagram> = self.loaded.table(maps::DATAGRAMS)?;
-        for (index, mut datagram) in datagrams.entries()?.into_iter().filter(|(_, datagram)| datagram.direction != 0) {
-            datagram.seen_ns = datagram.seen_ns.saturating_sub(back);
-            datagrams.set(&index, &datagram)?;
-        }
-        Ok(())
+        self.each_datagram(|datagram| datagram.seen_ns = datagram.seen_ns.saturating_sub(back))
     }
 
     fn exhaust(&mut self, slot: u16, bucket: Bucket) -> Result<()> {
@@ -392,7 +398,8 @@ impl Runner for Kernel {
 
     fn map(&mut self, key: &ExternalPort, mapping: &NatIn) -> Result<()> {
         self.loaded.table::<ExternalPort, NatIn>(maps::NAT_IN)?.set(key, mapping)?;
-        if let Some((key, value)) = way_out(key, mapping) {
+        if mapping.slot != 0 {
+            let (key, value) = mapping.way_out(key);
             self.loaded.table::<NatOutKey, NatOut>(maps::NAT_OUT)?.set(&key, &value)?;
         }
         Ok(())
