@@ -19,10 +19,30 @@ mod rig;
 mod samples;
 mod stateful;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::{Parser, Subcommand};
 use report::Report;
 use std::{path::PathBuf, process::ExitCode};
+
+/// What `--only` may name.
+const SECTIONS: [&str; 16] = [
+    "frames",
+    "sockets",
+    "gso",
+    "nodes",
+    "near",
+    "nat",
+    "elastic",
+    "rules",
+    "steps",
+    "starts",
+    "changes",
+    "requests",
+    "sessions",
+    "groups",
+    "endpoints",
+    "routes",
+];
 
 #[derive(Parser)]
 #[command(name = "vpc-bench", about = "Measure the datapath")]
@@ -34,7 +54,8 @@ struct Arguments {
     quick: bool,
     /// Only these sections: frames, sockets, gso of east-west; nodes, sockets, near, nat, elastic, rules, gso of stateful;
     /// steps, starts, changes, requests of control; sessions, groups, rules, endpoints, routes of pipelines
-    #[arg(long, global = true, value_name = "SECTION")]
+    #[arg(long, global = true, value_name = "SECTION", value_delimiter = ',', value_parser = SECTIONS)]
+    #[arg(hide_possible_values = true)]
     only: Vec<String>,
     /// Also write all samples to this file
     #[arg(long, global = true, value_name = "FILE")]
@@ -105,6 +126,9 @@ fn run(arguments: &Arguments) -> Result<()> {
             control::run(effort, &only, &mut report)?;
             pipelines::run(effort, &only, &mut report)?;
         }
+    }
+    if report.figures.is_empty() {
+        bail!("nothing was measured: --only {} names no section of this suite", arguments.only.join(","));
     }
     report.print(earlier.as_ref());
     if let Some(path) = &arguments.json {
