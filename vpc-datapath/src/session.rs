@@ -360,7 +360,7 @@ pub fn record<F: Family, T: Tables>(
     let side = decision.side();
     let Scratch { session: fresh, keys, flow, hop, .. } = scratch;
     let opening = opening_state::<F>(flow, port);
-    // Made in its place each time: a copy of 128 bytes would go over the stack.
+    // Made in its place each time: a copy would go over the stack.
     let open = |session: &mut Session, seal| {
         *session =
             Session { seal, last_seen: now, opened: now, decided: side.opener(), state: opening, ..Session::default() };

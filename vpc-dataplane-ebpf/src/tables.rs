@@ -196,7 +196,7 @@ impl Tables for Maps {
     #[inline(always)]
     fn session<A: Address, R>(&self, key: &SessionKey<A>, with: impl FnOnce(&mut Session) -> R) -> Option<R> {
         // SAFETY: the map of that family has keys of this type and Session values. Several CPUs may change one session:
-        // its fields are plain words, a lost count is accepted, and `decided` is only believed with its epoch.
+        // its fields are plain words, a lost count is accepted, and what was decided is only believed with its seal.
         unsafe {
             let value = helpers::bpf_map_lookup_elem(sessions::<A>(), from_ref(key).cast());
             if value.is_null() { None } else { Some(with(&mut *value.cast::<Session>())) }

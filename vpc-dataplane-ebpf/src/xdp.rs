@@ -21,13 +21,35 @@ use vpc_datapath::{
 };
 
 /// A frame at the XDP hook.
-pub struct Frame(*mut xdp_md);
+pub struct Frame {
+    context: *mut xdp_md,
+    /// Bytes, fragments included: asked for once, since it takes a helper.
+    length: u32,
+}
 
 impl Frame {
+    #[inline(always)]
+    fn new(context: *mut xdp_md) -> Self {
+        // SAFETY: a helper on the context.
+        Self { context, length: unsafe { helpers::bpf_xdp_get_buff_len(context) as u32 } }
+    }
+
     /// The same frame in another function, which a part is.
     #[inline(always)]
-    pub fn again(frame: *mut xdp_md) -> Self {
-        Self(frame)
+    pub fn again(context: *mut xdp_md) -> Self {
+        Self::new(context)
+    }
+
+    /// Moves the frame's start by so many bytes: backwards where they are negative.
+    #[inline(always)]
+    fn adjust_head(&mut self, bytes: i32) -> Result<(), NoRoom> {
+        // SAFETY: a helper on the context.
+        let result = unsafe { helpers::bpf_xdp_adjust_head(self.context, bytes) };
+        if result != 0 {
+            return Err(NoRoom);
+        }
+        self.length = self.length.wrapping_sub(bytes as u32);
+        Ok(())
     }
 }
 
@@ -35,15 +57,14 @@ impl Window for Frame {
     #[inline(always)]
     fn bounds(&self) -> (usize, usize) {
         // SAFETY: the context pointer is the kernel's.
-        unsafe { ((*self.0).data as usize, (*self.0).data_end as usize) }
+        unsafe { ((*self.context).data as usize, (*self.context).data_end as usize) }
     }
 }
 
 impl Packet for Frame {
     #[inline(always)]
     fn length(&self) -> u32 {
-        // SAFETY: a helper on the context.
-        unsafe { helpers::bpf_xdp_get_buff_len(self.0) as u32 }
+        self.length
     }
     #[inline(always)]
     fn gso_size(&self) -> u32 {
@@ -93,7 +114,7 @@ impl Packet for Frame {
         let to = buffer::start().ok_or(NoRoom)?;
         let length = buffer::bounded(length)?;
         // SAFETY: the buffer has room for any bounded length.
-        let result = unsafe { helpers::bpf_xdp_load_bytes(self.0, offset, to.cast(), length) };
+        let result = unsafe { helpers::bpf_xdp_load_bytes(self.context, offset, to.cast(), length) };
         if result == 0 { Ok(()) } else { Err(NoRoom) }
     }
     #[inline(always)]
@@ -102,9 +123,7 @@ impl Packet for Frame {
     }
     #[inline(always)]
     fn encapsulate(&mut self, overhead: u32) -> Result<(), NoRoom> {
-        // SAFETY: a helper on the context.
-        let result = unsafe { helpers::bpf_xdp_adjust_head(self.0, -(overhead as i32)) };
-        if result == 0 { Ok(()) } else { Err(NoRoom) }
+        self.adjust_head(-(overhead as i32))
     }
     #[inline(always)]
     fn open_front(&mut self, overhead: u32) -> Result<(), NoRoom> {
@@ -112,9 +131,7 @@ impl Packet for Frame {
     }
     #[inline(always)]
     fn decapsulate(&mut self, overhead: u32) -> Result<(), NoRoom> {
-        // SAFETY: a helper on the context.
-        let result = unsafe { helpers::bpf_xdp_adjust_head(self.0, overhead as i32) };
-        if result == 0 { Ok(()) } else { Err(NoRoom) }
+        self.adjust_head(overhead as i32)
     }
     #[inline(always)]
     fn insert_l3(&mut self, _bytes: u32) -> Result<(), NoRoom> {
@@ -130,7 +147,7 @@ impl Packet for Frame {
     }
     #[inline(always)]
     fn part<F: Family, T: Tables>(&mut self, _maps: &T, scratch: &mut Scratch, part: Part) -> Stage {
-        parts::of_frame::<F>(self.0, scratch, part)
+        parts::of_frame::<F>(self.context, scratch, part)
     }
     #[inline(always)]
     fn repeat<S: Step>(times: u32, step: &mut S) {
@@ -141,7 +158,7 @@ impl Packet for Frame {
 /// An uplink.
 #[inline(always)]
 pub fn from_uplink(context: *mut xdp_md) -> u32 {
-    let mut packet = Frame(context);
+    let mut packet = Frame::new(context);
     let Some(scratch) = tables::scratch() else { return verdict::NO_SCRATCH_XDP };
     let end = ingress::uplink(&mut packet, &Maps, scratch);
     // Once a port is known the outer headers are gone: ports count inner frames.
@@ -153,7 +170,7 @@ pub fn from_uplink(context: *mut xdp_md) -> u32 {
 /// A workload's interface.
 #[inline(always)]
 pub fn from_port(context: *mut xdp_md) -> u32 {
-    let mut packet = Frame(context);
+    let mut packet = Frame::new(context);
     let length = packet.length();
     // SAFETY: the context pointer is the kernel's.
     let ifindex = unsafe { (*context).ingress_ifindex };
