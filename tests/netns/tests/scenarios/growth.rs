@@ -13,7 +13,7 @@ use vpc_lab::{
     tcp::{EchoServer, attempts},
     wait::eventually,
 };
-use vpc_netns_tests::{SOON, TOPOLOGY, drops};
+use vpc_netns_tests::{TOPOLOGY, drops};
 
 /// Of the four ports of hv1 each may have 1,024 of these.
 const AT_START: u64 = 4_096;
@@ -24,7 +24,11 @@ const MORE: usize = 200;
 /// Connections are made one after the other all the while, fewer than the port may have at first.
 const PATIENCE: Duration = Duration::from_millis(900);
 const PAUSE: Duration = Duration::from_millis(20);
-const WHILE: Duration = Duration::from_secs(5);
+const WHILE: Duration = Duration::from_secs(8);
+/// All programs are verified anew, beside everything else that runs here.
+const UNTIL_GROWN: Duration = Duration::from_secs(7);
+/// How long everything goes on after that at least: each connection says something every 200 ms.
+const AFTERWARDS: Duration = Duration::from_secs(1);
 
 fn fabric() -> Result<Fabric> {
     let mut fabric = Fabric::build(Lab::new()?, TOPOLOGY, UnderlayOptions::default())?;
@@ -57,9 +61,9 @@ fn session_tables_grow_under_traffic_and_nobody_notices() {
         let making = scope.spawn(move || attempts(b2, b1, PATIENCE, PAUSE, WHILE));
         let more = Crowd::start(a1, a2, (more_at, more_at), MORE).unwrap();
         let grown = || ensure_room(&fabric, MOST);
-        // All programs are verified anew, beside everything else that runs here.
-        eventually(3 * SOON, grown).unwrap();
+        eventually(UNTIL_GROWN, grown).unwrap();
         let since = Instant::now();
+        thread::sleep(AFTERWARDS);
         (making.join().expect("attempts end").unwrap(), more, since)
     });
     println!("connections made meanwhile: {made:?}");
