@@ -7,7 +7,7 @@ use crate::{
     test::CASES,
     test_programs,
 };
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 /// Directory of the package whose tests compare with the verifier's limits.
 pub const PACKAGE: &str = "tests/budget";
@@ -26,8 +26,9 @@ pub struct Arguments {
 pub fn run_verb(arguments: &Arguments) -> Result<()> {
     setup::ensure(Stage::Build)?;
     let programs = test_programs::build()?;
-    for program in programs.iter().filter(|p| TESTS.iter().any(|(package, name)| p.is_of(package) && p.is_called(name)))
-    {
+    for (package, name) in TESTS {
+        let program = programs.iter().find(|program| program.is_of(package) && program.is_called(name));
+        let program = program.with_context(|| format!("{package} has no test {name}"))?;
         let mut command = program.command();
         command.arg("--nocapture");
         if arguments.record {

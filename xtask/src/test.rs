@@ -47,11 +47,11 @@ struct Programs(OnceCell<Vec<TestProgram>>);
 
 impl Programs {
     fn built(&self) -> Result<&[TestProgram]> {
-        if self.0.get().is_none() {
-            // Whoever else has set it in between has built the same.
-            let _same = self.0.set(test_programs::build()?);
+        if let Some(built) = self.0.get() {
+            return Ok(built);
         }
-        Ok(self.0.get().map(Vec::as_slice).unwrap_or_default())
+        let built = test_programs::build()?;
+        Ok(self.0.get_or_init(|| built))
     }
 
     /// Runs the tests of a package.
