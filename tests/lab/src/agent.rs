@@ -16,7 +16,7 @@ use std::{
 /// How long an agent may take to converge.
 pub const READY_LIMIT: Duration = Duration::from_secs(20);
 
-/// A running agent. Dropping it kills it; what it pinned stays with the node.
+/// A running agent. Dropping it kills it; what it pinned stays with the node. Where a test fails meanwhile, its log is shown.
 pub struct Agent {
     process: Background,
     notifications: Notifications,
@@ -143,6 +143,14 @@ impl Agent {
     /// Lets it run on when the value is dropped.
     pub fn release(&mut self) {
         self.process.release();
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("the agent with pid {} logged:\n{}", self.pid(), self.log_tail());
+        }
     }
 }
 

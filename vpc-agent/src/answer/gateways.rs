@@ -1,6 +1,10 @@
 //! The gateways, as this node sees them.
 
-use crate::{control::report::GatewayRow, liveness::Tallies, reconcile::Reconciler};
+use crate::{
+    control::report::GatewayRow,
+    liveness::{Health, Tallies},
+    reconcile::Reconciler,
+};
 use std::time::Duration;
 use vpc_datapath::external::speaker;
 use vpc_topology::compile::Desired;
@@ -15,11 +19,14 @@ pub(super) fn gateways(desired: &Desired, reconciler: &Reconciler, tallies: &Tal
         let discriminator = u32::from(*id);
         let probe = desired.outside.probes.iter().find(|probe| probe.discriminator == discriminator);
         let own = *id == desired.node.id;
-        let (name, state) = match (probe, reconciler.healths().get(&discriminator)) {
+        let (name, state) = match probe {
             _ if own => (desired.node.name.as_str(), "this"),
-            (Some(probe), Some(known)) => (probe.name.as_str(), known.health.name()),
+            Some(probe) => {
+                let known = reconciler.healths().get(&discriminator);
+                (probe.name.as_str(), known.map_or(Health::Unknown, |known| known.health).name())
+            }
             // Nothing of this node leads outside, so nobody is asked.
-            _ => return None,
+            None => return None,
         };
         let tally = tallies.asked.get(&discriminator).copied().unwrap_or_default();
         let detection = probe.map_or(Duration::ZERO, |probe| probe.interval * probe.multiplier.into());
