@@ -80,7 +80,7 @@ pub async fn run(arguments: Run) -> anyhow::Result<()> {
     }
     let datapath = Datapath::load(&arguments.bpffs, sizes, way)?;
     let sweeper = sweeper::spawn(&datapath.tables).context("start the session sweeper")?;
-    let reconciler = Reconciler::new(datapath, observer).context("read the maps")?;
+    let reconciler = Reconciler::new(datapath, observer, sweeper).context("read the maps")?;
     let (calls_in, mut calls) = mpsc::channel(64);
     server::listen(&arguments.run_dir, calls_in).context("listen on the control socket")?;
     let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
@@ -89,7 +89,7 @@ pub async fn run(arguments: Run) -> anyhow::Result<()> {
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
 
     let liveness = Liveness::spawn().context("start to ask gateways whether they are alive")?;
-    let mut agent = Agent::new(arguments, (sizes, sweeper), reconciler, liveness);
+    let mut agent = Agent::new(arguments, sizes, reconciler, liveness);
     (agent.loader, agent.waiting) = (loader, first);
     agent.start(&mut watch).await;
     loop {
@@ -154,7 +154,6 @@ struct Agent {
     /// Of the maps as they are now.
     sizes: Sizes,
     growth: Growth,
-    sweeper: sweeper::Handle,
     reconciler: Reconciler,
     liveness: Liveness,
     announcer: Announcer,
@@ -183,18 +182,12 @@ struct Agent {
 }
 
 impl Agent {
-    fn new(
-        arguments: Run,
-        (sizes, sweeper): (Sizes, sweeper::Handle),
-        reconciler: Reconciler,
-        liveness: Liveness,
-    ) -> Self {
+    fn new(arguments: Run, sizes: Sizes, reconciler: Reconciler, liveness: Liveness) -> Self {
         let file = arguments.topology.display().to_string();
         Self {
             arguments,
             sizes,
             growth: Growth::default(),
-            sweeper,
             announcer: Announcer::new(Spoken::before(reconciler.actual())),
             spoken_from: None,
             reconciler,
@@ -259,7 +252,7 @@ impl Agent {
 
     /// Goes on with larger session tables.
     fn grow(&mut self, loaded: Result<Loaded, String>) {
-        match loaded.and_then(|loaded| growth::adopt(loaded, &mut self.reconciler, &self.sweeper)) {
+        match loaded.and_then(|loaded| growth::adopt(loaded, &mut self.reconciler)) {
             Ok(sessions) => {
                 self.sizes.sessions = sessions;
                 self.compile_anew();

@@ -115,7 +115,7 @@ impl Answers<'_> {
                     node: vtep.name.clone(),
                     id: vtep.id,
                     address: vtep.address.to_string(),
-                    mtu: described.record.mtu,
+                    mtu: described.mtu(),
                     next_hops: next_hops(described),
                 })
                 .collect(),

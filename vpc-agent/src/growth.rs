@@ -11,7 +11,6 @@ use crate::{
     datapath::{Datapath, DatapathError},
     maps::{Tables, tables::Sessions},
     reconcile::{Reconciler, chain},
-    sweeper,
 };
 use std::{
     path::Path,
@@ -61,14 +60,10 @@ fn is_scarce(sessions: u32, ports: usize, used: &[u32]) -> bool {
 ///
 /// # Errors
 /// The kernel refuses something.
-pub fn adopt(loaded: Loaded, reconciler: &mut Reconciler, sweeper: &sweeper::Handle) -> Result<u32, String> {
+pub fn adopt(loaded: Loaded, reconciler: &mut Reconciler) -> Result<u32, String> {
     let start = Instant::now();
-    let adopted = reconciler.adopt(loaded);
-    let tables = &reconciler.datapath.tables;
-    // Also where some programs could not be replaced yet: the next round goes on, with these tables.
-    sweeper.follow(tables).map_err(|error| chain(&error))?;
-    adopted.map_err(|error| chain(&error))?;
-    let sessions = tables.sessions_v4.description().max_entries;
+    reconciler.adopt(loaded).map_err(|error| chain(&error))?;
+    let sessions = reconciler.datapath.tables.sessions_v4.description().max_entries;
     tracing::info!(sessions, milliseconds = start.elapsed().as_secs_f64() * 1e3, "session tables have grown");
     Ok(sessions)
 }

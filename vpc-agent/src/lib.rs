@@ -37,4 +37,5 @@ pub mod underlay;
 pub mod uninstall;
 pub mod uplink;
 pub mod usage;
+mod vacated;
 pub mod watch;

@@ -20,9 +20,11 @@ use crate::{
     offload, packet_rate,
     port_state::{self, Given, PortStateError, Taken, kept},
     render::{PortDevice, render},
+    sweeper,
     topology::Present,
     underlay::Described,
     uplink,
+    vacated::Vacated,
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -81,6 +83,7 @@ pub struct Reconciler {
     epochs: EpochClock,
     /// Addresses of guests whose state was given away, with NAT mappings that are kept here.
     away: BTreeSet<EndpointKey>,
+    vacated: Vacated,
     /// Whether programs of an earlier agent may still be attached.
     inherited: bool,
     /// Interfaces of ports, by index.
@@ -111,7 +114,7 @@ impl Reconciler {
     ///
     /// # Errors
     /// Where they cannot be read.
-    pub fn new(datapath: Datapath, observer: Observer) -> Result<Self, TableError> {
+    pub fn new(datapath: Datapath, observer: Observer, sweeper: sweeper::Handle) -> Result<Self, TableError> {
         let actual = datapath.tables.read()?;
         let epochs = EpochClock::after(actual.last_epoch());
         let away = kept::guests(&datapath.tables, &actual)?;
@@ -126,6 +129,7 @@ impl Reconciler {
             heard,
             epochs,
             away,
+            vacated: Vacated::new(sweeper),
             inherited: true,
             inspected: BTreeMap::new(),
         })
@@ -304,6 +308,7 @@ impl Reconciler {
     pub fn adopt(&mut self, loaded: Loaded) -> Result<(), ReconcileError> {
         self.datapath.adopt(loaded)?;
         self.inherited = true;
+        self.vacated.follow(&self.datapath.tables)?;
         self.take_over()
     }
 
@@ -396,6 +401,8 @@ impl Reconciler {
             let emptied = self.actual.without(&recycled);
             self.step(&emptied, outcome)?;
         }
+        let free = |slot: &&u16| !self.actual.ports.contains_key(slot);
+        self.vacated.clear(&self.datapath.tables, wanted.ports.keys().filter(free).copied())?;
         self.step(wanted, outcome)
     }
 
@@ -407,11 +414,13 @@ impl Reconciler {
         }
         if let Err(error) = maps::apply(&self.datapath.tables, &plan) {
             // Some writes were made: only the maps themselves know which.
+            self.vacated.forget();
             self.actual = self.datapath.tables.read()?;
             return Err(error.into());
         }
         outcome.writes += plan.writes();
         self.actual = image;
+        self.vacated.leave(&plan.ports.remove);
         let tables = &self.datapath.tables;
         if !self.away.is_empty() {
             kept::without_slot(tables, &plan.ports.remove)?;

@@ -11,7 +11,7 @@ use crate::{
 use std::{
     collections::{BTreeMap, BTreeSet},
     io,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread,
     time::{Duration, Instant},
 };
@@ -47,20 +47,46 @@ pub struct Sweeper {
 
 /// The running sweeper.
 #[derive(Clone)]
-pub struct Handle(Arc<Mutex<Arc<Sweeper>>>);
+pub struct Handle(Arc<Mutex<Work>>);
+
+struct Work {
+    sweeper: Arc<Sweeper>,
+    /// When the last whole sweep of these maps began.
+    swept: Option<Instant>,
+}
 
 impl Handle {
+    fn new(tables: &Tables) -> Result<Self, TableError> {
+        Ok(Self(Arc::new(Mutex::new(Work { sweeper: Arc::new(Sweeper::new(tables)?), swept: None }))))
+    }
+
     /// From its next sweep on it works on these maps.
     ///
     /// # Errors
     /// Where no descriptor can be had.
     pub fn follow(&self, tables: &Tables) -> Result<(), TableError> {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(Sweeper::new(tables)?);
+        *self.work() = Work { sweeper: Arc::new(Sweeper::new(tables)?), swept: None };
         Ok(())
     }
 
-    fn current(&self) -> Arc<Sweeper> {
-        Arc::clone(&self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    /// Whether a whole sweep of the present maps has begun and ended since then.
+    pub fn has_swept_since(&self, then: Instant) -> bool {
+        self.work().swept.is_some_and(|began| began >= then)
+    }
+
+    fn work(&self) -> MutexGuard<'_, Work> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sweeps once; returns how many sessions were removed.
+    fn sweep(&self) -> Result<usize, TableError> {
+        let (sweeper, began) = (Arc::clone(&self.work().sweeper), Instant::now());
+        let removed = sweeper.sweep()?;
+        let mut work = self.work();
+        if Arc::ptr_eq(&work.sweeper, &sweeper) {
+            work.swept = Some(began);
+        }
+        Ok(removed)
     }
 }
 
@@ -69,12 +95,12 @@ impl Handle {
 /// # Errors
 /// Where no thread or descriptor can be had.
 pub fn spawn(tables: &Tables) -> Result<Handle, io::Error> {
-    let handle = Handle(Arc::new(Mutex::new(Arc::new(Sweeper::new(tables).map_err(io::Error::other)?))));
+    let handle = Handle::new(tables).map_err(io::Error::other)?;
     let sweeping = handle.clone();
     thread::Builder::new().name("sweeper".to_owned()).spawn(move || {
         loop {
             thread::sleep(PAUSE);
-            match sweeping.current().sweep() {
+            match sweeping.sweep() {
                 Ok(0) => {}
                 Ok(removed) => tracing::debug!(removed, "removed expired sessions"),
                 Err(error) => tracing::warn!(%error, "sweep sessions"),
@@ -108,8 +134,8 @@ impl Sweeper {
         let vpc_usage: BTreeMap<u32, Usage> = self.vpc_usage.entries()?.into_iter().filter_map(used).collect();
         let mut living = BTreeMap::new();
         let mut used = BTreeSet::new();
-        let removed =
-            family(&self.v4, &ports, &mut living, &mut used)? + family(&self.v6, &ports, &mut living, &mut used)?;
+        let removed = self.family(&self.v4, &ports, &mut living, &mut used)?
+            + self.family(&self.v6, &ports, &mut living, &mut used)?;
         self.mappings(&ports, &used)?;
         let mut of_vpcs: BTreeMap<u32, Usage> = BTreeMap::new();
         for (slot, usage) in &living {
@@ -130,7 +156,7 @@ impl Sweeper {
         let mut dead = Vec::new();
         for (key, mapping) in self.nat_in.entries()? {
             let idle = idle_ticks(now, mapping.last_used);
-            let gone = ports.get(&mapping.slot).is_none_or(|port| port.epoch == 0);
+            let gone = !has_port(ports, mapping.slot) && self.is_vacant(mapping.slot)?;
             let limit = match (gone, mapping.kept) {
                 (true, 0) => None,
                 (true, kept) => Some(kept),
@@ -168,47 +194,68 @@ impl Sweeper {
         }
         Ok(())
     }
+
+    /// Removes what has expired, and counts what lives by slot.
+    fn family<A>(
+        &self,
+        sessions: &Table<SessionKey<A>, Session>,
+        ports: &BTreeMap<u16, Port>,
+        living: &mut BTreeMap<u16, Usage>,
+        used: &mut BTreeSet<ExternalPort>,
+    ) -> Result<usize, TableError>
+    where
+        A: Copy + 'static,
+        SessionKey<A>: bytemuck::Pod,
+    {
+        let now = tick();
+        let mut dead = Vec::new();
+        let mut start = Instant::now();
+        sessions.for_each_batch(|keys, values| {
+            for (key, session) in keys.iter().zip(values) {
+                let port = ports.get(&key.slot).filter(|port| port.epoch != 0);
+                if port.is_some_and(|port| !has_expired(session, key.protocol, port, now)) {
+                    let usage = living.entry(key.slot).or_default();
+                    usage.sessions += 1;
+                    let (address, external_port) = session.external();
+                    if address != [0] {
+                        let (protocol, port) = (key.protocol, external_port);
+                        used.insert(ExternalPort { address, protocol, reserved: 0, port });
+                    }
+                    usage.half_open += u32::from(conntrack::is_half_open(session.state));
+                } else {
+                    dead.push(*key);
+                }
+            }
+            thread::sleep(start.elapsed() * REST);
+            start = Instant::now();
+        })?;
+        let mut removed = 0;
+        for chunk in dead.chunks(4_096) {
+            let start = Instant::now();
+            let slots: BTreeSet<u16> = chunk.iter().map(|key| key.slot).collect();
+            let mut newcomers = BTreeSet::new();
+            for slot in slots.into_iter().filter(|slot| !has_port(ports, *slot)) {
+                if !self.is_vacant(slot)? {
+                    newcomers.insert(slot);
+                }
+            }
+            let chunk: Vec<_> = chunk.iter().filter(|key| !newcomers.contains(&key.slot)).copied().collect();
+            sessions.delete_all(&chunk)?;
+            removed += chunk.len();
+            thread::sleep(start.elapsed() * REST);
+        }
+        Ok(removed)
+    }
+
+    /// Whether a slot has no port now. Where it had none when the sweep began, it may have one by now.
+    fn is_vacant(&self, slot: u16) -> Result<bool, TableError> {
+        Ok(self.ports.get(&u32::from(slot))?.is_none_or(|port| port.epoch == 0))
+    }
 }
 
-/// Removes what has expired, and counts what lives by slot.
-fn family<A>(
-    sessions: &Table<SessionKey<A>, Session>,
-    ports: &BTreeMap<u16, Port>,
-    living: &mut BTreeMap<u16, Usage>,
-    used: &mut BTreeSet<ExternalPort>,
-) -> Result<usize, TableError>
-where
-    A: Copy + 'static,
-    SessionKey<A>: bytemuck::Pod,
-{
-    let now = tick();
-    let mut dead = Vec::new();
-    let mut start = Instant::now();
-    sessions.for_each_batch(|keys, values| {
-        for (key, session) in keys.iter().zip(values) {
-            let port = ports.get(&key.slot).filter(|port| port.epoch != 0);
-            if port.is_some_and(|port| !has_expired(session, key.protocol, port, now)) {
-                let usage = living.entry(key.slot).or_default();
-                usage.sessions += 1;
-                let (address, external_port) = session.external();
-                if address != [0] {
-                    let (protocol, port) = (key.protocol, external_port);
-                    used.insert(ExternalPort { address, protocol, reserved: 0, port });
-                }
-                usage.half_open += u32::from(conntrack::is_half_open(session.state));
-            } else {
-                dead.push(*key);
-            }
-        }
-        thread::sleep(start.elapsed() * REST);
-        start = Instant::now();
-    })?;
-    for chunk in dead.chunks(4_096) {
-        let start = Instant::now();
-        sessions.delete_all(chunk)?;
-        thread::sleep(start.elapsed() * REST);
-    }
-    Ok(dead.len())
+/// Whether a slot had a port when the sweep began.
+fn has_port(ports: &BTreeMap<u16, Port>, slot: u16) -> bool {
+    ports.get(&slot).is_some_and(|port| port.epoch != 0)
 }
 
 /// Moves each count by the difference between what was counted by hand and what the datapath had counted when that began.

@@ -19,7 +19,8 @@ pub struct NextHop {
 #[repr(C, align(8))]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Pod, Zeroable)]
 pub struct Vtep {
-    /// Largest inner layer-3 packet, bytes: the underlay's MTU less the overhead.
+    /// Largest inner layer-3 packet, bytes: the underlay's MTU less the overhead. The largest number where there is no
+    /// next hop: no sender is told a size then.
     pub mtu: u16,
     /// Bytes of outer headers: [`crate::limits::OVERHEAD_V4`] or [`crate::limits::OVERHEAD_V6`]; 0 where unused.
     pub overhead: u16,

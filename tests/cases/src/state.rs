@@ -208,7 +208,7 @@ fn record_of(
     }
     let uniform = desired.node.flags & node_flags::DSCP_UNIFORM != 0;
     Ok(Vtep {
-        mtu: machine.underlay_mtu - overhead as u16,
+        mtu: if uplinks.is_empty() { u16::MAX } else { machine.underlay_mtu - overhead as u16 },
         overhead: overhead as u16,
         next_hop_count: uplinks.len().min(UNDERLAY_NEXT_HOPS) as u16,
         tos_mask: if uniform { 0xff } else { 0x03 },

@@ -30,12 +30,14 @@ pub struct Crowd {
 }
 
 /// What came of a crowd.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Gathering {
     /// Connections that were there.
     pub connections: usize,
     /// Those that broke.
     pub broken: usize,
+    /// Why one of them did.
+    pub why: Option<String>,
     /// Messages that were answered.
     pub answered: u64,
     /// Connections that have heard nothing since the moment asked about.
@@ -52,7 +54,7 @@ struct Member {
     heard: Instant,
     answered: u64,
     longest_wait: Duration,
-    broken: bool,
+    broken: Option<anyhow::Error>,
 }
 
 impl Crowd {
@@ -87,7 +89,8 @@ impl Crowd {
         };
         Ok(Gathering {
             connections: members.len(),
-            broken: members.iter().filter(|member| member.broken).count(),
+            broken: members.iter().filter(|member| member.broken.is_some()).count(),
+            why: members.iter().find_map(|member| member.broken.as_ref()).map(|error| format!("{error:#}")),
             answered: members.iter().map(|member| member.answered).sum(),
             silent: members.iter().filter(|member| member.heard < since).count(),
             longest_wait: members.iter().map(wait).max().unwrap_or_default(),
@@ -110,20 +113,12 @@ impl Member {
         stream.set_nodelay(true)?;
         stream.set_nonblocking(true)?;
         let now = Instant::now();
-        Ok(Self {
-            stream,
-            missing: 0,
-            asked: now,
-            heard: now,
-            answered: 0,
-            longest_wait: Duration::ZERO,
-            broken: false,
-        })
+        Ok(Self { stream, missing: 0, asked: now, heard: now, answered: 0, longest_wait: Duration::ZERO, broken: None })
     }
 
     fn go_on(&mut self, now: Instant) -> Result<()> {
         if self.missing == 0 && now - self.asked >= EVERY {
-            let written = self.stream.write(&[0x5a; MESSAGE])?;
+            let written = self.stream.write(&[0x5a; MESSAGE]).context("nothing can be said")?;
             ensure!(written == MESSAGE, "an empty socket takes a message");
             (self.missing, self.asked) = (MESSAGE, now);
         }
@@ -153,8 +148,8 @@ fn talk(mut members: Vec<Member>, end: &AtomicBool) -> Vec<Member> {
     }
     while !end.load(Ordering::Relaxed) {
         let now = Instant::now();
-        for member in members.iter_mut().filter(|member| !member.broken && member.asked <= now) {
-            member.broken = member.go_on(now).is_err();
+        for member in members.iter_mut().filter(|member| member.broken.is_none() && member.asked <= now) {
+            member.broken = member.go_on(now).err();
         }
         sleep(PAUSE);
     }

@@ -171,13 +171,7 @@ fn vteps(desired: &Desired, outcome: &Outcome) -> Vec<Vec<Value>> {
             .into_iter()
             .map(|hop| format!("{} dev {} {}", hop.address, hop.uplink, hop.state))
             .collect();
-        vec![
-            json!(vtep.name),
-            json!(vtep.id),
-            json!(vtep.address.to_string()),
-            json!(described.record.mtu),
-            json!(hops),
-        ]
+        vec![json!(vtep.name), json!(vtep.id), json!(vtep.address.to_string()), json!(described.mtu()), json!(hops)]
     });
     rows.collect()
 }

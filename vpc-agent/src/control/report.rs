@@ -85,8 +85,8 @@ pub struct VtepRow {
     pub id: u16,
     /// Its VTEP address.
     pub address: String,
-    /// Largest inner packet, bytes; 0 where it cannot be reached.
-    pub mtu: u16,
+    /// Largest inner packet, bytes; none where it cannot be reached.
+    pub mtu: Option<u16>,
     /// Its ways.
     pub next_hops: Vec<NextHopRow>,
 }

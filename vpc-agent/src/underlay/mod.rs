@@ -65,6 +65,13 @@ pub struct Described {
     pub learned: Vec<NeighbourKey>,
 }
 
+impl Described {
+    /// Largest inner layer-3 packet, bytes; none where there is no way.
+    pub fn mtu(&self) -> Option<u16> {
+        (self.record.next_hop_count > 0).then_some(self.record.mtu)
+    }
+}
+
 /// Makes the record of a VTEP from what the kernel knows.
 pub fn describe(source: &Node, destination: Ip, reach: &Reach, links: &Links, neighbours: &Neighbours) -> Described {
     let overhead = if destination.is_v4() { OVERHEAD_V4 } else { OVERHEAD_V6 };
@@ -103,14 +110,13 @@ pub fn describe(source: &Node, destination: Ip, reach: &Reach, links: &Links, ne
         ways.push(DescribedWay { uplink, neighbour: way.neighbour, mac, state, entries: 0 });
     }
     fill(&mut record, &usable, &mut ways);
-    if record.next_hop_count == 0 {
-        mtu = 0;
-    }
-    record.mtu = u16::try_from(mtu.saturating_sub(overhead)).unwrap_or(u16::MAX);
     match header::outer(source.vtep.into(), destination.into()) {
         Some(header) => record.header = header,
         None => record.next_hop_count = 0,
     }
+    // Where there is no way nothing is too large for it: a sender who was told a size would keep to it for minutes.
+    let known = if record.next_hop_count == 0 { u32::MAX } else { mtu.saturating_sub(overhead) };
+    record.mtu = u16::try_from(known).unwrap_or(u16::MAX);
     Described { record, ways, unresolved, learned }
 }
 
@@ -238,9 +244,10 @@ mod tests {
     }
 
     #[test]
-    fn no_way_is_no_mtu_but_still_a_known_vtep() {
-        let described = ways(&[], &[], &[]);
-        assert_eq!((described.record.next_hop_count, described.record.mtu, described.record.overhead), (0, 0, 50));
+    fn no_way_is_too_small_for_nothing_and_still_a_known_vtep() {
+        let described = ways(&[(1, "10.0.0.1")], &[(1, 1_500, false)], &[(1, "10.0.0.1")]);
+        let record = &described.record;
+        assert_eq!((record.next_hop_count, record.mtu, record.overhead), (0, u16::MAX, 50));
         assert_eq!(described.record.address, ip("192.0.2.12").into());
     }
 }

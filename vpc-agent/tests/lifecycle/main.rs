@@ -6,6 +6,7 @@ mod flush;
 mod offload;
 mod policies;
 mod sandbox;
+mod vacated;
 
 use nix::sys::signal::Signal;
 use sandbox::{Sandbox, TOPOLOGY, run};
@@ -55,7 +56,7 @@ fn a_node_comes_up_and_stays_up_without_its_agent() {
     assert!(mtu("vag-p1") >= 65_521, "oversized frames must reach the router");
     let silent = fs::read_to_string("/proc/sys/net/ipv6/conf/vag-p1/disable_ipv6").expect("a setting");
     assert_eq!(silent.trim(), "1", "the host itself sends nothing to a guest");
-    assert_eq!(status.vteps[0].mtu, 1_550);
+    assert_eq!(status.vteps[0].mtu, Some(1_550));
     assert_eq!(status.vteps[0].next_hops[0].address, "192.0.2.1");
     let port: Port = map(&sandbox, maps::PORTS, 1);
     assert_eq!((port.ifindex, port.mtu), (attachment(&status, "web-1").ifindex, 1_500));

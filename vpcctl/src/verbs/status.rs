@@ -60,7 +60,8 @@ fn people(status: &Status) -> String {
     let rows = status.vteps.iter().flat_map(|vtep| {
         let node = |hop: [&str; 5]| {
             let [uplink, address, mac, state, share] = hop.map(str::to_owned);
-            [vtep.node.clone(), vtep.address.clone(), vtep.mtu.to_string(), address, mac, uplink, state, share]
+            let mtu = vtep.mtu.map_or_else(|| "-".to_owned(), |mtu| mtu.to_string());
+            [vtep.node.clone(), vtep.address.clone(), mtu, address, mac, uplink, state, share]
         };
         let hops = vtep.next_hops.iter().map(|hop| [&*hop.uplink, &*hop.address, &*hop.mac, &*hop.state, &*hop.share]);
         let none = vtep.next_hops.is_empty().then_some(["-", "-", "-", "no_route", ""]);

@@ -15,7 +15,9 @@ use vpc_lab::{
     underlay::LinkState,
     wait::eventually,
 };
-use vpc_netns_tests::{TOPOLOGY, addresses, all_answered, fabric, reaches};
+use vpc_netns_tests::{
+    TOPOLOGY, addresses, all_answered, does_not_reach, drops, fabric, learnt_mtu, reaches, soon_reaches,
+};
 
 /// Each node has two ways into the underlay.
 pub fn two_uplinks() -> String {
@@ -81,6 +83,26 @@ fn flows_use_both_uplinks_and_leave_one_that_goes_down() {
         fabric.underlay().set_link("hv1", uplink, LinkState::Up).unwrap();
         eventually(RECOVERY, || both_are_used(&fabric)).unwrap();
         reaches(&fabric, "a1", "b1").unwrap();
+    }
+}
+
+#[test]
+fn without_a_way_to_a_node_nobody_is_told_that_a_packet_is_too_large() {
+    let fabric = fabric(TOPOLOGY).unwrap();
+    let (a1, b1) = (fabric.guest("a1").unwrap(), fabric.guest("b1").unwrap());
+    fabric.underlay().set_link("hv1", "eth1", LinkState::Down).unwrap();
+    eventually(RECOVERY, || {
+        let vtep = &vpcctl_json(fabric.node("hv1")?, "status")?["vteps"][0];
+        ensure!(vtep["mtu"].is_null() && vtep["next_hops"][0]["state"] != "used", "{vtep}");
+        Ok(())
+    })
+    .unwrap();
+    does_not_reach(&fabric, "a1", "b1").unwrap();
+    assert!(drops(&fabric).contains("no_underlay"), "{}", drops(&fabric));
+    fabric.underlay().set_link("hv1", "eth1", LinkState::Up).unwrap();
+    soon_reaches(&fabric, "a1", "b1").unwrap();
+    for to in addresses(b1) {
+        assert_eq!(learnt_mtu(a1, *to).unwrap(), None, "{to}");
     }
 }
 
