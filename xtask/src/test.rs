@@ -56,12 +56,26 @@ impl Programs {
 
     /// Runs the tests of a package.
     fn run(&self, package: &str) -> Result<Outcome> {
-        let outcome = report::tests(self.built()?.iter().filter(|p| p.is_of(package)).map(TestProgram::command))?;
+        self.run_at_once(package, cpus())
+    }
+
+    /// The same, so many tests of a program at once.
+    fn run_at_once(&self, package: &str, tests: usize) -> Result<Outcome> {
+        let command = |program: &TestProgram| {
+            let mut command = program.command();
+            command.env("RUST_TEST_THREADS", tests.to_string());
+            command
+        };
+        let outcome = report::tests(self.built()?.iter().filter(|p| p.is_of(package)).map(command))?;
         if let Outcome::Tests { passed: 0, failed: 0 } = outcome {
             bail!("{package} has no tests");
         }
         Ok(outcome)
     }
+}
+
+fn cpus() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 type Step = fn(&Programs) -> Result<Outcome>;
@@ -76,7 +90,8 @@ fn steps() -> Vec<(&'static str, Step)> {
         ("clippy of the kernel programs", |_| clippy_of_the_kernel_programs()),
         ("unit tests", unit_tests),
         ("packet cases", |programs| programs.run(CASES)),
-        ("network scenarios", |programs| programs.run(SCENARIOS)),
+        // Much of their time they wait.
+        ("network scenarios", |programs| programs.run_at_once(SCENARIOS, cpus() * 3 / 2)),
         ("verifier budget", |programs| programs.run(budget::PACKAGE)),
         ("documentation", |_| documentation()),
     ];

@@ -10,7 +10,10 @@ use std::{
     fs::{self, File},
     io::ErrorKind,
     path::{Path, PathBuf},
-    sync::atomic::{AtomicU32, Ordering},
+    sync::{
+        PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+        atomic::{AtomicU32, Ordering},
+    },
 };
 
 /// Where labs keep their files. Not below /run, which each node has for itself.
@@ -21,12 +24,31 @@ const PREFIX: &str = "vpclab-";
 const KEPT: &str = "kept";
 
 static COUNTER: AtomicU32 = AtomicU32::new(0);
+/// Who has the machine, of the labs of this process.
+static MACHINE: RwLock<()> = RwLock::new(());
 
 /// A lab. Dropping it kills what runs in its namespaces and removes them.
 pub struct Lab {
     id: String,
     directory: PathBuf,
     end: End,
+    _machine: Machine,
+}
+
+/// What a lab has of the machine.
+enum Machine {
+    Shared { _guard: RwLockReadGuard<'static, ()> },
+    Alone { _guard: RwLockWriteGuard<'static, ()> },
+}
+
+impl Machine {
+    fn shared() -> Self {
+        Self::Shared { _guard: MACHINE.read().unwrap_or_else(PoisonError::into_inner) }
+    }
+
+    fn alone() -> Self {
+        Self::Alone { _guard: MACHINE.write().unwrap_or_else(PoisonError::into_inner) }
+    }
 }
 
 /// What becomes of a lab when its value is dropped.
@@ -42,7 +64,16 @@ impl Lab {
     /// # Errors
     /// Not root, or the kernel refuses mounts.
     pub fn new() -> Result<Self> {
-        Self::create(format!("{}-{}", std::process::id(), COUNTER.fetch_add(1, Ordering::Relaxed)))
+        Self::create(unique(), Machine::shared())
+    }
+
+    /// The same, while no other lab of this process is up: for what is measured in time, or in packets that a machine
+    /// with too much to do would lose. It waits until the others have gone, of which the calling thread must have none.
+    ///
+    /// # Errors
+    /// As for [`Lab::new`].
+    pub fn alone() -> Result<Self> {
+        Self::create(unique(), Machine::alone())
     }
 
     /// A lab of a fixed name, of which there can be one on the machine. See [`Lab::keep`].
@@ -50,10 +81,10 @@ impl Lab {
     /// # Errors
     /// As for [`Lab::new`], or a lab of that name is up.
     pub fn named(name: &str) -> Result<Self> {
-        Self::create(name.to_owned())
+        Self::create(name.to_owned(), Machine::shared())
     }
 
-    fn create(id: String) -> Result<Self> {
+    fn create(id: String, machine: Machine) -> Result<Self> {
         if !nix::unistd::geteuid().is_root() {
             bail!("network namespaces take root: run this as root");
         }
@@ -65,7 +96,7 @@ impl Lab {
         let directory = Path::new(BASE).join(&id);
         fs::create_dir(&directory).with_context(|| format!("cannot make {}; is that lab up?", directory.display()))?;
         fs::write(directory.join("owner"), owner_mark(std::process::id()).unwrap_or_default())?;
-        Ok(Self { id, directory, end: End::Removed })
+        Ok(Self { id, directory, end: End::Removed, _machine: machine })
     }
 
     /// Full name of a network namespace of this lab.
@@ -102,6 +133,11 @@ impl Drop for Lab {
             eprintln!("lab {}: {error:#}", self.id);
         }
     }
+}
+
+/// A name that no other lab has.
+fn unique() -> String {
+    format!("{}-{}", std::process::id(), COUNTER.fetch_add(1, Ordering::Relaxed))
 }
 
 /// Takes down the lab of that name; false if there is none.

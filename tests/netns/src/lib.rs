@@ -57,7 +57,19 @@ pub fn fabric(topology: &str) -> Result<Fabric> {
 /// # Errors
 /// As for [`fabric`].
 pub fn fabric_with(topology: &str, options: UnderlayOptions) -> Result<Fabric> {
-    let mut fabric = Fabric::build(Lab::new()?, topology, options)?;
+    fabric_in(Lab::new()?, topology, options)
+}
+
+/// The same while no other fabric is up, for what is measured in time or in lost packets.
+///
+/// # Errors
+/// As for [`fabric`].
+pub fn fabric_alone(topology: &str) -> Result<Fabric> {
+    fabric_in(Lab::alone()?, topology, UnderlayOptions::default())
+}
+
+fn fabric_in(lab: Lab, topology: &str, options: UnderlayOptions) -> Result<Fabric> {
+    let mut fabric = Fabric::build(lab, topology, options)?;
     fabric.start_agents()?;
     for plan in fabric.blueprint().nodes.iter().filter(|plan| plan.agent) {
         eventually(2 * SOON, || gateways_are_used(fabric.node(&plan.name)?))?;

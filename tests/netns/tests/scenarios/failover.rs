@@ -18,7 +18,7 @@ use vpc_lab::{
     wait::eventually,
 };
 use vpc_netns_tests::{
-    SOON, drops, fabric,
+    SOON, drops, fabric_alone,
     topology::{Node, port, topology},
 };
 
@@ -152,7 +152,7 @@ fn other(name: &str) -> &'static str {
 
 /// The fabric, once all nodes agree that both gateways are alive.
 fn agreed() -> Result<Fabric> {
-    let fabric = fabric(&TOPOLOGY)?;
+    let fabric = fabric_alone(&TOPOLOGY)?;
     outside(&fabric).ip(&format!("route replace 2001:db8:1::/56 dev br0 src {SERVER_V6}"))?;
     for (node, gateway) in [("hv1", "hv2"), ("hv1", "hv3"), ("hv2", "hv3"), ("hv3", "hv2")] {
         wait_state(&fabric, node, gateway, ("alive", true))?;
@@ -198,7 +198,7 @@ fn a_gateway_that_is_cut_off_costs_no_connection_and_under_a_second() {
             _ => external_link(&fabric, &cut, state).unwrap(),
         };
         set(LinkState::Down);
-        sleep(Duration::from_secs(4));
+        sleep(Duration::from_millis(2_500));
         let then = Instant::now();
         sleep(Duration::from_millis(1_500));
         let word = if side == "underlay" { "silent" } else { "out_of_service" };

@@ -31,7 +31,7 @@ const UNTIL_GROWN: Duration = Duration::from_secs(7);
 const AFTERWARDS: Duration = Duration::from_secs(1);
 
 fn fabric() -> Result<Fabric> {
-    let mut fabric = Fabric::build(Lab::new()?, TOPOLOGY, UnderlayOptions::default())?;
+    let mut fabric = Fabric::build(Lab::alone()?, TOPOLOGY, UnderlayOptions::default())?;
     let (at_start, most) = (AT_START.to_string(), MOST.to_string());
     fabric.start_agents_with(&["--sessions-at-start", &at_start, "--sessions", &most])?;
     Ok(fabric)

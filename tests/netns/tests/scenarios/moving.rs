@@ -18,7 +18,7 @@ use vpc_lab::{
     wait::eventually,
 };
 use vpc_netns_tests::{
-    SOON, drops, fabric,
+    SOON, drops, fabric, fabric_alone,
     topology::{Node, port, topology},
 };
 
@@ -117,7 +117,7 @@ impl Datagrams {
 
 #[test]
 fn connections_survive_the_move_of_their_port_and_keep_their_external_ports() {
-    let mut fabric = fabric(&TOPOLOGY).unwrap();
+    let mut fabric = fabric_alone(&TOPOLOGY).unwrap();
     let app: IpAddr = fabric.guest("app").unwrap().ipv4().unwrap();
     let friend = fabric.guest("friend").unwrap().ipv4().unwrap();
     let netns = |name| fabric.guest(name).unwrap().netns();

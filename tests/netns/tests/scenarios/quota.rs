@@ -16,7 +16,7 @@ use vpc_lab::{
     tcp::{Conversation, EchoServer, attempts},
 };
 use vpc_netns_tests::{
-    drops, fabric,
+    drops, fabric_alone,
     topology::{Node, port, topology},
 };
 
@@ -71,7 +71,7 @@ fn flood(sender: &FrameSender, end: &AtomicBool) -> u64 {
 
 #[test]
 fn a_flood_of_syns_fills_only_the_quota_of_its_port() {
-    let fabric = fabric(&TOPOLOGY).unwrap();
+    let fabric = fabric_alone(&TOPOLOGY).unwrap();
     let guest = |name: &str| fabric.guest(name).expect("a guest");
     // The sink answers nothing: all of the flood stays half-open.
     guest("sink").netns().ip("addr flush dev eth0").unwrap();
