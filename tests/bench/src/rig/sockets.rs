@@ -208,7 +208,7 @@ fn compare(
 }
 
 fn milliseconds(effort: Effort) -> u64 {
-    if effort == Effort::Quick { 500 } else { 1_000 }
+    if effort == Effort::Quick { 500 } else { 700 }
 }
 
 /// Gbit/s received.
