@@ -48,7 +48,7 @@ impl Driver {
     pub(super) fn new(effort: Effort, ifindex: u32, entries: u32) -> Result<Self> {
         let (runs, rounds) = match effort {
             Effort::Quick => (200_000, 3),
-            Effort::Full => (1_000_000, 9),
+            Effort::Full => (1_000_000, 7),
         };
         let programs = Programs::load_with_room(entries)?;
         programs.set_device(ifindex)?;
