@@ -308,8 +308,10 @@ impl Reconciler {
     pub fn adopt(&mut self, loaded: Loaded) -> Result<(), ReconcileError> {
         self.datapath.adopt(loaded)?;
         self.inherited = true;
+        let taken_over = self.take_over();
+        // Also where some programs could not be replaced yet: the next round goes on, with these tables.
         self.vacated.follow(&self.datapath.tables)?;
-        self.take_over()
+        taken_over
     }
 
     fn take_over(&mut self) -> Result<(), ReconcileError> {
@@ -423,7 +425,7 @@ impl Reconciler {
         self.vacated.leave(&plan.ports.remove);
         let tables = &self.datapath.tables;
         if !self.away.is_empty() {
-            kept::without_slot(tables, &plan.ports.remove)?;
+            kept::without_slot(tables, &plan.ports.remove.iter().copied().collect())?;
         }
         Ok(kept::without_lender(tables, &self.actual.outside.shared.externals, &plan.vteps.remove)?)
     }

@@ -331,6 +331,24 @@ mod tests {
 
     /// Needs root.
     #[test]
+    fn what_a_port_opens_that_came_during_the_sweep_stays() {
+        let loaded = Loader::new(Sizes { sessions: 1_024, endpoints: 1_024, routes: 1_024, ..Sizes::default() });
+        let tables = Tables::new(&loaded.load().unwrap()).unwrap();
+        let sweeper = Sweeper::new(&tables).unwrap();
+        let key = |slot| SessionKey { slot, protocol: 17, ..SessionKey::default() };
+        for slot in [1, 2] {
+            tables.sessions_v4.set(&key(slot), &Session { last_seen: tick(), ..Session::default() }).unwrap();
+        }
+        tables.ports.set(&2, &Port { epoch: 7, ..Port::default() }).unwrap();
+        let none = BTreeMap::new();
+        let removed = sweeper.family(&sweeper.v4, &none, &mut BTreeMap::new(), &mut BTreeSet::new()).unwrap();
+        assert_eq!(removed, 1);
+        let left: Vec<u16> = tables.sessions_v4.entries().unwrap().iter().map(|(key, _)| key.slot).collect();
+        assert_eq!(left, [2], "slot 1 has no port, slot 2 had none when the sweep began");
+    }
+
+    /// Needs root.
+    #[test]
     fn a_mapping_that_a_packet_takes_up_meanwhile_stays() {
         let loaded = Loader::new(Sizes { sessions: 1_024, endpoints: 1_024, routes: 1_024, ..Sizes::default() });
         let tables = Tables::new(&loaded.load().unwrap()).unwrap();

@@ -1,8 +1,8 @@
 //! Slots whose ports have gone, as long as something of those may be left in the tables that traffic fills.
 //!
-//! Sessions and NAT mappings are a slot's. The sweeper removes those of slots without a port in its time; where a slot has its
-//! next port before, they are removed here, first: what one port has opened stands for no packet of another, nor of the same
-//! one that has been elsewhere meanwhile.
+//! Sessions and NAT mappings are a slot's. The sweeper removes those of slots without a port in its time; where a slot has
+//! its next port before, they are removed here, first: what one port has opened stands for no packet of another, nor of
+//! the same one that has been elsewhere meanwhile.
 
 use crate::{maps::Tables, port_state::kept, sweeper};
 use bytemuck::Pod;
@@ -55,15 +55,14 @@ impl Vacated {
     /// Where the kernel refuses a call.
     pub fn clear(&self, tables: &Tables, slots: impl Iterator<Item = u16>) -> Result<(), TableError> {
         let then = |slot: &u16| *self.slots.get(slot).unwrap_or(&self.start);
-        let slots: Vec<u16> = slots.filter(|slot| !self.sweeper.has_swept_since(then(slot))).collect();
+        let slots: BTreeSet<u16> = slots.filter(|slot| !self.sweeper.has_swept_since(then(slot))).collect();
         if slots.is_empty() {
             return Ok(());
         }
-        let slots_only = slots.iter().copied().collect();
-        sessions(&tables.sessions_v4, &slots_only)?;
-        sessions(&tables.sessions_v6, &slots_only)?;
+        sessions(&tables.sessions_v4, &slots)?;
+        sessions(&tables.sessions_v6, &slots)?;
         kept::without_slot(tables, &slots)?;
-        mappings(tables, &slots_only)
+        mappings(tables, &slots)
     }
 }
 

@@ -56,14 +56,14 @@ impl Programs {
 
     /// Runs the tests of a package.
     fn run(&self, package: &str) -> Result<Outcome> {
-        self.run_at_once(package, cpus())
+        self.run_at_once(package, None)
     }
 
-    /// The same, so many tests of a program at once.
-    fn run_at_once(&self, package: &str, tests: usize) -> Result<Outcome> {
+    /// The same, so many tests of a program at once, if that is said.
+    fn run_at_once(&self, package: &str, tests: Option<usize>) -> Result<Outcome> {
         let command = |program: &TestProgram| {
             let mut command = program.command();
-            command.env("RUST_TEST_THREADS", tests.to_string());
+            command.envs(tests.map(|tests| ("RUST_TEST_THREADS", tests.to_string())));
             command
         };
         let outcome = report::tests(self.built()?.iter().filter(|p| p.is_of(package)).map(command))?;
@@ -74,8 +74,9 @@ impl Programs {
     }
 }
 
-fn cpus() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from)
+/// More than there are CPUs: much of their time they wait.
+fn scenarios_at_once() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from) * 3 / 2
 }
 
 type Step = fn(&Programs) -> Result<Outcome>;
@@ -90,8 +91,7 @@ fn steps() -> Vec<(&'static str, Step)> {
         ("clippy of the kernel programs", |_| clippy_of_the_kernel_programs()),
         ("unit tests", unit_tests),
         ("packet cases", |programs| programs.run(CASES)),
-        // Much of their time they wait.
-        ("network scenarios", |programs| programs.run_at_once(SCENARIOS, cpus() * 3 / 2)),
+        ("network scenarios", |programs| programs.run_at_once(SCENARIOS, Some(scenarios_at_once()))),
         ("verifier budget", |programs| programs.run(budget::PACKAGE)),
         ("documentation", |_| documentation()),
     ];

@@ -16,7 +16,8 @@ use std::{
 /// How long an agent may take to converge.
 pub const READY_LIMIT: Duration = Duration::from_secs(20);
 
-/// A running agent. Dropping it kills it; what it pinned stays with the node. Where a test fails meanwhile, its log is shown.
+/// A running agent. Dropping it kills it; what it pinned stays with the node. Where a test has failed, its log is shown
+/// then.
 pub struct Agent {
     process: Background,
     notifications: Notifications,

@@ -26,7 +26,7 @@ pub(crate) fn guests(tables: &Tables, image: &Image) -> Result<BTreeSet<Endpoint
 }
 
 /// Those kept for ports that have gone are no slot's any more: another port may have it next.
-pub(crate) fn without_slot(tables: &Tables, gone: &[u16]) -> Result<(), TableError> {
+pub(crate) fn without_slot(tables: &Tables, gone: &BTreeSet<u16>) -> Result<(), TableError> {
     if gone.is_empty() {
         return Ok(());
     }
