@@ -1,6 +1,9 @@
 //! One lab: the owner of everything that is made for it, and the sweeper of what dead owners left.
 
-use crate::netns::{NETNS_DIR, delete_netns};
+use crate::{
+    claim::{self, Claim},
+    netns::{NETNS_DIR, delete_netns},
+};
 use anyhow::{Context, Result, bail};
 use nix::{
     fcntl::{Flock, FlockArg},
@@ -10,10 +13,8 @@ use std::{
     fs::{self, File},
     io::ErrorKind,
     path::{Path, PathBuf},
-    sync::{
-        PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
-        atomic::{AtomicU32, Ordering},
-    },
+    rc::Rc,
+    sync::atomic::{AtomicU32, Ordering},
 };
 
 /// Where labs keep their files. Not below /run, which each node has for itself.
@@ -24,31 +25,13 @@ const PREFIX: &str = "vpclab-";
 const KEPT: &str = "kept";
 
 static COUNTER: AtomicU32 = AtomicU32::new(0);
-/// Who has the machine, of the labs of this process.
-static MACHINE: RwLock<()> = RwLock::new(());
 
 /// A lab. Dropping it kills what runs in its namespaces and removes them.
 pub struct Lab {
     id: String,
     directory: PathBuf,
     end: End,
-    _machine: Machine,
-}
-
-/// What a lab has of the machine.
-enum Machine {
-    Shared { _guard: RwLockReadGuard<'static, ()> },
-    Alone { _guard: RwLockWriteGuard<'static, ()> },
-}
-
-impl Machine {
-    fn shared() -> Self {
-        Self::Shared { _guard: MACHINE.read().unwrap_or_else(PoisonError::into_inner) }
-    }
-
-    fn alone() -> Self {
-        Self::Alone { _guard: MACHINE.write().unwrap_or_else(PoisonError::into_inner) }
-    }
+    _claim: Rc<Claim>,
 }
 
 /// What becomes of a lab when its value is dropped.
@@ -64,16 +47,16 @@ impl Lab {
     /// # Errors
     /// Not root, or the kernel refuses mounts.
     pub fn new() -> Result<Self> {
-        Self::create(unique(), Machine::shared())
+        Self::create(unique(), claim::shared())
     }
 
     /// The same, while no other lab of this process is up: for what is measured in time, or in packets that a machine
-    /// with too much to do would lose. It waits until the others have gone, of which the calling thread must have none.
+    /// with too much to do would lose. It waits until those of other threads have gone.
     ///
     /// # Errors
-    /// As for [`Lab::new`].
+    /// As for [`Lab::new`], or the calling thread has a lab already.
     pub fn alone() -> Result<Self> {
-        Self::create(unique(), Machine::alone())
+        Self::create(unique(), claim::alone()?)
     }
 
     /// A lab of a fixed name, of which there can be one on the machine. See [`Lab::keep`].
@@ -81,10 +64,10 @@ impl Lab {
     /// # Errors
     /// As for [`Lab::new`], or a lab of that name is up.
     pub fn named(name: &str) -> Result<Self> {
-        Self::create(name.to_owned(), Machine::shared())
+        Self::create(name.to_owned(), claim::shared())
     }
 
-    fn create(id: String, machine: Machine) -> Result<Self> {
+    fn create(id: String, claim: Rc<Claim>) -> Result<Self> {
         if !nix::unistd::geteuid().is_root() {
             bail!("network namespaces take root: run this as root");
         }
@@ -96,7 +79,7 @@ impl Lab {
         let directory = Path::new(BASE).join(&id);
         fs::create_dir(&directory).with_context(|| format!("cannot make {}; is that lab up?", directory.display()))?;
         fs::write(directory.join("owner"), owner_mark(std::process::id()).unwrap_or_default())?;
-        Ok(Self { id, directory, end: End::Removed, _machine: machine })
+        Ok(Self { id, directory, end: End::Removed, _claim: claim })
     }
 
     /// Full name of a network namespace of this lab.

@@ -9,6 +9,7 @@ pub mod agent;
 pub mod background;
 pub mod blueprint;
 pub mod capture;
+mod claim;
 pub mod command;
 pub mod cpio;
 pub mod crowd;

@@ -3,10 +3,15 @@
 use crate::process::{describe, repository, run};
 use anyhow::{Context, Result};
 use std::{
-    io::{BufRead, BufReader},
-    process::{Command, Stdio},
+    io::{self, BufRead, BufReader},
+    process::{ChildStdout, Command, Stdio},
+    sync::mpsc::{self, Receiver, RecvTimeoutError},
+    thread,
     time::{Duration, Instant},
 };
+
+/// How long a program of tests may print nothing. The longest test takes two minutes on a slow machine.
+const SILENCE: Duration = Duration::from_secs(600);
 
 /// What a step that went to its end did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,25 +89,38 @@ pub fn tests(commands: impl Iterator<Item = Command>) -> Result<Outcome> {
             directory.strip_prefix(repository()).unwrap_or(directory).display(),
             describe(&command)
         );
-        let (good, bad) = counted(&mut command)?;
+        let (good, bad) = counted(&mut command, SILENCE)?;
         passed += good;
         failed += bad;
     }
     Ok(Outcome::Tests { passed, failed })
 }
 
-/// How many tests of a program passed, and how many failed. One that ends otherwise than with its tests has failed itself.
-fn counted(command: &mut Command) -> Result<(u32, u32)> {
+/// How many tests of a program passed, and how many failed. One that ends otherwise than with its tests has failed itself,
+/// as has one that says nothing for so long that it will never end.
+fn counted(command: &mut Command, silence: Duration) -> Result<(u32, u32)> {
     let mut child =
         command.stdout(Stdio::piped()).spawn().with_context(|| format!("cannot start {}", describe(command)))?;
+    let lines = lines(child.stdout.take().context("no output")?);
     let (mut passed, mut failed) = (0, 0);
-    for line in BufReader::new(child.stdout.take().context("no output")?).lines() {
-        let line = line?;
-        if let Some((good, bad)) = counts(&line) {
-            passed += good;
-            failed += bad;
+    loop {
+        match lines.recv_timeout(silence) {
+            Ok(line) => {
+                let line = line?;
+                if let Some((good, bad)) = counts(&line) {
+                    passed += good;
+                    failed += bad;
+                }
+                println!("{line}");
+            }
+            Err(RecvTimeoutError::Disconnected) => break,
+            Err(RecvTimeoutError::Timeout) => {
+                println!("{} has said nothing for {silence:?} and is killed", describe(command));
+                child.kill()?;
+                // What it started may hold its output open, so the end of that is not waited for.
+                break;
+            }
         }
-        println!("{line}");
     }
     let status = child.wait()?;
     if !status.success() && failed == 0 {
@@ -110,6 +128,13 @@ fn counted(command: &mut Command) -> Result<(u32, u32)> {
         failed = 1;
     }
     Ok((passed, failed))
+}
+
+/// The lines that a program prints, as they come.
+fn lines(output: ChildStdout) -> Receiver<io::Result<String>> {
+    let (sender, lines) = mpsc::channel();
+    thread::spawn(move || BufReader::new(output).lines().try_for_each(|line| sender.send(line)));
+    lines
 }
 
 /// Passed and failed of a line such as `test result: ok. 8 passed; 0 failed; 0 ignored; …`.
@@ -145,6 +170,15 @@ mod tests {
         let commands = [good, "kill -9 $$", bad].map(shell);
         let outcome = tests(commands.into_iter()).expect("a shell");
         assert_eq!(outcome, Outcome::Tests { passed: 4, failed: 3 });
+    }
+
+    #[test]
+    fn a_program_that_hangs_is_ended_and_counted() {
+        let mut command = Command::new("sh");
+        command.args(["-c", "echo 'test result: ok. 3 passed; 0 failed; 0 ignored'; exec sleep 60"]);
+        let start = Instant::now();
+        assert_eq!(counted(&mut command, Duration::from_millis(300)).expect("a shell"), (3, 1));
+        assert!(start.elapsed() < Duration::from_secs(30));
     }
 
     #[test]
