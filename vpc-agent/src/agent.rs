@@ -19,10 +19,12 @@ use crate::{
     liveness::{Healths, Liveness},
     lock,
     machine::{Depth, Observer},
+    memory,
     netlink::{events::Events, neighbours},
     notify::{ServiceManager, status_line},
     reconcile::{Outcome, Reconciler, chain},
     sweeper,
+    text::Text,
     topology::{self, Compiled, Compiling},
     watch::FileWatch,
 };
@@ -68,7 +70,7 @@ pub async fn run(arguments: Run) -> anyhow::Result<()> {
     let way = TcWay::choose(arguments.attach)?;
     let mut events =
         Events::subscribe(observer.feature_changes(), &way).context("subscribe to the kernel's messages")?;
-    let mut watch = FileWatch::new(&arguments.topology)?;
+    let mut watch = FileWatch::new(&arguments.topology, &arguments.run_dir)?;
     let mut sizes: Sizes = arguments.sizes.into();
     sizes.sessions = growth::at_start(&arguments.bpffs, arguments.sizes.sessions_at_start, sizes.sessions);
     // A large topology is read while the kernel verifies programs and tells what the maps hold.
@@ -79,6 +81,7 @@ pub async fn run(arguments: Run) -> anyhow::Result<()> {
         topology::prepare(&loader, text, &arguments.topology.display().to_string(), limits);
     }
     let datapath = Datapath::load(&arguments.bpffs, sizes, way)?;
+    memory::give_back();
     let sweeper = sweeper::spawn(&datapath.tables).context("start the session sweeper")?;
     let reconciler = Reconciler::new(datapath, observer, sweeper).context("read the maps")?;
     let (calls_in, mut calls) = mpsc::channel(64);
@@ -160,13 +163,15 @@ struct Agent {
     /// What the announcer was told last is made of this.
     spoken_from: Option<SpokenFrom>,
     compiling: Compiling,
-    /// What the topology in force was made from.
+    /// What this node needs by the topology in force.
     in_force: Option<Compiled>,
     /// A text that came while another one was compiled.
-    waiting: Option<Arc<String>>,
-    /// A good text that is not yet written as the last good one.
-    unkept: Option<Arc<String>>,
-    loader: Arc<Mutex<Loader>>,
+    waiting: Option<Arc<Text>>,
+    /// The text of the file that was accepted last.
+    text: Option<Arc<Text>>,
+    /// The same, if it is not kept as the last good one yet.
+    unkept: Option<Arc<Text>>,
+    loader: Arc<Mutex<Loader<Text>>>,
     topology: TopologyStatus,
     outcome: Outcome,
     /// Why the last round failed.
@@ -195,6 +200,7 @@ impl Agent {
             compiling: Compiling::default(),
             in_force: None,
             waiting: None,
+            text: None,
             unkept: None,
             loader: Arc::default(),
             topology: TopologyStatus { file, state: "none".to_owned(), ..TopologyStatus::default() },

@@ -23,7 +23,7 @@ use crate::{
     topology,
     underlay::{Described, WayState},
 };
-use std::{path::PathBuf, sync::Arc, time::Instant};
+use std::{path::PathBuf, time::Instant};
 use vpc_topology::{Limits, compile::Desired};
 
 /// What answers are made of.
@@ -75,7 +75,7 @@ impl Answers<'_> {
                 Some(Box::new(move || Answer::of(found.and_then(|found| found.read(limit)))))
             }
             Request::Plan { name, text } => {
-                let (name, text) = (name.clone(), Arc::new(text.clone()));
+                let (name, text) = (name.clone(), text.clone());
                 let (node, limits) = (self.node.to_owned(), self.limits);
                 let (present, old) = (self.reconciler.present(), self.reconciler.desired().cloned());
                 Some(Box::new(move || {

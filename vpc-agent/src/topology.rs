@@ -1,23 +1,21 @@
 //! Topology files: reading, checking, compiling for this node, and keeping the last good one.
 
+use crate::{memory, text::Text};
 use std::{
     collections::BTreeSet,
-    fs, io,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
 };
 use tokio::task::JoinHandle;
 use vpc_common::endpoint::EndpointKey;
 use vpc_topology::{
-    Limits, Loader, Slots, Topology,
+    Limits, Loader, Slots, Source, Topology,
     compile::{Desired, compile_without, whereabouts},
 };
 
 /// A topology that fits this node.
 #[derive(Clone, Debug)]
 pub struct Compiled {
-    /// The text that it was made from. It may be large: everybody shares it.
-    pub text: Arc<String>,
     /// What this node needs.
     pub desired: Arc<Desired>,
     /// The size of the session table that its ports share.
@@ -26,16 +24,25 @@ pub struct Compiled {
     pub gone: BTreeSet<u64>,
 }
 
+/// A version of the file that fits this node.
+#[derive(Debug)]
+pub struct Version {
+    /// What the file said. It may be large: everybody shares it.
+    pub text: Arc<Text>,
+    /// What that is for this node.
+    pub compiled: Compiled,
+}
+
 /// A topology on its way. It may be large, so it is compiled beside the loop.
 #[derive(Debug, Default)]
-pub struct Compiling(pub Option<JoinHandle<Result<Compiled, String>>>);
+pub struct Compiling(pub Option<JoinHandle<Result<Version, String>>>);
 
 impl Compiling {
     /// Waits for the result, for ever if nothing is on its way.
     ///
     /// # Errors
     /// Every problem, for people.
-    pub async fn finished(&mut self) -> Result<Compiled, String> {
+    pub async fn finished(&mut self) -> Result<Version, String> {
         let Some(task) = &mut self.0 else { return std::future::pending().await };
         let result = task.await;
         self.0 = None;
@@ -57,29 +64,30 @@ pub struct Present {
 
 /// Reads a topology and compiles it for a node. The error is every problem, for people.
 pub fn compile(
-    text: &Arc<String>,
+    source: &dyn Source,
     name: &str,
     node: &str,
     present: &Present,
     limits: &Limits,
 ) -> Result<Compiled, String> {
-    let topology: Topology = vpc_topology::load_within(text, name, limits).map_err(|problems| problems.to_string())?;
-    finish(&topology, text, node, present, limits)
+    let topology = vpc_topology::load_within(source, name, limits).map_err(|problems| problems.to_string())?;
+    finish(&topology, node, present, limits)
 }
 
 /// Begins to read the first version of a file, beside the caller. What is wrong with it the compilation tells, which
 /// waits for this.
-pub fn prepare(loader: &Arc<Mutex<Loader>>, text: &Arc<String>, name: &str, limits: Limits) {
+pub fn prepare(loader: &Arc<Mutex<Loader<Text>>>, text: &Arc<Text>, name: &str, limits: Limits) {
     let (loader, text, name) = (Arc::clone(loader), Arc::clone(text), name.to_owned());
     tokio::task::spawn_blocking(move || {
         let _told_later = loader.lock().unwrap_or_else(PoisonError::into_inner).load(&text, &name, &limits).is_ok();
+        memory::give_back();
     });
 }
 
 /// The same for the next version of a file, of which only what changed is read.
 pub fn compile_next(
-    loader: &Mutex<Loader>,
-    text: &Arc<String>,
+    loader: &Mutex<Loader<Text>>,
+    text: &Arc<Text>,
     name: &str,
     node: &str,
     present: &Present,
@@ -88,16 +96,10 @@ pub fn compile_next(
     // A loader that panicked has lost the version before and reads the next one whole.
     let mut loader = loader.lock().unwrap_or_else(PoisonError::into_inner);
     let topology = loader.load(text, name, limits).map_err(|problems| problems.to_string())?;
-    finish(topology, text, node, present, limits)
+    finish(topology, node, present, limits)
 }
 
-fn finish(
-    topology: &Topology,
-    text: &Arc<String>,
-    node: &str,
-    present: &Present,
-    limits: &Limits,
-) -> Result<Compiled, String> {
+fn finish(topology: &Topology, node: &str, present: &Present, limits: &Limits) -> Result<Compiled, String> {
     let mut desired = compile_without(topology, node, &present.slots, limits, present.gone.clone())
         .map_err(|error| error.to_string())?;
     for (key, endpoint) in whereabouts(topology, &present.away) {
@@ -106,12 +108,7 @@ fn finish(
             endpoints.insert(at, (key, endpoint));
         }
     }
-    Ok(Compiled {
-        text: Arc::clone(text),
-        desired: Arc::new(desired),
-        sessions: limits.sessions,
-        gone: present.gone.clone(),
-    })
+    Ok(Compiled { desired: Arc::new(desired), sessions: limits.sessions, gone: present.gone.clone() })
 }
 
 /// Where the last good topology is kept, so that a restart with a bad file changes nothing.
@@ -119,18 +116,7 @@ pub fn last_good_path(run_dir: &Path) -> PathBuf {
     run_dir.join("topology.last-good.yaml")
 }
 
-/// Keeps a topology as the last good one.
-///
-/// # Errors
-/// Where it cannot be written.
-pub fn keep(run_dir: &Path, text: &str) -> io::Result<()> {
-    let path = last_good_path(run_dir);
-    let next = path.with_extension("next");
-    fs::write(&next, text)?;
-    fs::rename(next, path)
-}
-
 /// The last good topology; none where there never was one.
-pub fn kept(run_dir: &Path) -> Option<Arc<String>> {
-    fs::read_to_string(last_good_path(run_dir)).ok().map(Arc::new)
+pub fn kept(run_dir: &Path) -> Option<Text> {
+    Text::open(&last_good_path(run_dir)).ok()
 }

@@ -1,5 +1,6 @@
 //! Watches the topology file.
 
+use crate::text::Text;
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 use std::{
     ffi::OsStr,
@@ -32,22 +33,25 @@ pub struct WatchError {
 #[derive(Debug)]
 pub struct FileWatch {
     path: PathBuf,
+    /// Where copies of what it says are made.
+    directory: PathBuf,
     // Watching ends with it.
     _watcher: RecommendedWatcher,
     events: mpsc::UnboundedReceiver<()>,
     /// When the first event came that was not answered by a read yet.
     since: Option<Instant>,
-    last: Option<Arc<String>>,
+    last: Option<Arc<Text>>,
     /// What the file was like when it was read last.
     state: Option<(u64, u64, SystemTime)>,
 }
 
 impl FileWatch {
-    /// Watches the file's directory, since a file that is replaced is another file.
+    /// Watches the file's directory, since a file that is replaced is another file. What it says is copied to a directory
+    /// of the agent's own.
     ///
     /// # Errors
     /// Where there is no such directory.
-    pub fn new(path: &Path) -> Result<Self, WatchError> {
+    pub fn new(path: &Path, copies: &Path) -> Result<Self, WatchError> {
         let directory = match path.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => parent,
             _ => Path::new("."),
@@ -65,7 +69,15 @@ impl FileWatch {
         })
         .map_err(failed)?;
         watcher.watch(directory, RecursiveMode::NonRecursive).map_err(failed)?;
-        Ok(Self { path: path.to_owned(), _watcher: watcher, events, since: None, last: None, state: None })
+        Ok(Self {
+            path: path.to_owned(),
+            directory: copies.to_owned(),
+            _watcher: watcher,
+            events,
+            since: None,
+            last: None,
+            state: None,
+        })
     }
 
     /// Waits until something happened to the file and it is quiet again. Can be dropped while it waits: nothing is lost.
@@ -100,10 +112,10 @@ impl FileWatch {
     ///
     /// # Errors
     /// Where it cannot be read.
-    pub fn read_if_changed(&mut self) -> io::Result<Option<Arc<String>>> {
+    pub fn read_if_changed(&mut self) -> io::Result<Option<Arc<Text>>> {
         self.state = self.look();
         // The same text is news again after none could be read.
-        let text = std::fs::read_to_string(&self.path).inspect_err(|_| self.last = None)?;
+        let text = Text::copy_of(&self.path, &self.directory).inspect_err(|_| self.last = None)?;
         if self.last.as_deref() == Some(&text) {
             return Ok(None);
         }
@@ -138,6 +150,7 @@ mod tests {
         },
         time::Duration,
     };
+    use vpc_topology::Source;
 
     #[tokio::test]
     async fn edits_in_place_and_by_rename_are_seen() {
@@ -145,19 +158,19 @@ mod tests {
         fs::create_dir_all(&directory).unwrap();
         let path = directory.join("t.yaml");
         fs::write(&path, "one").unwrap();
-        let mut watch = FileWatch::new(&path).unwrap();
-        assert_eq!(watch.read_if_changed().unwrap().as_deref().map(String::as_str), Some("one"));
+        let mut watch = FileWatch::new(&path, &directory).unwrap();
+        assert_eq!(watch.read_if_changed().unwrap().as_deref().map(Source::text), Some("one"));
         assert_eq!(watch.read_if_changed().unwrap(), None);
         let limit = Duration::from_secs(2);
 
         fs::write(&path, "two").unwrap();
         tokio::time::timeout(limit, watch.quiet()).await.unwrap();
-        assert_eq!(watch.read_if_changed().unwrap().as_deref().map(String::as_str), Some("two"));
+        assert_eq!(watch.read_if_changed().unwrap().as_deref().map(Source::text), Some("two"));
 
         fs::write(directory.join("new"), "three").unwrap();
         fs::rename(directory.join("new"), &path).unwrap();
         tokio::time::timeout(limit, watch.quiet()).await.unwrap();
-        assert_eq!(watch.read_if_changed().unwrap().as_deref().map(String::as_str), Some("three"));
+        assert_eq!(watch.read_if_changed().unwrap().as_deref().map(Source::text), Some("three"));
 
         fs::remove_file(&path).unwrap();
         tokio::time::timeout(limit, watch.quiet()).await.unwrap();
@@ -165,7 +178,7 @@ mod tests {
 
         fs::write(&path, "three").unwrap();
         tokio::time::timeout(limit, watch.quiet()).await.unwrap();
-        assert_eq!(watch.read_if_changed().unwrap().as_deref().map(String::as_str), Some("three"));
+        assert_eq!(watch.read_if_changed().unwrap().as_deref().map(Source::text), Some("three"));
         fs::remove_dir_all(&directory).unwrap();
     }
 
@@ -175,7 +188,7 @@ mod tests {
         fs::create_dir_all(&directory).unwrap();
         let path = directory.join("t.yaml");
         fs::write(&path, "one").unwrap();
-        let mut watch = FileWatch::new(&path).unwrap();
+        let mut watch = FileWatch::new(&path, &directory).unwrap();
         let limit = Duration::from_secs(2);
         // Another file is written the whole time, more often than it takes to be quiet.
         let stop = Arc::new(AtomicBool::new(false));
@@ -194,7 +207,7 @@ mod tests {
             while tokio::time::timeout(Duration::from_millis(5), watch.quiet()).await.is_err() {}
         });
         seen.await.unwrap();
-        assert_eq!(watch.read_if_changed().unwrap().as_deref().map(String::as_str), Some("two"));
+        assert_eq!(watch.read_if_changed().unwrap().as_deref().map(Source::text), Some("two"));
         stop.store(true, Ordering::Relaxed);
         writer.join().unwrap();
         fs::remove_dir_all(&directory).unwrap();

@@ -148,6 +148,8 @@ impl Loader {
         let sizes = self.sizes.max_entries();
         let pinned = self.pinned_maps(&sizes)?;
         let mut loader = EbpfLoader::new();
+        // The programs ask nothing of the kernel's own types, of which there are a hundred thousand to be read.
+        loader.btf(None);
         for (name, entries) in sizes {
             loader.map_max_entries(name, entries);
         }

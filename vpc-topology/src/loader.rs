@@ -5,66 +5,70 @@
 //! if the file had been read whole.
 
 use crate::{
-    Diagnostics, Limits, Topology,
+    Diagnostics, Limits, Source, Topology,
     diagnostics::Span,
     document::{Broken, Field},
     load_within,
     model::{File, Port},
     parts::part_of_list,
+    source::{common_prefix, common_suffix},
 };
 use std::{ops::Range, sync::Arc};
 
 /// Loads successive versions of a file.
-#[derive(Debug, Default)]
-pub struct Loader {
+#[derive(Debug)]
+pub struct Loader<S> {
     /// The version loaded last, if it was valid.
-    last: Option<Last>,
+    last: Option<Last<S>>,
 }
 
 /// A valid version of a file. Its text may be large: it is shared, not copied.
 #[derive(Debug)]
-struct Last {
-    text: Arc<String>,
+struct Last<S> {
+    source: Arc<S>,
     limits: Limits,
     topology: Topology,
 }
 
-impl Loader {
+impl<S> Default for Loader<S> {
     /// A loader that has seen nothing yet.
-    pub fn new() -> Self {
-        Self::default()
+    fn default() -> Self {
+        Self { last: None }
     }
+}
 
+impl<S: Source> Loader<S> {
     /// Reads and validates a version of the file. `name` is the file's name, for messages.
     ///
     /// # Errors
     /// Every problem of the file at once, as [`crate::load`] reports them.
-    pub fn load(&mut self, text: &Arc<String>, name: &str, limits: &Limits) -> Result<&Topology, Diagnostics> {
+    pub fn load(&mut self, source: &Arc<S>, name: &str, limits: &Limits) -> Result<&Topology, Diagnostics> {
         let topology = match self.last.take() {
-            Some(last) if Arc::ptr_eq(&last.text, text) && last.limits == *limits => last.topology,
-            Some(last) => match last.edited(text) {
+            Some(last) if Arc::ptr_eq(&last.source, source) && last.limits == *limits => last.topology,
+            Some(last) => match last.edited(&**source) {
                 Some(file) => Topology::validated(file, Vec::new(), &Broken::default(), limits)
-                    .map_err(|problems| Diagnostics::new(name, text, problems))?,
-                None => load_within(text, name, limits)?,
+                    .map_err(|problems| Diagnostics::new(name, source.text(), problems))?,
+                None => load_within(&**source, name, limits)?,
             },
-            None => load_within(text, name, limits)?,
+            None => load_within(&**source, name, limits)?,
         };
-        Ok(&self.last.insert(Last { text: Arc::clone(text), limits: *limits, topology }).topology)
+        Ok(&self.last.insert(Last { source: Arc::clone(source), limits: *limits, topology }).topology)
     }
 }
 
-impl Last {
+impl<S: Source> Last<S> {
     /// The records of another version, if only items of the list of ports differ.
-    fn edited(self, text: &str) -> Option<File> {
+    fn edited(self, source: &S) -> Option<File> {
         let mut file = self.topology.into_file();
-        apply(&self.text, text, &mut file).then_some(file)
+        apply(&*self.source, source, &mut file).then_some(file)
     }
 }
 
 /// Brings the records of an old text up to date. `false`: the new text must be read whole; the records are no longer
 /// to be used.
-fn apply(old: &str, new: &str, file: &mut File) -> bool {
+fn apply(old: &dyn Source, new: &dyn Source, file: &mut File) -> bool {
     let Some(edit) = edit(old, new, &file.ports) else { return false };
+    let (old, new) = (old.text(), new.text());
     let part = &new[edit.new.clone()];
     // What follows must stand on a line of its own.
     if edit.old.end < old.len() && !part.ends_with('\n') {
@@ -125,9 +129,10 @@ struct Edit {
 }
 
 /// The items around what differs. `None`: more than items of a block list of ports differs.
-fn edit(old: &str, new: &str, ports: &[Port]) -> Option<Edit> {
-    let prefix = common_prefix(old.as_bytes(), new.as_bytes());
-    let suffix = common_suffix(&old.as_bytes()[prefix..], &new.as_bytes()[prefix..]);
+fn edit(old: &dyn Source, new: &dyn Source, ports: &[Port]) -> Option<Edit> {
+    let prefix = common_prefix(old, new);
+    let suffix = common_suffix(old, new, prefix);
+    let (old, new) = (old.text(), new.text());
     let (old_end, new_end) = (old.len() - suffix, new.len() - suffix);
 
     // The first item is the one in whose line or behind which the edit starts; the line must still start it.
@@ -157,20 +162,6 @@ fn item_start(text: &str, port: &Port) -> Option<usize> {
     (!indicator.is_empty() && indicator.bytes().all(|byte| byte == b' ')).then_some(start)
 }
 
-/// Compares in blocks first: byte by byte a large file takes ten times as long.
-const BLOCK: usize = 4_096;
-
-fn common_prefix(a: &[u8], b: &[u8]) -> usize {
-    let blocks = a.chunks_exact(BLOCK).zip(b.chunks_exact(BLOCK)).take_while(|(a, b)| a == b).count() * BLOCK;
-    blocks + a[blocks..].iter().zip(&b[blocks..]).take_while(|(a, b)| a == b).count()
-}
-
-fn common_suffix(a: &[u8], b: &[u8]) -> usize {
-    let blocks = a.rchunks_exact(BLOCK).zip(b.rchunks_exact(BLOCK)).take_while(|(a, b)| a == b).count() * BLOCK;
-    let rest = a[..a.len() - blocks].iter().rev().zip(b[..b.len() - blocks].iter().rev());
-    blocks + rest.take_while(|(a, b)| a == b).count()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -184,7 +175,7 @@ mod tests {
         assert!(base.contains(from));
         let edited = base.replacen(from, to, 1);
         let mut file = crate::load(base, "").unwrap().into_file();
-        let alone = apply(base, &edited, &mut file);
+        let alone = apply(&base, &edited, &mut file);
         let whole = Reader::new(&edited).document::<File>().0;
         assert!(!alone || whole.is_some_and(|whole| whole == file), "spans and all");
         alone
@@ -202,7 +193,7 @@ mod tests {
         let (before, _) = FLOW.rsplit_once(last).unwrap();
         let mut file = crate::load(FLOW, "").unwrap().into_file();
         let edited = format!("{before}private_ips: [{more}");
-        assert!(apply(FLOW, &edited, &mut file), "a port behind the last one");
+        assert!(apply(&FLOW, &edited, &mut file), "a port behind the last one");
         assert_eq!(file.ports.len(), 4);
     }
 

@@ -8,8 +8,9 @@
 //! by the YAML parser, which tells every problem.
 
 use crate::{
+    Source,
     document::{Field, Reader},
-    model::{File, Port},
+    model::{File, Pool, Port},
 };
 use std::{num::NonZero, ops::Range, sync::mpsc, thread};
 
@@ -21,11 +22,12 @@ const KEY: &str = "ports:";
 const PART: usize = 1 << 18;
 
 /// Reads a file by parts. `None`: it must be read whole.
-pub(crate) fn read(text: &str) -> Option<File> {
-    read_in(text, PART)
+pub(crate) fn read(source: &dyn Source) -> Option<File> {
+    read_in(source, PART)
 }
 
-fn read_in(text: &str, size: usize) -> Option<File> {
+fn read_in(source: &dyn Source, size: usize) -> Option<File> {
+    let text = source.text();
     let items = items(text)?;
     // The key is one of the topology itself, and its value begins here, if what comes before is a topology so far: in
     // the midst of quotes or of a flow collection it would be none.
@@ -38,7 +40,10 @@ fn read_in(text: &str, size: usize) -> Option<File> {
         return None;
     }
     file.make_room(items.start, items.len() as i64);
-    file.ports = ports(text, &parts(text, items.clone(), size))?;
+    let parts = parts(text, items.clone(), size);
+    source.pass(0..text.len());
+    file.ports = ports(source, &parts)?;
+    source.pass(0..text.len());
     if items.end == text.len() {
         file.span.end = file.ports.last()?.span.end;
     }
@@ -67,7 +72,7 @@ pub(crate) fn is_part_of_list(line: &str) -> bool {
     line.starts_with(['\n', ' ', '#']) || line.is_empty() || line.starts_with("- ")
 }
 
-fn ports(text: &str, parts: &[Range<usize>]) -> Option<Vec<Port>> {
+fn ports(source: &dyn Source, parts: &[Range<usize>]) -> Option<Vec<Port>> {
     let threads = thread::available_parallelism().map_or(1, NonZero::get);
     thread::scope(|scope| {
         let read = |first: usize| {
@@ -75,8 +80,10 @@ fn ports(text: &str, parts: &[Range<usize>]) -> Option<Vec<Port>> {
             let (sender, receiver) = mpsc::sync_channel(1);
             scope.spawn(move || {
                 for part in parts.iter().skip(first).step_by(threads) {
+                    let read = part_of_list(source.text(), part.clone());
+                    source.pass(part.clone());
                     // Nobody takes it: another part could not be read.
-                    if sender.send(part_of_list(text, part.clone())).is_err() {
+                    if sender.send(read).is_err() {
                         break;
                     }
                 }
@@ -84,9 +91,11 @@ fn ports(text: &str, parts: &[Range<usize>]) -> Option<Vec<Port>> {
             receiver
         };
         let readers: Vec<_> = (0..threads).map(read).collect();
-        let mut ports = Vec::new();
+        let (mut ports, mut names) = (Vec::new(), Pool::default());
         for reader in readers.iter().cycle().take(parts.len()) {
-            ports.extend(reader.recv().ok().flatten()?);
+            let mut part = reader.recv().ok().flatten()?;
+            part.iter_mut().for_each(|port| port.share_names(&mut names));
+            ports.extend(part);
         }
         Some(ports)
     })
@@ -188,7 +197,7 @@ mod tests {
             let file = whole(text);
             assert!(file.is_some());
             for size in [1, 100, PART] {
-                assert!(read_in(text, size) == file, "{text}");
+                assert!(read_in(&text, size) == file, "{text}");
             }
         }
     }
@@ -207,7 +216,7 @@ mod tests {
         for text in
             ["version: 1\nx: \"\nports:\n  - {a: b}\n\"\n", "{version: 1, x: [\nports:\n- ]}\n", "--- |\nports:\n- a\n"]
         {
-            assert!(read_in(text, PART).is_none(), "{text}");
+            assert!(read_in(&text, PART).is_none(), "{text}");
         }
     }
 

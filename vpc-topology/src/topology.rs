@@ -1,7 +1,7 @@
 //! A validated topology: the records of the file with every name resolved.
 
 use crate::{
-    Limits,
+    Limits, Source,
     diagnostics::Problem,
     document::{Broken, Reader},
     model::{
@@ -204,10 +204,10 @@ pub struct Topology {
 }
 
 impl Topology {
-    pub(crate) fn read(text: &str, limits: &Limits) -> Result<Self, Vec<Problem>> {
-        let (file, problems, broken) = match parts::read(text) {
+    pub(crate) fn read(source: &dyn Source, limits: &Limits) -> Result<Self, Vec<Problem>> {
+        let (file, problems, broken) = match parts::read(source) {
             Some(file) => (Some(file), Vec::new(), Broken::default()),
-            None => Reader::new(text).document::<File>(),
+            None => Reader::new(source.text()).document::<File>(),
         };
         match file {
             Some(file) => Self::validated(file, problems, &broken, limits),

@@ -54,7 +54,7 @@ proptest! {
 
     #[test]
     fn same_as_whole(base in 0..BASES.len(), edits in edits()) {
-        let mut loader = Loader::new();
+        let mut loader = Loader::default();
         let mut text = Arc::new(BASES[base].to_owned());
         loader.load(&text, "a.yaml", &Limits::default()).unwrap();
         for edit in edits {

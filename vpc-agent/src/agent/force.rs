@@ -3,7 +3,8 @@
 use super::Agent;
 use crate::{
     liveness::Questions,
-    topology::{self, Compiled},
+    text::Text,
+    topology::{self, Compiled, Version},
     watch::FileWatch,
 };
 use std::sync::Arc;
@@ -20,21 +21,25 @@ impl Agent {
         }
     }
 
-    pub(super) fn compile(&mut self, text: Arc<String>) {
+    pub(super) fn compile(&mut self, text: Arc<Text>) {
         let (name, node) = (self.topology.file.clone(), self.arguments.node.clone());
         let (present, limits) = (self.reconciler.present(), self.limits());
         let loader = Arc::clone(&self.loader);
-        let task = move || topology::compile_next(&loader, &text, &name, &node, &present, &limits);
+        let task = move || {
+            let compiled = topology::compile_next(&loader, &text, &name, &node, &present, &limits)?;
+            Ok(Version { text, compiled })
+        };
         self.compiling.0 = Some(tokio::task::spawn_blocking(task));
     }
 
-    pub(super) fn accept(&mut self, compiled: Result<Compiled, String>) {
-        match compiled {
-            Ok(compiled) => {
-                self.put_into_force(&compiled);
+    pub(super) fn accept(&mut self, version: Result<Version, String>) {
+        match version {
+            Ok(Version { text, compiled }) => {
+                self.put_into_force(compiled);
                 self.topology.state = "file".to_owned();
                 self.topology.errors.clear();
-                self.unkept = Some(compiled.text);
+                self.text = Some(Arc::clone(&text));
+                self.unkept = Some(text);
             }
             Err(problems) => self.reject(problems),
         }
@@ -59,15 +64,16 @@ impl Agent {
         }
         if self.compiling.0.is_some() {
             // What is on its way comes here as well.
-        } else if self.topology.state == "file" {
-            self.compile(Arc::clone(&compiled.text));
+        } else if self.topology.state == "file"
+            && let Some(text) = &self.text
+        {
+            self.compile(Arc::clone(text));
         } else {
             self.fall_back();
         }
     }
 
-    fn put_into_force(&mut self, compiled: &Compiled) {
-        self.in_force = Some(compiled.clone());
+    fn put_into_force(&mut self, compiled: Compiled) {
         self.reconciler.desire(compiled.desired.clone());
         let probes = compiled.desired.outside.probes.clone();
         self.liveness.ask(Questions { source: compiled.desired.node.vtep, probes });
@@ -77,6 +83,7 @@ impl Agent {
             generation = self.topology.generation,
             "topology accepted"
         );
+        self.in_force = Some(compiled);
     }
 
     /// The file is bad: what is in force stays.
@@ -98,17 +105,17 @@ impl Agent {
         let (present, limits) = (self.reconciler.present(), self.limits());
         match topology::compile(&text, &name, &self.arguments.node, &present, &limits) {
             Ok(compiled) => {
-                self.put_into_force(&compiled);
+                self.put_into_force(compiled);
                 self.topology.state = "last_good".to_owned();
             }
             Err(problems) => tracing::error!("the last good topology is bad as well:\n{problems}"),
         }
     }
 
-    /// Writes the last good topology down. It may be large: nobody waits for that before the agent is ready.
+    /// Makes the topology in force the last good one.
     pub(super) fn keep(&mut self) {
         if let Some(text) = self.unkept.take()
-            && let Err(error) = topology::keep(&self.arguments.run_dir, &text)
+            && let Err(error) = text.keep_as(&topology::last_good_path(&self.arguments.run_dir))
         {
             tracing::warn!(%error, "keep the topology as the last good one");
         }

@@ -40,12 +40,15 @@ pub(super) fn endpoints(scope: &Scope<'_>) -> Vec<(EndpointKey, Endpoint)> {
         }
     }
     entries.extend(beyond(scope));
-    // Link-local addresses were added last and the sort is stable: what the file says of an address comes first.
-    let (named, derived): (Vec<_>, Vec<_>) = (entries, link_locals(scope));
-    entries = named;
-    entries.extend(derived);
-    entries.sort_by_key(|(key, _)| *key);
-    entries.dedup_by_key(|(key, _)| *key);
+    entries.sort_unstable_by_key(|(key, _)| *key);
+    debug_assert!(entries.windows(2).all(|pair| pair[0].0 < pair[1].0), "an address is there once");
+    // Where the file says something of a link-local address, that counts.
+    let mut derived = link_locals(scope);
+    derived.retain(|(key, _)| entries.binary_search_by_key(key, |(key, _)| *key).is_err());
+    if !derived.is_empty() {
+        entries.extend(derived);
+        entries.sort_unstable_by_key(|(key, _)| *key);
+    }
     entries
 }
 

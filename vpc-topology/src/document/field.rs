@@ -171,20 +171,58 @@ impl<T: Field> Field for Vec<T> {
     }
 }
 
-/// As a vector, but it takes less of a record that there are very many of.
-impl<T: Field> Field for Box<[T]> {
+/// A list that takes a pointer of a record that there are very many of, and nothing more while it is empty.
+#[derive(Clone, Debug, PartialEq)]
+// A box of a slice is a pointer and a length.
+#[expect(clippy::box_collection)]
+pub struct ThinList<T>(Option<Box<Vec<T>>>);
+
+impl<T> Deref for ThinList<T> {
+    type Target = [T];
+
+    fn deref(&self) -> &[T] {
+        self.0.as_deref().map_or(&[], Vec::as_slice)
+    }
+}
+
+impl<'a, T> IntoIterator for &'a ThinList<T> {
+    type Item = &'a T;
+    type IntoIter = std::slice::Iter<'a, T>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}
+
+impl<T: Field> Field for ThinList<T> {
     const REQUIRED: bool = false;
 
     fn read(reader: &mut Reader<'_>) -> Option<Self> {
-        Vec::read(reader).map(Vec::into_boxed_slice)
+        let mut items = Vec::read(reader)?;
+        items.shrink_to_fit();
+        Some(Self((!items.is_empty()).then(|| Box::new(items))))
     }
 
     fn absent() -> Option<Self> {
-        Some(Self::default())
+        Some(Self(None))
     }
 
     fn shift(&mut self, by: i64) {
-        self.iter_mut().for_each(|item| item.shift(by));
+        self.0.iter_mut().flat_map(|items| items.iter_mut()).for_each(|item| item.shift(by));
+    }
+}
+
+impl<T: JsonSchema> JsonSchema for ThinList<T> {
+    fn inline_schema() -> bool {
+        Vec::<T>::inline_schema()
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        Vec::<T>::schema_name()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        Vec::<T>::json_schema(generator)
     }
 }
 
@@ -282,7 +320,7 @@ impl<T: Field> Field for AtLeastOne<T> {
     fn shift(&mut self, by: i64) {
         match &mut self.0 {
             Items::One(item) => item.shift(by),
-            Items::Several(items) => items.shift(by),
+            Items::Several(items) => items.iter_mut().for_each(|item| item.shift(by)),
         }
     }
 }

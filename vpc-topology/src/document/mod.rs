@@ -9,7 +9,7 @@ mod reader;
 mod record;
 mod scalar;
 
-pub use field::{AtLeastOne, OneOrMore, Stated};
+pub use field::{AtLeastOne, OneOrMore, Stated, ThinList};
 pub(crate) use field::{Field, Slot};
 pub(crate) use reader::{Broken, Mapping, Reader, article};
 pub(crate) use record::{Gaps, Record, record};

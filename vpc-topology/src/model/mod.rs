@@ -21,14 +21,15 @@ mod session;
 mod subnet;
 mod vpc;
 
-pub use crate::document::{AtLeastOne, OneOrMore, Stated};
+pub use crate::document::{AtLeastOne, OneOrMore, Stated, ThinList};
 pub use bfd::{Bfd, BfdInterval, BfdMultiplier};
 pub use cidr::{Address, AddressBlock, Cidr, Range};
 pub use elastic_ip::ElasticIp;
 pub use gateway::{InterfaceAddress, InternetGateway, NodeGateway};
 pub use label::{LabelText, Labels};
 pub use mac::PortMac;
-pub use name::{DeviceName, Name};
+pub(crate) use name::Pool;
+pub use name::{DeviceName, Name, SharedName};
 pub use nat::{EgressRule, ExternalSocket, L4Port, NatGateway, PortCount, PortForward};
 pub use network_acl::{AclAction, AclRule, NetworkAcl};
 pub use node::{Dscp, Node, ReceiveMode};

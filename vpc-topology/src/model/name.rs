@@ -4,8 +4,9 @@
 
 use crate::document::{Mismatch, Scalar, ScalarText};
 use ecow::EcoString;
+use rustc_hash::FxHashSet;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use std::{borrow::Cow, fmt, ops::Deref};
+use std::{borrow::Cow, fmt, ops::Deref, sync::Arc};
 
 /// Longest name of an object, bytes.
 const NAME_MAX: usize = 63;
@@ -15,6 +16,26 @@ const DEVICE_NAME_MAX: usize = 15;
 /// Name of an object of the topology.
 #[derive(Clone, PartialEq, Eq, Debug, PartialOrd, Ord, Hash)]
 pub struct Name(EcoString);
+
+/// Name of an object that very many others name: they may have it in common.
+#[derive(Clone, PartialEq, Eq, Debug, PartialOrd, Ord, Hash)]
+pub struct SharedName(Arc<Name>);
+
+/// Names that are in use, by those who name them.
+#[derive(Default)]
+pub(crate) struct Pool(FxHashSet<SharedName>);
+
+impl Pool {
+    /// Has a name in common with those who gave the same one before.
+    pub(crate) fn share(&mut self, name: &mut SharedName) {
+        match self.0.get(name) {
+            Some(known) => *name = known.clone(),
+            None => {
+                self.0.insert(name.clone());
+            }
+        }
+    }
+}
 
 /// Name of a network device of Linux.
 #[derive(Clone, PartialEq, Eq, Debug, PartialOrd, Ord, Hash)]
@@ -39,6 +60,7 @@ macro_rules! text {
 }
 
 text!(Name);
+text!(SharedName);
 text!(DeviceName);
 
 impl Scalar for Name {
@@ -65,6 +87,18 @@ impl Scalar for Name {
 
     fn stand_in() -> Option<Self> {
         Some(Self("?".into()))
+    }
+}
+
+impl Scalar for SharedName {
+    const EXPECTED: &'static str = Name::EXPECTED;
+
+    fn parse(scalar: &ScalarText<'_>) -> Result<Self, Mismatch> {
+        Name::parse(scalar).map(|name| Self(Arc::new(name)))
+    }
+
+    fn stand_in() -> Option<Self> {
+        Name::stand_in().map(|name| Self(Arc::new(name)))
     }
 }
 
@@ -95,6 +129,24 @@ impl JsonSchema for Name {
         json_schema!({
             "type": "string", "minLength": 1, "maxLength": NAME_MAX, "pattern": "^[A-Za-z0-9][A-Za-z0-9._-]*$",
         })
+    }
+}
+
+impl JsonSchema for SharedName {
+    fn inline_schema() -> bool {
+        Name::inline_schema()
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        Name::schema_name()
+    }
+
+    fn schema_id() -> Cow<'static, str> {
+        Name::schema_id()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        Name::json_schema(generator)
     }
 }
 

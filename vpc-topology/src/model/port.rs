@@ -1,6 +1,8 @@
 //! Ports.
 
-use super::{Address, AddressBlock, AtLeastOne, DeviceName, Labels, Name, Quotas, mac::PortMac};
+use super::{
+    Address, AddressBlock, AtLeastOne, DeviceName, Labels, Name, Pool, Quotas, SharedName, ThinList, mac::PortMac,
+};
 use crate::{
     diagnostics::Spanned,
     document::{choice, record},
@@ -12,9 +14,9 @@ record! {
         /// Name of the port.
         name: Spanned<Name>,
         /// Its subnet.
-        subnet: Spanned<Name>,
+        subnet: Spanned<SharedName>,
         /// The node that it is on.
-        node: Spanned<Name>,
+        node: Spanned<SharedName>,
         /// Its interface on the host's side. Needed on nodes with an agent.
         device: Option<Spanned<DeviceName>>,
         /// The workload's Ethernet address, unique in the VPC.
@@ -23,13 +25,13 @@ record! {
         private_ips: AtLeastOne<Spanned<Address>>,
         /// Its security groups, of its VPC; all their rules hold. Default: the VPC's group `default`, unless a policy
         /// group selects the port.
-        security_groups: Box<[Spanned<Name>]>,
+        security_groups: ThinList<Spanned<Name>>,
     }
     few PortOptions {
         /// `false`: the port may send and receive for any address. Default: true.
         source_dest_check: Option<Spanned<bool>>,
         /// Further addresses that the port may send from and receive for.
-        allowed_address_pairs: Box<[Spanned<AddressBlock>]>,
+        allowed_address_pairs: ThinList<Spanned<AddressBlock>>,
         /// Whether frames that are neither IP nor ARP may pass inside the subnet. Default: false.
         allow_non_ip: Option<Spanned<bool>>,
         /// Labels, by which policy groups select it.
@@ -54,6 +56,12 @@ choice! {
 }
 
 impl Port {
+    /// Has its names in common with other ports that have the same.
+    pub(crate) fn share_names(&mut self, pool: &mut Pool) {
+        pool.share(&mut self.subnet.value);
+        pool.share(&mut self.node.value);
+    }
+
     /// Whether it may send and receive for others.
     pub fn routes_for_others(&self) -> bool {
         self.few().source_dest_check.is_some_and(|check| !check.value)
@@ -76,6 +84,6 @@ mod tests {
 
     #[test]
     fn a_port_takes_little() {
-        assert!(size_of::<Port>() <= 184, "{}", size_of::<Port>());
+        assert!(size_of::<Port>() <= 160, "{}", size_of::<Port>());
     }
 }

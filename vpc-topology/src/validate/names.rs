@@ -11,7 +11,7 @@ use crate::{
 };
 use hashbrown::hash_table::{Entry, HashTable};
 use rustc_hash::FxHashMap;
-use std::hash::BuildHasher;
+use std::{hash::BuildHasher, ops::Deref};
 
 /// The names of a file, by kind.
 pub(super) struct Names<'f> {
@@ -95,16 +95,20 @@ impl<'f, T: Record> Kind<'f, T> {
     }
 
     /// The record of a name. A name that belongs to no record is reported.
-    pub(super) fn resolve(&mut self, name: &'f Spanned<Name>, problems: &mut Vec<Problem>) -> Option<At<T>> {
-        name.given()?;
+    pub(super) fn resolve<N: Deref<Target = str>>(
+        &mut self,
+        name: &'f Spanned<N>,
+        problems: &mut Vec<Problem>,
+    ) -> Option<At<T>> {
+        let (text, span) = (&**name.given()?, name.span());
         let all = &self.all;
-        if let Some(index) = self.by_name.find(hash(&name.value), |index| all[*index as usize].0.value == name.value) {
+        if let Some(index) = self.by_name.find(hash(text), |index| *all[*index as usize].0.value == *text) {
             return Some(all[*index as usize].1);
         }
-        if !self.broken.contains(T::NOUN, &name.value) {
+        if !self.broken.contains(T::NOUN, text) {
             let known = all.iter().map(|(name, _)| &*name.value);
-            let hint = self.hints.entry(&name.value).or_insert_with(|| nearest(&name.value, known));
-            let problem = Problem::new(name.span(), format!("there is no {} `{}`", T::NOUN, name.value));
+            let hint = self.hints.entry(text).or_insert_with(|| nearest(text, known));
+            let problem = Problem::new(span, format!("there is no {} `{text}`", T::NOUN));
             let problem = problem.label(format!("not the name of {} {}", article(T::NOUN), T::NOUN));
             problems.push(match hint {
                 Some(hint) => problem.help(format!("did you mean `{hint}`?")),

@@ -120,7 +120,7 @@ struct Round {
 fn round(before: &Arc<String>, after: &Arc<String>) -> Result<Round> {
     let limits = Limits { flood_members: FLOOD_MEMBERS, ..Limits::default() };
     let mut clock = Laps::default();
-    let mut loader = vpc_topology::Loader::new();
+    let mut loader = vpc_topology::Loader::default();
     let loaded = Loader::new(Sizes { flood_members: FLOOD_MEMBERS, ..Sizes::default() }).load()?;
     let mut node = Node::new(Tables::new(&loaded)?);
 
