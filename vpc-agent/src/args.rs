@@ -90,7 +90,7 @@ pub struct MapSizes {
     /// Members of all flood lists.
     #[arg(long, value_name = "N", default_value_t = limits::FLOOD_MEMBERS, value_parser = entries())]
     pub flood_members: u32,
-    /// Addresses that security groups and network ACLs tell apart, over all local ports.
+    /// Single addresses that security groups and network ACLs tell apart, over all local ports, and as many blocks.
     #[arg(long, value_name = "N", default_value_t = limits::SUBJECTS, value_parser = entries())]
     pub subjects: u32,
     /// Sets of groups that they tell apart.

@@ -231,6 +231,7 @@ impl Reconciler {
             routes: keep(&old.routes, &desired.routes),
             sources: keep(&old.sources, &desired.sources),
             flood: unite(&mut old.flood, &desired.flood),
+            hosts: keep(&old.hosts, &desired.hosts),
             subjects: keep(&old.subjects, &desired.subjects),
             identities: keep(&old.identities, &desired.identities),
             rules: keep(&old.rules, &desired.rules),

@@ -43,7 +43,7 @@ impl Default for Sizes {
 
 impl Sizes {
     /// The maps whose size is set here, with their number of entries.
-    pub fn max_entries(&self) -> [(&'static str, u32); 17] {
+    pub fn max_entries(&self) -> [(&'static str, u32); 18] {
         let slots = self.local_ports + 1;
         [
             (maps::PORTS, slots),
@@ -58,6 +58,7 @@ impl Sizes {
             (maps::MACS, self.endpoints),
             (maps::ROUTES, self.routes),
             (maps::FLOOD, self.flood_members),
+            (maps::HOSTS, self.subjects),
             (maps::SUBJECTS, self.subjects),
             (maps::IDENTITIES, self.identities),
             (maps::RULES, self.rules),

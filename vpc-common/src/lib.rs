@@ -28,4 +28,4 @@ pub use addr::{Be16, Be32, Ip, Mac, Vni};
 pub use drop::DropReason;
 
 /// Version of every layout in this crate. Maps of another version are never reused.
-pub const ABI_VERSION: u32 = 10;
+pub const ABI_VERSION: u32 = 11;

@@ -12,7 +12,7 @@ pub const VTEPS: u32 = 4_096;
 pub const SESSIONS: u32 = 1 << 20;
 /// The same of a node of which little is asked: the tables grow with their use.
 pub const SESSIONS_AT_START: u32 = 1 << 16;
-/// Addresses that rule sets tell apart, over all rule sets of one node.
+/// Single addresses that rule sets tell apart, over all rule sets of one node, and as many blocks.
 pub const SUBJECTS: u32 = 1 << 18;
 /// Sets of groups that rule sets tell apart, over all rule sets of one node.
 pub const IDENTITIES: u32 = 1 << 16;

@@ -28,6 +28,8 @@ pub const FLOOD: &str = "FLOOD";
 pub const SESSIONS_V4: &str = "SESSIONS_V4";
 /// [`crate::session::SessionKey`] of IPv6 to [`crate::session::Session`], hash.
 pub const SESSIONS_V6: &str = "SESSIONS_V6";
+/// [`crate::policy::HostKey`] to [`crate::policy::Subject`], hash.
+pub const HOSTS: &str = "HOSTS";
 /// [`crate::policy::SubjectKey`] to [`crate::policy::Subject`], trie.
 pub const SUBJECTS: &str = "SUBJECTS";
 /// [`crate::policy::IdentityKey`] to [`crate::policy::Subject`], hash.

@@ -13,7 +13,21 @@ pub const NOTHING: u32 = 0;
 /// The identity of an address that no port has.
 pub const NOBODY: u32 = 0;
 
-/// Key of the `SUBJECTS` trie, whose value is a [`Subject`]: the addresses that a rule set tells apart.
+/// Bit of a rule set's id: some of its subjects are single addresses, in `HOSTS`.
+pub const WITH_HOSTS: u32 = 1 << 31;
+
+/// Key of the `HOSTS` hash, whose value is a [`Subject`]: the single addresses that a rule set tells apart. In the trie
+/// they would be the many leaves for which it is deep.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Pod, Zeroable, Default, PartialOrd, Ord, Hash)]
+pub struct HostKey {
+    /// Id of the rule set.
+    pub rules: u32,
+    /// The peer's address.
+    pub address: Ip,
+}
+
+/// Key of the `SUBJECTS` trie, whose value is a [`Subject`]: the blocks of addresses that a rule set tells apart.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Pod, Zeroable, Default, PartialOrd, Ord, Hash)]
 pub struct SubjectKey {
@@ -124,6 +138,7 @@ pub struct RuleVerdict {
 }
 
 const _: () = {
-    assert!(size_of::<SubjectKey>() == 24 && size_of::<IdentityKey>() == 8 && size_of::<Subject>() == 56);
+    assert!(size_of::<HostKey>() == 20 && size_of::<SubjectKey>() == 24);
+    assert!(size_of::<IdentityKey>() == 8 && size_of::<Subject>() == 56);
     assert!(size_of::<RuleKey>() == 16 && size_of::<RuleVerdict>() == 8);
 };

@@ -1,4 +1,4 @@
-//! Security groups, policy groups and network ACLs: one to four look-ups, however many rules there are.
+//! Security groups, policy groups and network ACLs: one to five look-ups, however many rules there are.
 
 use crate::{
     Packet, Part, Scratch, Stage, Tables,
@@ -12,7 +12,9 @@ use crate::{
 };
 use vpc_common::{
     Be16, Be32, DropReason, Ip,
-    policy::{IdentityKey, NOBODY, NOTHING, RuleKey, RuleVerdict, Subject, SubjectKey, action, service},
+    policy::{
+        HostKey, IdentityKey, NOBODY, NOTHING, RuleKey, RuleVerdict, Subject, SubjectKey, WITH_HOSTS, action, service,
+    },
     port::{Port, flags},
     route::{RouteKey, kind},
     session::decided,
@@ -174,9 +176,24 @@ fn by_address<'t, T: Tables>(
     peer: Ip,
     service: Be32,
 ) -> Option<&'t RuleVerdict> {
-    scratch.subject = SubjectKey { prefix_len: 32 + 128, rules: Be32::new(rules), address: peer };
-    let subject = tables.subject(&scratch.subject)?;
+    let subject = match host(tables, scratch, rules, peer) {
+        Some(host) => host,
+        None => {
+            scratch.subject = SubjectKey { prefix_len: 32 + 128, rules: Be32::new(rules), address: peer };
+            tables.subject(&scratch.subject)?
+        }
+    };
     said_to(tables, &mut scratch.rule, rules, subject, service)
+}
+
+/// What a rule set calls a single address, if it tells any apart.
+#[inline(always)]
+fn host<'t, T: Tables>(tables: &'t T, scratch: &mut Scratch, rules: u32, address: Ip) -> Option<&'t Subject> {
+    if rules & WITH_HOSTS == 0 {
+        return None;
+    }
+    scratch.host = HostKey { rules, address };
+    tables.host(&scratch.host)
 }
 
 /// What a rule set says to a service of a subject: most say little, and that stands with the subject.

@@ -6,7 +6,7 @@ use vpc_common::{
     datagram::Datagram,
     endpoint::{EndpointKey, MacKey},
     nat::{ElasticKey, ExternalPort, NatIn, NatOutKey},
-    policy::{IdentityKey, RuleKey, RuleVerdict, SubjectKey},
+    policy::{HostKey, IdentityKey, RuleKey, RuleVerdict, SubjectKey},
     port::{Port, SourceKey},
     route::RouteKey,
     session::{Hop, Session, SessionKey, V4, V6},
@@ -47,7 +47,7 @@ pub struct Scratch {
     pub route: RouteKey,
     /// What a rule set is asked.
     pub question: Question,
-    /// Key for the subjects of a rule set, by address.
+    /// Key for the subjects of a rule set, by the blocks around an address.
     pub subject: SubjectKey,
     /// The same by identity.
     pub identity: IdentityKey,
@@ -67,8 +67,8 @@ pub struct Scratch {
     pub nat_in: NatIn,
     /// Rule set of what the NAT gateway at hand lets out.
     pub egress_rules: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// Key for the subjects of a rule set, by single address.
+    pub host: HostKey,
 }
 
 /// What the groups of a port are asked: may this peer use this service?

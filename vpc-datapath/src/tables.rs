@@ -9,7 +9,7 @@ use vpc_common::{
     locate::LocateBucket,
     nat::{ElasticKey, External, ExternalPort, Forward, NatIn, NatOut, NatOutKey, NatSlice},
     node::Node,
-    policy::{IdentityKey, RuleKey, RuleVerdict, Subject, SubjectKey},
+    policy::{HostKey, IdentityKey, RuleKey, RuleVerdict, Subject, SubjectKey},
     port::{FloodKey, FloodMember, Port, PortBuckets, SourceKey},
     route::{Route, RouteKey},
     session::{Session, SessionKey, V4},
@@ -59,7 +59,9 @@ pub trait Tables {
     fn mac(&self, key: &MacKey) -> Option<&MacEntry>;
     /// The longest matching route.
     fn route(&self, key: &RouteKey) -> Option<&Route>;
-    /// What a rule set calls an address: the longest match.
+    /// What a rule set calls a single address.
+    fn host(&self, key: &HostKey) -> Option<&Subject>;
+    /// What a rule set calls an address by the blocks around it: the longest match.
     fn subject(&self, key: &SubjectKey) -> Option<&Subject>;
     /// What a rule set calls a set of groups.
     fn identity(&self, key: &IdentityKey) -> Option<&Subject>;

@@ -15,7 +15,7 @@ use vpc_common::{
     locate::{BUCKETS, LocateBucket},
     nat::{ElasticKey, External, ExternalPort, Forward, NatIn, NatOut, NatOutKey, NatSlice},
     node,
-    policy::{IdentityKey, RuleVerdict, Subject},
+    policy::{HostKey, IdentityKey, RuleVerdict, Subject},
     port::{self, FloodKey, FloodMember, PortBuckets, Usage},
     route::Route,
     session::{Session, SessionKey, V4, V6},
@@ -56,6 +56,8 @@ pub static VTEPS: Array<vtep::Vtep, VTEP_COUNT> = Array::new();
 pub static VTEP_IDS: HashMap<Ip, VtepId, VTEP_COUNT> = HashMap::new();
 #[btf_map]
 pub static FLOOD: HashMap<FloodKey, FloodMember, { limits::FLOOD_MEMBERS as usize }, NO_PREALLOC> = HashMap::new();
+#[btf_map]
+pub static HOSTS: HashMap<HostKey, Subject, { limits::SUBJECTS as usize }, NO_PREALLOC> = HashMap::new();
 #[btf_map]
 pub static SUBJECTS: LpmTrie<TrieKey, Subject, { limits::SUBJECTS as usize }> = LpmTrie::new();
 #[btf_map]

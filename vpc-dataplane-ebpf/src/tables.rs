@@ -11,7 +11,7 @@ use vpc_common::{
     locate::LocateBucket,
     nat::{ElasticKey, External, ExternalPort, Forward, NatIn, NatOut, NatOutKey, NatSlice},
     node::Node,
-    policy::{IdentityKey, RuleKey, RuleVerdict, Subject, SubjectKey},
+    policy::{HostKey, IdentityKey, RuleKey, RuleVerdict, Subject, SubjectKey},
     port::{FloodKey, FloodMember, Port, PortBuckets, SourceKey},
     route::{Route, RouteKey},
     session::{Session, SessionKey, V4},
@@ -106,6 +106,11 @@ impl Tables for Maps {
     fn route(&self, key: &RouteKey) -> Option<&Route> {
         // SAFETY: RouteKey and the trie's key have the same layout: a prefix length and five words.
         unsafe { lookup::<_, _, Route>(&maps::ROUTES, key).map(|v| &*v) }
+    }
+    #[inline(always)]
+    fn host(&self, key: &HostKey) -> Option<&Subject> {
+        // SAFETY: key and value types are the map's.
+        unsafe { lookup::<_, _, Subject>(&maps::HOSTS, key).map(|v| &*v) }
     }
     #[inline(always)]
     fn subject(&self, key: &SubjectKey) -> Option<&Subject> {

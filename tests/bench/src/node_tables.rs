@@ -91,6 +91,7 @@ impl TestNode {
         loaded.table(maps::ROUTES)?.set_all(&desired.routes)?;
         loaded.table(maps::SOURCES)?.set_all(&desired.sources)?;
         loaded.table(maps::FLOOD)?.set_all(&desired.flood)?;
+        loaded.table(maps::HOSTS)?.set_all(&desired.hosts)?;
         loaded.table(maps::SUBJECTS)?.set_all(&desired.subjects)?;
         loaded.table(maps::IDENTITIES)?.set_all(&desired.identities)?;
         loaded.table(maps::RULES)?.set_all(&desired.rules)?;
@@ -122,6 +123,7 @@ impl TestNode {
         let group = if rules == 0 { String::new() } else { security_group(rules)? };
         let desired = desired(&topology(&group)?)?;
         let (_, port) = guest(&desired)?;
+        self.loaded.table(maps::HOSTS)?.set_all(&desired.hosts)?;
         self.loaded.table(maps::SUBJECTS)?.set_all(&desired.subjects)?;
         self.loaded.table(maps::IDENTITIES)?.set_all(&desired.identities)?;
         self.loaded.table(maps::RULES)?.set_all(&desired.rules)?;

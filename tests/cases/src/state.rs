@@ -13,7 +13,7 @@ use vpc_common::{
     locate::{BUCKETS, LocateBucket, LocateEntry, LocateKey},
     nat::{ElasticKey, External, ExternalPort, Forward, NatSlice},
     node::{Node, flags as node_flags},
-    policy::{IdentityKey, RuleKey, RuleVerdict, Subject, SubjectKey},
+    policy::{HostKey, IdentityKey, RuleKey, RuleVerdict, Subject, SubjectKey},
     port::{FloodKey, FloodMember, Port, SourceKey, flags},
     route::{Route, RouteKey},
     session::V4,
@@ -43,6 +43,8 @@ pub struct State {
     pub macs: BTreeMap<MacKey, MacEntry>,
     /// `ROUTES`.
     pub routes: Vec<(RouteKey, Route)>,
+    /// `HOSTS`.
+    pub hosts: BTreeMap<HostKey, Subject>,
     /// `SUBJECTS`.
     pub subjects: Vec<(SubjectKey, Subject)>,
     /// `IDENTITIES`.
@@ -95,6 +97,7 @@ impl State {
             endpoints: desired.endpoints.iter().copied().collect(),
             macs: desired.macs.iter().copied().collect(),
             routes: desired.routes.clone(),
+            hosts: desired.hosts.iter().copied().collect(),
             subjects: desired.subjects.clone(),
             identities: desired.identities.iter().copied().collect(),
             rules: desired.rules.clone(),

@@ -36,10 +36,11 @@ pub(super) fn network_acls(desired: &Desired) -> Vec<Vec<Value>> {
 /// The rules that decide anything in each rule set. What rules before them decide wholly is not there.
 fn rules_by_set(desired: &Desired) -> BTreeMap<u32, BTreeSet<u32>> {
     let mut rules: BTreeMap<u32, BTreeSet<u32>> = BTreeMap::new();
+    let by_host = desired.hosts.iter().map(|(key, subject)| (key.rules, subject));
     let by_address = desired.subjects.iter().map(|(key, subject)| (key.rules.get(), subject));
     let by_identity = desired.identities.iter().map(|(key, subject)| (key.rules, subject));
     // What is little stands with its subject.
-    let little = by_address.chain(by_identity).flat_map(|(set, subject)| {
+    let little = by_host.chain(by_address).chain(by_identity).flat_map(|(set, subject)| {
         let answers = subject.answers.iter().take(subject.answer_count as usize);
         answers.map(move |answer| (set, answer.verdict.rule))
     });

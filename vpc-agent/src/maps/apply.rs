@@ -28,6 +28,7 @@ pub fn apply(tables: &Tables, plan: &Plan) -> Result<(), TableError> {
     // A rule set is whole before a port switches to it.
     tables.rules.set_all(&plan.rules.set)?;
     tables.identities.set_all(&plan.identities.set)?;
+    tables.hosts.set_all(&plan.hosts.set)?;
     tables.subjects.set_all(&plan.subjects.set)?;
     tables.outside.add(&plan.outside)?;
     // Switch: ports, then what leads to them.
@@ -47,6 +48,7 @@ pub fn apply(tables: &Tables, plan: &Plan) -> Result<(), TableError> {
         clear_slot(tables, *slot)?;
     }
     tables.outside.remove(&plan.outside)?;
+    remove(&tables.hosts, &plan.hosts)?;
     remove(&tables.subjects, &plan.subjects)?;
     remove(&tables.identities, &plan.identities)?;
     remove(&tables.rules, &plan.rules)?;

@@ -11,7 +11,7 @@ use vpc_common::{
     locate::{LocateBucket, LocateKey},
     maps,
     node::Node,
-    policy::{IdentityKey, RuleKey, RuleVerdict, Subject, SubjectKey},
+    policy::{HostKey, IdentityKey, RuleKey, RuleVerdict, Subject, SubjectKey},
     port::{FloodKey, FloodMember, Port, SourceKey, flags},
     route::{Route, RouteKey},
     vtep::{Vtep, VtepId},
@@ -31,6 +31,8 @@ pub struct Shared {
     pub sources: Arc<Vec<(SourceKey, u32)>>,
     /// `FLOOD`.
     pub flood: Arc<Vec<(FloodKey, FloodMember)>>,
+    /// `HOSTS`.
+    pub hosts: Arc<Vec<(HostKey, Subject)>>,
     /// `SUBJECTS`.
     pub subjects: Arc<Vec<(SubjectKey, Subject)>>,
     /// `IDENTITIES`.
@@ -146,6 +148,7 @@ impl Image {
             maps::ELASTIC_IPS => Some(self.outside.shared.elastic_ips.len()),
             maps::NAT_GATEWAYS => Some(self.outside.shared.slices.len()),
             maps::FORWARDS => Some(self.outside.shared.forwards.len()),
+            maps::HOSTS => Some(self.shared.hosts.len()),
             maps::SUBJECTS => Some(self.shared.subjects.len()),
             maps::IDENTITIES => Some(self.shared.identities.len()),
             maps::RULES => Some(self.shared.rules.len()),

@@ -17,7 +17,7 @@ use vpc_common::{
     Ip, Vni,
     endpoint::{Endpoint, EndpointKey, MacEntry, MacKey},
     node::Node,
-    policy::{IdentityKey, RuleKey, RuleVerdict, Subject, SubjectKey},
+    policy::{HostKey, IdentityKey, RuleKey, RuleVerdict, Subject, SubjectKey},
     port::{FloodKey, FloodMember, Port, SourceKey},
     route::{Route, RouteKey},
     vtep::{Vtep, VtepId},
@@ -74,6 +74,8 @@ pub struct Plan {
     pub macs: Changes<MacKey, MacEntry>,
     /// `FLOOD`.
     pub flood: Changes<FloodKey, FloodMember>,
+    /// `HOSTS`.
+    pub hosts: Changes<HostKey, Subject>,
     /// `SUBJECTS`.
     pub subjects: Changes<SubjectKey, Subject>,
     /// `IDENTITIES`.
@@ -110,6 +112,7 @@ impl Plan {
             + self.endpoints.len()
             + self.macs.len()
             + self.flood.len()
+            + self.hosts.len()
             + self.subjects.len()
             + self.identities.len()
             + self.rules.len()
@@ -130,6 +133,7 @@ impl Plan {
             || self.endpoints.removes()
             || self.macs.removes()
             || self.flood.removes()
+            || self.hosts.removes()
             || self.subjects.removes()
             || self.identities.removes()
             || self.rules.removes()
@@ -155,6 +159,7 @@ pub fn plan(actual: &Image, wanted: &Wanted, mut epoch: impl FnMut() -> u32) -> 
         endpoints: sorted(&shared.0.endpoints, &shared.1.endpoints),
         macs: sorted(&shared.0.macs, &shared.1.macs),
         flood: sorted(&shared.0.flood, &shared.1.flood),
+        hosts: sorted(&shared.0.hosts, &shared.1.hosts),
         subjects: sorted(&shared.0.subjects, &shared.1.subjects),
         identities: sorted(&shared.0.identities, &shared.1.identities),
         rules: sorted(&shared.0.rules, &shared.1.rules),

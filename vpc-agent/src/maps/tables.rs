@@ -14,7 +14,7 @@ use vpc_common::{
     locate::LocateBucket,
     maps,
     node::Node,
-    policy::{IdentityKey, RuleKey, RuleVerdict, Subject, SubjectKey},
+    policy::{HostKey, IdentityKey, RuleKey, RuleVerdict, Subject, SubjectKey},
     port::{FloodKey, FloodMember, Port, PortBuckets, SourceKey, Usage},
     route::{Route, RouteKey},
     session::{Session, SessionKey, V4, V6},
@@ -54,6 +54,8 @@ pub struct Tables {
     pub vtep_ids: Table<Ip, VtepId>,
     /// See [`maps::FLOOD`].
     pub flood: Table<FloodKey, FloodMember>,
+    /// See [`maps::HOSTS`].
+    pub hosts: Table<HostKey, Subject>,
     /// See [`maps::SUBJECTS`].
     pub subjects: Table<SubjectKey, Subject>,
     /// See [`maps::IDENTITIES`].
@@ -97,6 +99,7 @@ impl Tables {
             vteps: loaded.table(maps::VTEPS)?,
             vtep_ids: loaded.table(maps::VTEP_IDS)?,
             flood: loaded.table(maps::FLOOD)?,
+            hosts: loaded.table(maps::HOSTS)?,
             subjects: loaded.table(maps::SUBJECTS)?,
             identities: loaded.table(maps::IDENTITIES)?,
             rules: loaded.table(maps::RULES)?,
@@ -133,6 +136,7 @@ impl Tables {
                 routes: sorted(&self.routes)?,
                 sources: sorted(&self.sources)?,
                 flood: sorted(&self.flood)?,
+                hosts: sorted(&self.hosts)?,
                 subjects: sorted(&self.subjects)?,
                 identities: sorted(&self.identities)?,
                 rules: sorted(&self.rules)?,

@@ -13,7 +13,7 @@ use vpc_common::{
     Be32, Ip, Vni,
     endpoint::{Endpoint, EndpointKey, MacEntry, MacKey},
     nat::{ElasticKey, External, ExternalPort, Forward, NatSlice},
-    policy::{IdentityKey, RuleKey, RuleVerdict, Subject, SubjectKey},
+    policy::{HostKey, IdentityKey, RuleKey, RuleVerdict, Subject, SubjectKey},
     port::{FloodKey, FloodMember, Port, SourceKey},
     route::{Route, RouteKey, kind},
     session::V4,
@@ -42,7 +42,9 @@ pub struct Desired {
     pub sources: Vec<(SourceKey, u32)>,
     /// Flood lists of the subnets of local ports.
     pub flood: Arc<Vec<(FloodKey, FloodMember)>>,
-    /// Addresses that the rule sets of local ports tell apart.
+    /// Single addresses that the rule sets of local ports tell apart.
+    pub hosts: Vec<(HostKey, Subject)>,
+    /// Blocks of addresses that they tell apart.
     pub subjects: Vec<(SubjectKey, Subject)>,
     /// Sets of groups that they tell apart.
     pub identities: Vec<(IdentityKey, Subject)>,

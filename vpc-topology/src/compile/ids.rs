@@ -21,11 +21,19 @@ pub(crate) struct Ids(BTreeSet<u32>);
 
 impl Ids {
     pub(crate) fn take(&mut self, content: &[u8]) -> u32 {
-        let mut id = id(content);
-        while id == 0 || id == u32::MAX || !self.0.insert(id) {
-            id = id.wrapping_add(1);
+        self.take_marked(content, 0, false)
+    }
+
+    /// The same, of ids of which a bit says whether something is so.
+    pub(crate) fn take_marked(&mut self, content: &[u8], bit: u32, is_so: bool) -> u32 {
+        let mut number = id(content);
+        loop {
+            let id = if is_so { number | bit } else { number & !bit };
+            if id != 0 && id != u32::MAX && self.0.insert(id) {
+                return id;
+            }
+            number = number.wrapping_add(1);
         }
-        id
     }
 }
 
@@ -51,6 +59,16 @@ mod tests {
         // Slots and flood lists of a running node hang on these.
         assert_eq!(port_uid("web-1"), 3_746_563_995_658_647_704);
         assert_eq!(Ids::default().take(b"public"), 555_924_970);
+    }
+
+    #[test]
+    fn marked_ids_are_all_different() {
+        let mut ids = Ids::default();
+        let mark = 1 << 31;
+        let mut marked = |is_so| ids.take_marked(b"public", mark, is_so);
+        let all = [marked(false), marked(true), marked(false), marked(true)];
+        assert_eq!(all.map(|id| id & mark != 0), [false, true, false, true]);
+        assert_eq!(BTreeSet::from(all).len(), 4);
     }
 
     #[test]

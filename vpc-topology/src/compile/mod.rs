@@ -123,6 +123,7 @@ pub fn compile_without(
         routes: tables.into_entries(),
         sources: sources::sources(&scope, &ports),
         flood: Arc::new(flood::flood(&scope, &ports)),
+        hosts: Vec::new(),
         subjects: Vec::new(),
         identities: Vec::new(),
         rules: Vec::new(),

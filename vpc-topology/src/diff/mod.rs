@@ -12,7 +12,7 @@ use crate::compile::{Desired, DesiredNode, DesiredPort, DesiredVtep, Names, Outs
 use std::{collections::BTreeSet, sync::Arc};
 use vpc_common::{
     endpoint::{Endpoint, EndpointKey, MacEntry, MacKey},
-    policy::{IdentityKey, RuleKey, RuleVerdict, Subject, SubjectKey},
+    policy::{HostKey, IdentityKey, RuleKey, RuleVerdict, Subject, SubjectKey},
     port::{FloodKey, FloodMember, SourceKey},
     route::{Route, RouteKey},
 };
@@ -36,7 +36,9 @@ pub struct Plan {
     pub sources: Changes<SourceKey, u32>,
     /// Flood lists.
     pub flood: Changes<FloodKey, FloodMember>,
-    /// Addresses that rule sets tell apart.
+    /// Single addresses that rule sets tell apart.
+    pub hosts: Changes<HostKey, Subject>,
+    /// Blocks of addresses that they tell apart.
     pub subjects: Changes<SubjectKey, Subject>,
     /// Sets of groups that rule sets tell apart.
     pub identities: Changes<IdentityKey, Subject>,
@@ -62,6 +64,7 @@ impl Plan {
             routes: Changes::between(pairs(&old.routes), pairs(&new.routes)),
             sources: Changes::between(pairs(&old.sources), pairs(&new.sources)),
             flood: Changes::between(pairs(&old.flood), pairs(&new.flood)),
+            hosts: Changes::between(pairs(&old.hosts), pairs(&new.hosts)),
             subjects: Changes::between(pairs(&old.subjects), pairs(&new.subjects)),
             identities: Changes::between(pairs(&old.identities), pairs(&new.identities)),
             rules: Changes::between(pairs(&old.rules), pairs(&new.rules)),
@@ -87,6 +90,7 @@ impl Plan {
             + self.routes.len()
             + self.sources.len()
             + self.flood.len()
+            + self.hosts.len()
             + self.subjects.len()
             + self.identities.len()
             + self.rules.len()
@@ -106,6 +110,7 @@ impl Plan {
         state.routes = self.routes.apply(std::mem::take(&mut state.routes)).collect();
         state.sources = self.sources.apply(std::mem::take(&mut state.sources)).collect();
         state.flood = Arc::new(self.flood.apply(taken(&mut state.flood)).collect());
+        state.hosts = self.hosts.apply(std::mem::take(&mut state.hosts)).collect();
         state.subjects = self.subjects.apply(std::mem::take(&mut state.subjects)).collect();
         state.identities = self.identities.apply(std::mem::take(&mut state.identities)).collect();
         state.rules = self.rules.apply(std::mem::take(&mut state.rules)).collect();

@@ -185,6 +185,7 @@ impl Node {
             routes: keep(&old.routes, &desired.routes),
             sources: keep(&old.sources, &desired.sources),
             flood: Arc::clone(&desired.flood),
+            hosts: keep(&old.hosts, &desired.hosts),
             subjects: keep(&old.subjects, &desired.subjects),
             identities: keep(&old.identities, &desired.identities),
             rules: keep(&old.rules, &desired.rules),

@@ -12,7 +12,7 @@ use vpc_common::{
     maps,
     nat::{ElasticKey, External, ExternalPort, Forward, NatIn, NatOut, NatOutKey, NatSlice},
     node::Node,
-    policy::{IdentityKey, RuleKey, RuleVerdict, Subject, SubjectKey},
+    policy::{HostKey, IdentityKey, RuleKey, RuleVerdict, Subject, SubjectKey},
     port::{FloodKey, FloodMember, Port, PortBuckets, SourceKey},
     route::{Route, RouteKey},
     session::{Session, SessionKey, V4},
@@ -92,6 +92,9 @@ impl Tables for Metered {
     }
     fn route(&self, key: &RouteKey) -> Option<&Route> {
         self.look_up(maps::ROUTES).route(key)
+    }
+    fn host(&self, key: &HostKey) -> Option<&Subject> {
+        self.look_up(maps::HOSTS).host(key)
     }
     fn subject(&self, key: &SubjectKey) -> Option<&Subject> {
         self.look_up(maps::SUBJECTS).subject(key)

@@ -17,7 +17,7 @@ use vpc_common::{
     locate::LocateBucket,
     nat::{ElasticKey, External, ExternalPort, Forward, NatIn, NatOut, NatOutKey, NatSlice},
     node::Node,
-    policy::{IdentityKey, RuleKey, RuleVerdict, Subject, SubjectKey},
+    policy::{HostKey, IdentityKey, RuleKey, RuleVerdict, Subject, SubjectKey},
     port::{FloodKey, FloodMember, Port, PortBuckets, SourceKey},
     route::{Route, RouteKey},
     session::{Session, SessionKey, V4},
@@ -171,6 +171,9 @@ impl Tables for HostTables {
     fn route(&self, key: &RouteKey) -> Option<&Route> {
         let prefix = |key: &RouteKey| (key.prefix_len, words(key.table, key.destination));
         longest(&self.state.as_ref()?.routes, words(key.table, key.destination), prefix)
+    }
+    fn host(&self, key: &HostKey) -> Option<&Subject> {
+        self.state.as_ref()?.hosts.get(key)
     }
     fn subject(&self, key: &SubjectKey) -> Option<&Subject> {
         let prefix = |key: &SubjectKey| (key.prefix_len, words(key.rules, key.address));

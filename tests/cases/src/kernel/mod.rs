@@ -29,7 +29,7 @@ use vpc_common::{
     maps::{self, programs},
     nat::{ElasticKey, External, ExternalPort, Forward, NatIn, NatOut, NatOutKey, NatSlice},
     node::Node,
-    policy::{IdentityKey, RuleKey, RuleVerdict, Subject, SubjectKey},
+    policy::{HostKey, IdentityKey, RuleKey, RuleVerdict, Subject, SubjectKey},
     port::{FloodKey, FloodMember, Port, PortBuckets, SourceKey, Usage},
     route::{Route, RouteKey},
     session::{Session, SessionKey, TICK_SHIFT, V4, V6},
@@ -332,6 +332,7 @@ impl Runner for Kernel<'_> {
         }
         self.replace::<SourceKey, u32>(maps::SOURCES, state.sources.iter().copied())?;
         self.replace::<RouteKey, Route>(maps::ROUTES, state.routes.iter().copied())?;
+        self.replace::<HostKey, Subject>(maps::HOSTS, state.hosts.iter().map(|(k, v)| (*k, *v)))?;
         self.replace::<SubjectKey, Subject>(maps::SUBJECTS, state.subjects.iter().copied())?;
         self.replace::<IdentityKey, Subject>(maps::IDENTITIES, state.identities.iter().map(|(k, v)| (*k, *v)))?;
         self.replace::<RuleKey, RuleVerdict>(maps::RULES, state.rules.iter().copied())?;

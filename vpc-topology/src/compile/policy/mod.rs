@@ -21,7 +21,7 @@ use rule_set::{Rule, RuleSet};
 use services::Services;
 use std::collections::{BTreeMap, BTreeSet};
 use vpc_common::{
-    policy::{NOTHING, RuleVerdict, action},
+    policy::{NOTHING, RuleVerdict, WITH_HOSTS, action},
     port::Port,
 };
 
@@ -168,7 +168,11 @@ impl Policies {
         let mut policies = Self { ids: BTreeMap::new(), sets: BTreeMap::new(), names, texts };
         for (bytes, (set, users)) in by_content {
             let of_groups = !users.iter().any(|user| user.is_acl());
-            let id = if set.is_empty() && of_groups { NOTHING } else { taken.take(&bytes) };
+            let id = if set.is_empty() && of_groups {
+                NOTHING
+            } else {
+                taken.take_marked(&bytes, WITH_HOSTS, set.has_hosts())
+            };
             policies.ids.extend(users.into_iter().map(|user| (user, id)));
             policies.sets.insert(id, set);
         }
@@ -219,10 +223,12 @@ impl Policies {
     pub(super) fn write(self, desired: &mut Desired) {
         for (id, set) in &self.sets {
             let entries = set.entries(*id);
+            desired.hosts.extend(entries.hosts());
             desired.subjects.extend(entries.subjects());
             desired.identities.extend(entries.identities());
             desired.rules.extend(entries.rules());
         }
+        desired.hosts.sort_unstable_by_key(|(key, _)| *key);
         desired.subjects.sort_unstable_by_key(|(key, _)| *key);
         desired.identities.sort_unstable_by_key(|(key, _)| *key);
         desired.rules.sort_unstable_by_key(|(key, _)| *key);

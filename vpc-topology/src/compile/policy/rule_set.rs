@@ -12,7 +12,7 @@ use std::{
 };
 use vpc_common::{
     Be32, Ip,
-    policy::{Answer, IdentityKey, RuleKey, RuleVerdict, Subject, SubjectKey},
+    policy::{Answer, HostKey, IdentityKey, RuleKey, RuleVerdict, Subject, SubjectKey},
 };
 
 /// One rule with everything that it is about.
@@ -55,9 +55,14 @@ impl RuleSet {
         set
     }
 
-    /// How many entries of `SUBJECTS`, `IDENTITIES` and `RULES` it takes.
+    /// How many entries of `HOSTS` and `SUBJECTS` together, of `IDENTITIES` and of `RULES` it takes.
     pub fn sizes(&self) -> PolicySizes {
         PolicySizes { subjects: self.subjects.len(), identities: self.identities.len(), rules: self.tabled().count() }
+    }
+
+    /// Whether it tells single addresses apart.
+    pub fn has_hosts(&self) -> bool {
+        self.subjects.iter().any(|(prefix, _)| is_host(prefix))
     }
 
     /// What is said to a subject.
@@ -134,9 +139,16 @@ pub struct Entries<'s> {
 }
 
 impl Entries<'_> {
+    /// Of `HOSTS`.
+    pub fn hosts(&self) -> impl Iterator<Item = (HostKey, Subject)> + '_ {
+        let hosts = self.set.subjects.iter().filter(|(prefix, _)| is_host(prefix));
+        hosts.map(|((_, address), number)| (HostKey { rules: self.id, address: *address }, self.set.subject(*number)))
+    }
+
     /// Of `SUBJECTS`.
     pub fn subjects(&self) -> impl Iterator<Item = (SubjectKey, Subject)> + '_ {
-        self.set.subjects.iter().map(|((len, address), number)| {
+        let blocks = self.set.subjects.iter().filter(|(prefix, _)| !is_host(prefix));
+        blocks.map(|((len, address), number)| {
             let key = SubjectKey { prefix_len: 32 + len, rules: Be32::new(self.id), address: *address };
             (key, self.set.subject(*number))
         })
@@ -233,6 +245,11 @@ impl Compiler<'_> {
         let subjects = ranks.into_iter().map(|(identity, ranks)| (identity, self.subject(&ranks.into())));
         subjects.filter(|(_, subject)| *subject != NO_ONE).collect()
     }
+}
+
+/// Whether a prefix of an address in its 128-bit form is all of it.
+fn is_host((len, _): &(u32, Ip)) -> bool {
+    *len == u128::BITS
 }
 
 /// The block as which tables hold IPv4: its first address, and the length of its prefix.
