@@ -1,8 +1,10 @@
 //! What must not pass.
 
+use anyhow::{Result, ensure};
+use serde_json::Value;
 use std::{net::UdpSocket, thread::sleep, time::Duration};
-use vpc_lab::{Fabric, capture::Capture, command::any_output, ping::PingOptions};
-use vpc_netns_tests::{TOPOLOGY, addresses, all_answered, fabric, reaches};
+use vpc_lab::{Fabric, agent::vpcctl_json, capture::Capture, command::any_output, ping::PingOptions, wait::eventually};
+use vpc_netns_tests::{SOON, TOPOLOGY, addresses, all_answered, fabric, reaches};
 
 fn listen(fabric: &Fabric, guest: &str, filter: &str) -> Capture {
     let guest = fabric.guest(guest).expect("a guest");
@@ -111,4 +113,72 @@ fn what_a_guest_sends_to_the_tunnel_port_is_never_decapsulated() {
     assert_eq!(wire.stop().unwrap(), Vec::<String>::new(), "left the node by itself");
     // To a guest it is a datagram like any other.
     assert_eq!(receiver.stop().unwrap().len(), 5);
+}
+
+/// Groups of both VPCs: one whose flows outlive their rules, one that lets nothing pass, one that lets all pass.
+const GROUPS: &str = "\
+security_groups:
+  - {name: lasting, vpc: red, established_flows: keep, ingress: [{protocol: all, cidr_blocks: [0.0.0.0/0]}], \
+     egress: [{protocol: all, cidr_blocks: [0.0.0.0/0]}]}
+  - {name: closed, vpc: blue, ingress: [], egress: []}
+  - {name: open, vpc: blue, ingress: [{protocol: all, cidr_blocks: [0.0.0.0/0]}]}
+ports:
+";
+
+/// A UDP socket of a guest.
+fn socket(fabric: &Fabric, guest: &str, port: u16) -> Result<UdpSocket> {
+    let guest = fabric.guest(guest)?;
+    let socket = guest.netns().enter(|| UdpSocket::bind(("0.0.0.0", port)))??;
+    socket.set_read_timeout(Some(Duration::from_millis(300)))?;
+    Ok(socket)
+}
+
+/// The slot of a port of the first node; an error as long as the node has none for it.
+fn slot(fabric: &Fabric, port: &str) -> Result<Value> {
+    let ports = vpcctl_json(fabric.node("hv1")?, "get ports")?;
+    let found = ports.as_array().and_then(|rows| rows.iter().find(|row| row["name"] == port));
+    ensure!(found.is_some(), "no port {port} in {ports}");
+    Ok(found.map(|row| row["slot"].clone()).unwrap_or_default())
+}
+
+/// Another VPC, the same addresses and ports, and a session that would let it pass.
+#[test]
+fn a_slots_next_port_has_no_flow_of_the_one_before() {
+    let in_group = |text: &str, port: &str, group: &str| {
+        let (before, rest) = text.split_once(&format!("{{name: {port},")).expect("a port");
+        let (line, behind) = rest.split_once("]}\n").expect("its addresses");
+        format!("{before}{{name: {port},{line}], security_groups: [{group}]}}\n{behind}")
+    };
+    let without = |text: &str, port: &str| {
+        let other = |line: &&str| !line.contains(&format!("{{name: {port},"));
+        text.lines().filter(other).map(|line| format!("{line}\n")).collect::<String>()
+    };
+    let all = [("a1", "lasting"), ("a2", "lasting"), ("x1", "closed"), ("x2", "open")];
+    let all = all.iter().fold(TOPOLOGY.replace("ports:\n", GROUPS), |text, (port, group)| in_group(&text, port, group));
+    let (red, blue) = (without(&all, "x1"), without(&all, "a1"));
+    let fabric = fabric(&all).unwrap();
+    fabric.write_topology(&red).unwrap();
+    let gone = || {
+        ensure!(slot(&fabric, "x1").is_err(), "x1 is still there");
+        Ok(())
+    };
+    eventually(SOON, gone).unwrap();
+
+    let [a1, x1] = ["a1", "x1"].map(|guest| socket(&fabric, guest, 5_000).unwrap());
+    let [a2, x2] = ["a2", "x2"].map(|guest| socket(&fabric, guest, 6_000).unwrap());
+    let mut buffer = [0; 16];
+    a1.send_to(b"red", "10.0.1.11:6000").unwrap();
+    let (_, from) = a2.recv_from(&mut buffer).unwrap();
+    a2.send_to(b"red", from).unwrap();
+    a1.recv_from(&mut buffer).unwrap();
+
+    let vacated = slot(&fabric, "a1").unwrap();
+    fabric.write_topology(&blue).unwrap();
+    let (taken, _) = eventually(SOON, || slot(&fabric, "x1")).unwrap();
+    assert_eq!(taken, vacated, "the slot of a1 has another port now");
+    x1.send_to(b"blue", "10.0.1.11:6000").unwrap();
+    x2.send_to(b"blue", "10.0.1.10:5000").unwrap();
+    for (ear, name) in [(&x2, "x2"), (&x1, "x1"), (&a2, "a2"), (&a1, "a1")] {
+        assert!(ear.recv_from(&mut buffer).is_err(), "{name} heard {:?}", &buffer[..4]);
+    }
 }
