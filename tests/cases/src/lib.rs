@@ -8,6 +8,7 @@ pub mod accesses;
 pub mod case;
 pub mod check;
 pub mod fabric;
+pub mod fuzz;
 pub mod host;
 pub mod kernel;
 pub mod machine;
