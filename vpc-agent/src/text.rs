@@ -22,6 +22,8 @@ use vpc_topology::Source;
 
 /// The kernel maps pages around one that is asked for, within blocks of this size (`fault_around_bytes`).
 const AROUND: usize = 1 << 16;
+/// The reader counts in 32 bits, and the copy takes room that others need.
+const LARGEST: u64 = u32::MAX as u64;
 /// Checked, and then given back, at once.
 const WINDOW: usize = 1 << 20;
 
@@ -37,9 +39,12 @@ impl Text {
     /// with the process.
     ///
     /// # Errors
-    /// The file cannot be read or is no UTF-8, or the directory has no room for it.
+    /// The file cannot be read, is larger than 4 GiB or is no UTF-8, or the directory has no room for it.
     pub fn copy_of(path: &Path, directory: &Path) -> io::Result<Self> {
         let mut from = File::open(path)?;
+        if from.metadata()?.len() > LARGEST {
+            return Err(io::Error::new(io::ErrorKind::FileTooLarge, "it is larger than 4 GiB"));
+        }
         let copy =
             |error: io::Error| io::Error::new(error.kind(), format!("copy it to {}: {error}", directory.display()));
         let mut file = unnamed(directory).map_err(|error| copy(error.into()))?;
@@ -181,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn characters_lie_across_windows_and_other_bytes_are_refused() {
+    fn characters_lie_across_windows_and_what_is_no_text_is_refused() {
         let directory = directory("utf8");
         let path = directory.join("t.yaml");
         for shift in 0..4 {
@@ -194,6 +199,8 @@ mod tests {
             let error = Text::copy_of(&path, &directory).unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::InvalidData);
         }
+        File::create(&path).unwrap().set_len(LARGEST + 1).unwrap();
+        assert_eq!(Text::copy_of(&path, &directory).unwrap_err().kind(), io::ErrorKind::FileTooLarge);
         fs::remove_dir_all(&directory).unwrap();
     }
 
