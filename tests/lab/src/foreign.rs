@@ -27,7 +27,7 @@ pub enum Effect {
 
 /// A program at TCX ingress of an interface. It stays there as long as the value.
 pub struct ForeignProgram {
-    _link: OwnedFd,
+    link: OwnedFd,
 }
 
 /// Its name, as `vpcctl status` shows it.
@@ -44,12 +44,24 @@ impl ForeignProgram {
             let program = load(effect)?;
             attach(&program, index, place)
         })?;
-        Ok(Self { _link: link.with_context(|| format!("attach a program to {device}"))? })
+        Ok(Self { link: link.with_context(|| format!("attach a program to {device}"))? })
+    }
+}
+
+impl Drop for ForeignProgram {
+    /// Detaches it: to close the link is not enough while a program that another thread starts has a copy of it.
+    fn drop(&mut self) {
+        let attributes = DetachAttributes { link: self.link.as_raw_fd() as u32 };
+        // SAFETY: no addresses are passed.
+        if let Err(error) = unsafe { call(BPF_LINK_DETACH, &attributes) } {
+            eprintln!("detach a program: {error}");
+        }
     }
 }
 
 const BPF_PROG_LOAD: libc::c_long = 5;
 const BPF_LINK_CREATE: libc::c_long = 28;
+const BPF_LINK_DETACH: libc::c_long = 34;
 const BPF_PROG_TYPE_SCHED_CLS: u32 = 3;
 const BPF_TCX_INGRESS: u32 = 46;
 const BPF_F_BEFORE: u32 = 1 << 3;
@@ -75,6 +87,12 @@ struct LinkAttributes {
     ifindex: u32,
     attach_type: u32,
     flags: u32,
+}
+
+/// The same for `BPF_LINK_DETACH`.
+#[repr(C)]
+struct DetachAttributes {
+    link: u32,
 }
 
 /// `r0 = effect; exit`.
@@ -103,13 +121,20 @@ fn attach(program: &OwnedFd, ifindex: u32, place: Place) -> io::Result<OwnedFd> 
 /// Runs a command that gives a descriptor.
 ///
 /// # Safety
-/// `T` is how the attributes of the command begin, and every address inside is good until the call returns.
+/// As for [`call`].
 unsafe fn bpf<T>(command: libc::c_long, attributes: &T) -> io::Result<OwnedFd> {
-    // SAFETY: the pointer and the length describe one value that the kernel only reads; the rest is the caller's word.
-    let fd = unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_ref(attributes), size_of::<T>()) };
-    if fd < 0 {
-        return Err(io::Error::last_os_error());
-    }
+    // SAFETY: the caller's word.
+    let fd = unsafe { call(command, attributes)? };
     // SAFETY: the kernel just made it for this caller alone.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Runs a command.
+///
+/// # Safety
+/// `T` is how the attributes of the command begin, and every address inside is good until the call returns.
+unsafe fn call<T>(command: libc::c_long, attributes: &T) -> io::Result<i32> {
+    // SAFETY: the pointer and the length describe one value that the kernel only reads; the rest is the caller's word.
+    let result = unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_ref(attributes), size_of::<T>()) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result as i32) }
 }

@@ -34,13 +34,19 @@ pub(super) fn has_link_local(port: &Port) -> bool {
 pub(super) fn endpoints(scope: &Scope<'_>) -> Vec<(EndpointKey, Endpoint)> {
     let count = scope.reached.iter().map(|vpc| vpc.links(scope.links).endpoints).sum();
     let mut entries = Vec::with_capacity(count);
-    for vpc in &scope.reached {
+    // Each VPC's are sorted alone, where the caches hold them: keys begin with its VNI.
+    for vpc in sorted(&scope.reached, |vpc| scope.vni(vpc)) {
+        let first = entries.len();
         for subnet in &vpc.links(scope.links).subnets {
-            of_subnet(scope, scope.vni(*vpc), *subnet, &mut entries);
+            of_subnet(scope, scope.vni(vpc), *subnet, &mut entries);
         }
+        entries[first..].sort_unstable_by_key(|(key, _)| *key);
     }
+    let of_vpcs = entries.len();
     entries.extend(beyond(scope));
-    entries.sort_unstable_by_key(|(key, _)| *key);
+    if entries.len() > of_vpcs {
+        entries.sort_unstable_by_key(|(key, _)| *key);
+    }
     debug_assert!(entries.windows(2).all(|pair| pair[0].0 < pair[1].0), "an address is there once");
     // Where the file says something of a link-local address, that counts.
     let mut derived = link_locals(scope);
@@ -153,16 +159,29 @@ fn link_locals(scope: &Scope<'_>) -> Vec<(EndpointKey, Endpoint)> {
 /// The MACs of the VPCs that have a port here. A peer's are not needed: no frame stays inside its subnets.
 pub(super) fn macs(scope: &Scope<'_>) -> Vec<(MacKey, MacEntry)> {
     let mut entries = Vec::with_capacity(scope.own.iter().map(|vpc| vpc.links(scope.links).macs).sum());
-    for subnet in scope.own.iter().flat_map(|vpc| &vpc.links(scope.links).subnets) {
-        let links = subnet.links(scope.links);
-        entries.extend(links.ports.iter().map(|port| {
-            let key = MacKey { l2_vni: links.vni, mac: port.of(scope.file).mac.value.0, reserved: [0; 2] };
-            let node = node_id(scope, port.links(scope.links).node);
-            (key, MacEntry { node, reserved: 0, subnet: links.id })
-        }));
+    let subnets: Vec<_> = scope.own.iter().flat_map(|vpc| &vpc.links(scope.links).subnets).copied().collect();
+    let vni = |subnet: At<Subnet>| subnet.links(scope.links).vni;
+    for network in sorted(&subnets, vni).chunk_by(|a, b| vni(*a) == vni(*b)) {
+        let first = entries.len();
+        for subnet in network {
+            let links = subnet.links(scope.links);
+            entries.extend(links.ports.iter().map(|port| {
+                let key = MacKey { l2_vni: links.vni, mac: port.of(scope.file).mac.value.0, reserved: [0; 2] };
+                let node = node_id(scope, port.links(scope.links).node);
+                (key, MacEntry { node, reserved: 0, subnet: links.id })
+            }));
+        }
+        entries[first..].sort_unstable_by_key(|(key, _)| *key);
     }
-    entries.sort_unstable_by_key(|(key, _)| *key);
+    debug_assert!(entries.is_sorted_by_key(|(key, _)| *key));
     entries
+}
+
+/// Records in the order of their VNIs.
+fn sorted<'a, T: Copy + 'a>(records: impl IntoIterator<Item = &'a T>, vni: impl Fn(T) -> Vni) -> Vec<T> {
+    let mut records: Vec<T> = records.into_iter().copied().collect();
+    records.sort_by_key(|record| vni(*record));
+    records
 }
 
 fn identity(scope: &Scope<'_>, port: At<Port>) -> u32 {
