@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How long a program of tests may print nothing. The longest test takes two minutes on a slow machine.
+/// How long a program of tests may print nothing: far longer than any test takes, and far less than a job may.
 const SILENCE: Duration = Duration::from_secs(600);
 
 /// What a step that went to its end did.
