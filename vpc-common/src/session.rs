@@ -29,19 +29,48 @@ pub struct SessionKey<A> {
     pub remote: A,
 }
 
+/// Slot, protocol and ports of a [`SessionKey`] in a register.
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug)]
+pub struct Head(u64);
+
 impl<A: AsRef<[u32]>> SessionKey<A> {
+    /// Makes it another flow's. Slot, protocol and ports are one word, which goes to memory and
+    /// into the hash: a load that spans several stores waits until these have reached the cache.
+    #[inline(always)]
+    pub fn set(&mut self, slot: u16, protocol: u8, local: (A, Be16), remote: (A, Be16)) -> Head {
+        let ports = local.1.raw() as u64 | (remote.1.raw() as u64) << 16;
+        let head = Head(slot as u64 | (protocol as u64) << 16 | ports << 32);
+        // SAFETY: repr(C) and align(4): slot, protocol, the zero and the ports are the first eight bytes.
+        unsafe { core::ptr::from_mut(self).cast::<u64>().write_unaligned(head.0.to_le()) };
+        (self.local, self.remote) = (local.0, remote.0);
+        head
+    }
+
+    /// What [`Self::set`] returned.
+    #[inline(always)]
+    fn head(&self) -> Head {
+        // SAFETY: as above.
+        Head(u64::from_le(unsafe { core::ptr::from_ref(self).cast::<u64>().read_unaligned() }))
+    }
+
     /// [`Session::seal`] of this flow under an epoch: another one under any other epoch, and of any other flow except one in
     /// 2^32. The high half of a multilinear hash of the key's words (Carter and Wegman 1979) with the epoch.
     #[inline(always)]
     pub fn seal(&self, epoch: u32) -> u32 {
+        self.seal_by(self.head(), epoch)
+    }
+
+    /// The same with what [`Self::set`] returned.
+    #[inline(always)]
+    pub fn seal_by(&self, head: Head, epoch: u32) -> u32 {
         const FACTORS: [[u64; 2]; 4] = [
             [0xbf58_476d_1ce4_e5b9, 0x94d0_49bb_1331_11eb],
             [0xff51_afd7_ed55_8ccd, 0xc4ce_b9fe_1a85_ec53],
             [0x8764_21b1_9f3f_0d2b, 0xd6e8_feb8_6659_fd93],
             [0xa076_1d64_78bd_642f, 0xe703_7ed1_a0b4_28db],
         ];
-        let ends = self.slot as u64 | (self.protocol as u64) << 16;
-        let ports = self.local_port.raw() as u64 | (self.remote_port.raw() as u64) << 16;
+        let (ends, ports) = (head.0 as u32 as u64, head.0 >> 32);
         let mut sum = ends.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(ports.wrapping_mul(0xc2b2_ae3d_27d4_eb4f));
         for ((local, remote), factors) in self.local.as_ref().iter().zip(self.remote.as_ref()).zip(FACTORS) {
             sum = sum.wrapping_add((*local as u64).wrapping_mul(factors[0]));

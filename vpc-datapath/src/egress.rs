@@ -38,8 +38,7 @@ pub fn egress<P: Packet, T: Tables>(
 
 #[inline(always)]
 fn frame<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut Scratch, port: &Port) -> Stage<Verdict> {
-    parse::ethernet(packet, scratch)?;
-    source_guard::mac(port, &scratch.flow.ethernet)?;
+    source_guard::mac(port, parse::ethernet(packet, scratch)?)?;
     match scratch.flow.ethernet.ether_type {
         ether_type::IPV4 => ip::<FamilyV4, P, T>(packet, tables, scratch, port),
         ether_type::IPV6 => ip::<FamilyV6, P, T>(packet, tables, scratch, port),

@@ -12,45 +12,33 @@ use vpc_common::{
     Be16, DropReason, Mac,
     policy::action,
     port::{Port, flags},
-    session::{Hop, Session, SessionKey, TICK_SHIFT, decided, state},
+    session::{Head, Hop, Session, TICK_SHIFT, decided, state},
 };
 
 /// Writes the key of a packet that the workload sent.
 #[inline(always)]
 pub fn key_of_sender<F: Family>(scratch: &mut Scratch, slot: u16) {
     let flow = &scratch.flow;
-    *F::key_mut(&mut scratch.keys) = SessionKey {
-        slot,
-        protocol: flow.protocol,
-        reserved: 0,
-        local_port: flow.source_port,
-        remote_port: flow.destination_port,
-        local: F::address(flow.source),
-        remote: F::address(flow.destination),
-    };
-    seal::<F>(scratch);
+    let (local, remote) = (F::address(flow.source), F::address(flow.destination));
+    let key = F::key_mut(&mut scratch.keys);
+    let head = key.set(slot, flow.protocol, (local, flow.source_port), (remote, flow.destination_port));
+    seal::<F>(scratch, head);
 }
 
 /// Writes the key of a packet that the workload is sent.
 #[inline(always)]
 pub fn key_of_receiver<F: Family>(scratch: &mut Scratch, slot: u16) {
     let flow = &scratch.flow;
-    *F::key_mut(&mut scratch.keys) = SessionKey {
-        slot,
-        protocol: flow.protocol,
-        reserved: 0,
-        local_port: flow.destination_port,
-        remote_port: flow.source_port,
-        local: F::address(flow.destination),
-        remote: F::address(flow.source),
-    };
-    seal::<F>(scratch);
+    let (local, remote) = (F::address(flow.destination), F::address(flow.source));
+    let key = F::key_mut(&mut scratch.keys);
+    let head = key.set(slot, flow.protocol, (local, flow.destination_port), (remote, flow.source_port));
+    seal::<F>(scratch, head);
 }
 
 /// A function of its own: it wants registers, and what it would push out of them where it is called costs stack there.
 #[inline(never)]
-fn seal<F: Family>(scratch: &mut Scratch) {
-    scratch.flow.seal = F::key(&scratch.keys).seal(scratch.flow.epoch);
+fn seal<F: Family>(scratch: &mut Scratch, head: Head) {
+    scratch.flow.seal = F::key(&scratch.keys).seal_by(head, scratch.flow.epoch);
 }
 
 /// Takes the decision of an established flow into `scratch.hop`. False: it must be decided.

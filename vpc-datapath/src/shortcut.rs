@@ -39,8 +39,7 @@ pub fn shortcut<P: Packet, T: Tables>(
 
 #[inline(always)]
 fn prepare<P: Packet>(packet: &P, scratch: &mut Scratch, port: &Port) -> Stage<Be16> {
-    parse::ethernet(packet, scratch)?;
-    source_guard::mac(port, &scratch.flow.ethernet)?;
+    source_guard::mac(port, parse::ethernet(packet, scratch)?)?;
     Ok(scratch.flow.ethernet.ether_type)
 }
 

@@ -4,6 +4,8 @@ use bytemuck::{Pod, Zeroable};
 
 /// Largest number of flows, and of entries of the forwarder's tables.
 pub const FLOWS: u32 = 1 << 20;
+/// Largest number of pairs of addresses.
+pub const PAIRS: u32 = 1 << 16;
 /// UDP port at which the sink counts.
 pub const SINK_PORT: u16 = 5_001;
 /// An interface index that no interface has: what is redirected there is freed at once.
@@ -11,20 +13,26 @@ pub const NOWHERE: u32 = 0x7fff_fffe;
 /// Bytes of the headers before the inner frame.
 pub const OVERHEAD: usize = 50;
 
-/// One flow: what differs from frame to frame. Addresses as four words in network order; IPv4 uses the first.
+/// One flow: what differs from frame to frame. Small, since the list of them passes through the caches that sessions lie in.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Pod, Zeroable, Default)]
 pub struct Flow {
+    /// Number of its [`Ends`].
+    pub ends: u32,
+    /// Source and destination port, network order.
+    pub ports: u32,
+}
+
+/// Who speaks to whom. Addresses as four words in network order; IPv4 uses the first.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Pod, Zeroable, Default)]
+pub struct Ends {
     /// Source of the inner packet.
     pub source: [u32; 4],
     /// Its destination.
     pub destination: [u32; 4],
-    /// Source and destination port, network order.
-    pub ports: u32,
-    /// IPv4 header checksum, network order.
-    pub checksum: u16,
-    /// Outer UDP source port, network order.
-    pub outer_port: u16,
+    /// IPv4 header checksum, network order; else zero.
+    pub checksum: u32,
 }
 
 /// Values of [`Frame::shape`].
@@ -64,4 +72,6 @@ pub struct NextHop {
     pub ifindex: u32,
 }
 
-const _: () = assert!(size_of::<Flow>() == 40 && size_of::<Frame>() == 128 && size_of::<NextHop>() == 16);
+const _: () = assert!(
+    size_of::<Flow>() == 8 && size_of::<Ends>() == 36 && size_of::<Frame>() == 128 && size_of::<NextHop>() == 16
+);

@@ -1,6 +1,6 @@
 //! A fresh frame in the place of the one that an earlier run has edited.
 
-use crate::abi::{FLOWS, Flow, Frame, HEADER_WORDS, OVERHEAD, shape};
+use crate::abi::{Ends, FLOWS, Flow, Frame, HEADER_WORDS, OVERHEAD, PAIRS, shape};
 use aya_ebpf::{
     bindings::xdp_md,
     btf_maps::Array,
@@ -12,6 +12,8 @@ use aya_ebpf::{
 static FRAME: Array<Frame, 1> = Array::new();
 #[btf_map]
 static FLOW_LIST: Array<Flow, { FLOWS as usize }> = Array::new();
+#[btf_map]
+static ENDS: Array<Ends, { PAIRS as usize }> = Array::new();
 /// Number of the flow that is next.
 #[btf_map]
 static NEXT: Array<u32, 1> = Array::new();
@@ -24,6 +26,7 @@ const OUTER_PORT: usize = 34;
 pub fn make(context: *mut xdp_md) -> Option<()> {
     let frame = FRAME.get(0)?;
     let flow = next(frame.flows)?;
+    let ends = ENDS.get(flow.ends)?;
     // SAFETY: a helper on the context.
     let length = unsafe { bpf_xdp_get_buff_len(context) } as i32;
     // Always called, so that its cost does not depend on what the program under test did.
@@ -37,10 +40,10 @@ pub fn make(context: *mut xdp_md) -> Option<()> {
     let _ends = copy::<6, 8>(data, end, frame).and_then(|()| copy::<8, 12>(data, end, frame));
     let _ends = copy::<12, HEADER_WORDS>(data, end, frame);
     match frame.shape {
-        0 => v4::<0>(data, end, flow),
-        shape::V6 => v6::<0>(data, end, flow),
-        shape::TUNNELLED => v4::<OVERHEAD>(data, end, flow),
-        _ => v6::<OVERHEAD>(data, end, flow),
+        0 => v4::<0>(data, end, ends, flow.ports),
+        shape::V6 => v6::<0>(data, end, ends, flow.ports),
+        shape::TUNNELLED => v4::<OVERHEAD>(data, end, ends, flow.ports),
+        _ => v6::<OVERHEAD>(data, end, ends, flow.ports),
     }
 }
 
@@ -81,31 +84,33 @@ fn copy<const FROM: usize, const TO: usize>(data: usize, end: usize, frame: &Fra
 }
 
 #[inline(always)]
-fn v4<const INNER: usize>(data: usize, end: usize, flow: &Flow) -> Option<()> {
+fn v4<const INNER: usize>(data: usize, end: usize, ends: &Ends, ports: u32) -> Option<()> {
     /// IPv4 from the checksum on, then the ports.
     #[repr(C, packed)]
     struct Fields(u16, u32, u32, u32);
-    let fields = Fields(flow.checksum, flow.source[0], flow.destination[0], flow.ports);
+    let fields = Fields(ends.checksum as u16, ends.source[0], ends.destination[0], ports);
     // SAFETY: the bounds are checked; packed has alignment 1.
     unsafe { *at::<Fields>(data, end, INNER + 24)? = fields };
-    outer_port::<INNER>(data, end, flow)
+    outer_port::<INNER>(data, end, ports)
 }
 
 #[inline(always)]
-fn v6<const INNER: usize>(data: usize, end: usize, flow: &Flow) -> Option<()> {
+fn v6<const INNER: usize>(data: usize, end: usize, ends: &Ends, ports: u32) -> Option<()> {
     /// IPv6 from the source on, then the ports.
     #[repr(C, packed)]
     struct Fields([u32; 4], [u32; 4], u32);
     // SAFETY: the bounds are checked; packed has alignment 1.
-    unsafe { *at::<Fields>(data, end, INNER + 22)? = Fields(flow.source, flow.destination, flow.ports) };
-    outer_port::<INNER>(data, end, flow)
+    unsafe { *at::<Fields>(data, end, INNER + 22)? = Fields(ends.source, ends.destination, ports) };
+    outer_port::<INNER>(data, end, ports)
 }
 
 #[inline(always)]
-fn outer_port<const INNER: usize>(data: usize, end: usize, flow: &Flow) -> Option<()> {
+fn outer_port<const INNER: usize>(data: usize, end: usize, ports: u32) -> Option<()> {
     if INNER != 0 {
+        // The first byte makes it one of those for tunnels (RFC 7348 §5).
+        let port = (ports ^ ports >> 16) as u16 | u16::from_ne_bytes([0xc0, 0]);
         // SAFETY: the bounds are checked.
-        unsafe { at::<u16>(data, end, OUTER_PORT)?.write_unaligned(flow.outer_port) };
+        unsafe { at::<u16>(data, end, OUTER_PORT)?.write_unaligned(port) };
     }
     Some(())
 }

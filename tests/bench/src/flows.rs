@@ -1,6 +1,6 @@
 //! Flows of one guest with random peers and ports, and the frames that they are made of.
 
-use crate::abi::{Flow, Frame, HEADER_WORDS, NextHop, OVERHEAD, shape};
+use crate::abi::{Ends, Frame, HEADER_WORDS, NextHop, OVERHEAD, shape};
 use bytemuck::bytes_of;
 use std::collections::BTreeSet;
 use vpc_common::{
@@ -63,6 +63,15 @@ pub struct Conversation {
     pub local_port: u16,
     /// The peer's port.
     pub remote_port: u16,
+}
+
+/// One flow as its sender sees it; the protocol is UDP.
+#[derive(Clone, Copy, Debug)]
+pub struct FiveTuple {
+    /// The addresses.
+    pub ends: Ends,
+    /// Source and destination port, network order.
+    pub ports: u32,
 }
 
 /// The two Ethernet addresses of a frame.
@@ -130,12 +139,12 @@ pub fn shuffled(conversations: &[Conversation]) -> Vec<Conversation> {
 }
 
 /// What the guest sends.
-pub fn from_guest(family: Family, size: Size, local: Ip, flows: &[Conversation]) -> Vec<Flow> {
+pub fn from_guest(family: Family, size: Size, local: Ip, flows: &[Conversation]) -> Vec<FiveTuple> {
     flows.iter().map(|flow| entry(family, size, local, flow.remote, flow.local_port, flow.remote_port)).collect()
 }
 
 /// What the guest is sent.
-pub fn to_guest(family: Family, size: Size, local: Ip, flows: &[Conversation]) -> Vec<Flow> {
+pub fn to_guest(family: Family, size: Size, local: Ip, flows: &[Conversation]) -> Vec<FiveTuple> {
     flows.iter().map(|flow| entry(family, size, flow.remote, local, flow.remote_port, flow.local_port)).collect()
 }
 
@@ -167,15 +176,15 @@ pub fn tunnelled(family: Family, size: Size, macs: Macs, tunnel: Tunnel, flows: 
 }
 
 /// Entries of the forwarder's table for IPv4.
-pub fn forward_v4(flows: &[Flow], next_hop: NextHop) -> Vec<([u32; 4], NextHop)> {
+pub fn forward_v4(flows: &[FiveTuple], next_hop: NextHop) -> Vec<([u32; 4], NextHop)> {
     let udp = u32::from(protocol::UDP);
-    flows.iter().map(|flow| ([flow.source[0], flow.destination[0], flow.ports, udp], next_hop)).collect()
+    flows.iter().map(|flow| ([flow.ends.source[0], flow.ends.destination[0], flow.ports, udp], next_hop)).collect()
 }
 
 /// The same for IPv6.
-pub fn forward_v6(flows: &[Flow], next_hop: NextHop) -> Vec<([u32; 10], NextHop)> {
-    let key = |flow: &Flow| {
-        let (s, d) = (flow.source, flow.destination);
+pub fn forward_v6(flows: &[FiveTuple], next_hop: NextHop) -> Vec<([u32; 10], NextHop)> {
+    let key = |flow: &FiveTuple| {
+        let (s, d) = (flow.ends.source, flow.ends.destination);
         [s[0], s[1], s[2], s[3], d[0], d[1], d[2], d[3], flow.ports, u32::from(protocol::UDP)]
     };
     flows.iter().map(|flow| (key(flow), next_hop)).collect()
@@ -188,23 +197,28 @@ pub fn bytes(frame: &Frame) -> Vec<u8> {
     bytes
 }
 
-fn entry(family: Family, size: Size, source: Ip, destination: Ip, source_port: u16, destination_port: u16) -> Flow {
+fn entry(
+    family: Family,
+    size: Size,
+    source: Ip,
+    destination: Ip,
+    source_port: u16,
+    destination_port: u16,
+) -> FiveTuple {
     let [a, b] = source_port.to_be_bytes();
     let [c, d] = destination_port.to_be_bytes();
-    let (source_words, destination_words, checksum) = match family {
+    let ends = match family {
         Family::V4 => {
             let ip = v4(source.low(), destination.low(), size_of::<Ipv4>() + size_of::<Udp>() + size.payload());
-            ([source.0[3], 0, 0, 0], [destination.0[3], 0, 0, 0], checksum(&ip).raw())
+            Ends {
+                source: [source.0[3], 0, 0, 0],
+                destination: [destination.0[3], 0, 0, 0],
+                checksum: checksum(&ip).raw().into(),
+            }
         }
-        Family::V6 => (source.0, destination.0, 0),
+        Family::V6 => Ends { source: source.0, destination: destination.0, checksum: 0 },
     };
-    Flow {
-        source: source_words,
-        destination: destination_words,
-        ports: u32::from_ne_bytes([a, b, c, d]),
-        checksum,
-        outer_port: Be16::new(0xc000 | (source_port ^ destination_port)).raw(),
-    }
+    FiveTuple { ends, ports: u32::from_ne_bytes([a, b, c, d]) }
 }
 
 fn frame(headers: &[u8], length: usize, shape: u32, flows: usize) -> Frame {

@@ -11,8 +11,8 @@ mod growth;
 
 use crate::{
     Effort, Only,
-    abi::{Flow, NOWHERE, NextHop},
-    flows::{self, Conversation, Family, Size},
+    abi::{NOWHERE, NextHop},
+    flows::{self, Conversation, Family, FiveTuple, Size},
     machine,
     node_tables::{LOCAL, PEERS, TestNode, peer},
     noise::Noise,
@@ -230,7 +230,13 @@ impl Rig {
     }
 
     /// Makes the frames of the flows, in this order.
-    fn present(&self, direction: Direction, family: Family, local: Ip, flows: &[Conversation]) -> Result<Vec<Flow>> {
+    fn present(
+        &self,
+        direction: Direction,
+        family: Family,
+        local: Ip,
+        flows: &[Conversation],
+    ) -> Result<Vec<FiveTuple>> {
         let list = match direction {
             Direction::Egress | Direction::Floor => flows::from_guest(family, Size::B64, local, flows),
             Direction::Ingress => flows::to_guest(family, Size::B64, local, flows),

@@ -1,10 +1,16 @@
 //! The benchmark's own kernel programs.
 
-use crate::abi::{FLOWS, Flow, Frame};
-use anyhow::{Context, Result, anyhow};
+use crate::{
+    abi::{Ends, FLOWS, Flow, Frame, PAIRS},
+    flows::FiveTuple,
+};
+use anyhow::{Context, Result, anyhow, ensure};
 use aya::{Ebpf, EbpfLoader, maps::Map, programs::Program};
 use bytemuck::Pod;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::{
+    collections::HashMap,
+    os::fd::{AsFd, AsRawFd, BorrowedFd},
+};
 use vpc_bpf::{PerCpuTable, Table};
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/vpc-bench.o"));
@@ -14,6 +20,7 @@ pub struct Programs {
     object: Ebpf,
     frame: Table<u32, Frame>,
     flows: Table<u32, Flow>,
+    ends: Table<u32, Ends>,
     next: Table<u32, u32>,
     target: Table<u32, u32>,
     devices: Table<u32, [u32; 2]>,
@@ -48,6 +55,7 @@ impl Programs {
         Ok(Self {
             frame: table(&object, "FRAME")?,
             flows: table(&object, "FLOW_LIST")?,
+            ends: table(&object, "ENDS")?,
             next: table(&object, "NEXT")?,
             target: table(&object, "TARGET")?,
             devices: table(&object, "DEVICES")?,
@@ -68,9 +76,20 @@ impl Programs {
     /// Which frames are made from now on.
     ///
     /// # Errors
-    /// The kernel refuses.
-    pub fn set_frames(&self, frame: &Frame, flows: &[Flow]) -> Result<()> {
-        let entries: Vec<_> = (0_u32..).zip(flows.iter().copied()).collect();
+    /// The kernel refuses, or there are more pairs of addresses than it has room for.
+    pub fn set_frames(&self, frame: &Frame, flows: &[FiveTuple]) -> Result<()> {
+        let (mut numbers, mut ends) = (HashMap::new(), Vec::new());
+        let mut entries = Vec::with_capacity(flows.len());
+        for (index, flow) in (0_u32..).zip(flows) {
+            let number = *numbers.entry(flow.ends).or_insert_with(|| {
+                let number = ends.len() as u32;
+                ends.push((number, flow.ends));
+                number
+            });
+            entries.push((index, Flow { ends: number, ports: flow.ports }));
+        }
+        ensure!(ends.len() <= PAIRS as usize, "{} pairs of addresses", ends.len());
+        self.ends.set_all(&ends)?;
         self.flows.set_all(&entries)?;
         self.frame.set(&0, frame)?;
         Ok(self.next.set(&0, &0)?)

@@ -4,8 +4,8 @@
 use super::{CLIENT, Generator, Path};
 use crate::{
     Effort,
-    abi::{Flow, Frame, SINK_PORT},
-    flows::{self, Conversation, Family, Size},
+    abi::{Frame, SINK_PORT},
+    flows::{self, Conversation, Family, FiveTuple, Size},
     machine,
     noise::Noise,
     programs::Programs,
@@ -84,7 +84,7 @@ impl End {
 /// Frames of some flows.
 struct Load {
     frame: Frame,
-    flows: Vec<Flow>,
+    flows: Vec<FiveTuple>,
 }
 
 impl Load {
