@@ -2,7 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test")]
 
 use proptest::{collection::vec, prelude::*, sample::select};
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::LazyLock};
 use vpc_cases::{
     case::{self, CaseFile, Hook, Offload},
     fabric::{Devices, Fabric},
@@ -10,6 +10,7 @@ use vpc_cases::{
     outcome::{Outcome, Seen},
     packet::{self, Layer},
     runner::{Arrival, Runner},
+    state::State,
 };
 use vpc_common::wire::Ipv4;
 use vpc_datapath::{checksum, verdict::End};
@@ -21,23 +22,41 @@ fn file(name: &str) -> CaseFile {
     case::read(&case::directory().join(name)).unwrap()
 }
 
-/// The fabric of a file of cases with a fresh host.
-struct Bench {
+/// The fabric of a file of cases, compiled.
+struct Prepared {
     fabric: Fabric,
     devices: Devices,
+    state: State,
+}
+
+impl Prepared {
+    fn of(name: &str) -> Self {
+        let fabric = Fabric::new(&file(name)).unwrap();
+        let devices = fabric.made_up_devices();
+        let state = fabric.state(&devices).unwrap();
+        Self { fabric, devices, state }
+    }
+}
+
+static VXLAN: LazyLock<Prepared> = LazyLock::new(|| Prepared::of("vxlan.yaml"));
+static FRAGMENTS: LazyLock<Prepared> = LazyLock::new(|| Prepared::of("fragments.yaml"));
+
+/// A fabric with a fresh host.
+struct Bench {
+    fabric: &'static Fabric,
+    devices: &'static Devices,
     host: Host,
 }
 
 impl Bench {
     fn new() -> Self {
-        Self::of("vxlan.yaml")
+        Self::of(&VXLAN)
     }
 
-    fn of(name: &str) -> Self {
-        let fabric = Fabric::new(&file(name)).unwrap();
-        let devices = fabric.made_up_devices();
+    fn of(prepared: &'static Prepared) -> Self {
+        let Prepared { fabric, devices, state } = prepared;
         let mut host = Host::default();
-        host.start(&fabric.state(&devices).unwrap()).unwrap();
+        host.start(state).unwrap();
         Self { fabric, devices, host }
     }
 
@@ -58,7 +77,7 @@ impl Bench {
         let steps = files.iter().flat_map(|(_, file)| &file.cases).flat_map(case::Case::steps);
         let sends = steps.filter_map(|step| if let case::Step::Send(send) = step { Some(send.packet) } else { None });
         // Names of other topologies mean nothing here.
-        sends.filter_map(|layers| packet::serialise(&layers, &self.fabric).ok()).map(|packet| packet.bytes).collect()
+        sends.filter_map(|layers| packet::serialise(&layers, self.fabric).ok()).map(|packet| packet.bytes).collect()
     }
 }
 
@@ -91,7 +110,7 @@ proptest! {
     fn arbitrary_bytes_never_panic_and_are_counted(hook in hook(), bytes in vec(any::<u8>(), 0..400)) {
         let mut bench = Bench::new();
         let outcome = bench.run(hook, &bytes, 0);
-        outer_headers_are_right(&outcome, &bench.devices);
+        outer_headers_are_right(&outcome, bench.devices);
     }
 
     #[test]
@@ -117,7 +136,7 @@ proptest! {
         let mut bench = Bench::new();
         let outcome = bench.run(hook, &bytes, gso_size);
         if gso_size == 0 {
-            outer_headers_are_right(&outcome, &bench.devices);
+            outer_headers_are_right(&outcome, bench.devices);
         }
     }
 
@@ -125,9 +144,9 @@ proptest! {
     fn the_ttl_goes_down_once_and_the_checksum_stays_right(ttl in 2_u8.., tos in any::<u8>(), id in any::<u16>()) {
         let mut bench = Bench::new();
         for _twice in 0..2 {
-            let bytes = packet::serialise(&routed(ttl, tos, id), &bench.fabric).unwrap().bytes;
+            let bytes = packet::serialise(&routed(ttl, tos, id), bench.fabric).unwrap().bytes;
             let outcome = bench.run(Hook::Port, &bytes, 0);
-            outer_headers_are_right(&outcome, &bench.devices);
+            outer_headers_are_right(&outcome, bench.devices);
             let frame = outcome.packet.unwrap();
             let inner: &Ipv4 = bytemuck::from_bytes(&frame[OVERHEAD + 14..OVERHEAD + 34]);
             prop_assert_eq!(inner.ttl, ttl - 1);
@@ -161,7 +180,7 @@ fn source_ports_are_spread_and_stable() {
                  {{udp: {{src: {}, dst: 53}}}}]",
                 1_000 + flow
             );
-            let bytes = packet::serialise(&layers(&text), &bench.fabric).unwrap().bytes;
+            let bytes = packet::serialise(&layers(&text), bench.fabric).unwrap().bytes;
             let mut port = || {
                 let frame = bench.run(Hook::Port, &bytes, 0).packet.unwrap();
                 u16::from_be_bytes([frame[34], frame[35]])
@@ -206,11 +225,11 @@ fn a_tenants_fragments_are_followed_whatever_others_send() {
         ),
     ];
     for (ours, theirs) in ours_and_theirs {
-        let mut bench = Bench::of("fragments.yaml");
+        let mut bench = Bench::of(&FRAGMENTS);
         let mut send = |(tunnel, ethernet, ip): (&str, &str, &str), id: u16, which: &str| {
             let ip = format!("{ip}, id: {id}");
             let bytes =
-                packet::serialise(&layers(&fragment(tunnel, ethernet, &ip, which)), &bench.fabric).unwrap().bytes;
+                packet::serialise(&layers(&fragment(tunnel, ethernet, &ip, which)), bench.fabric).unwrap().bytes;
             let outcome = bench.run(Hook::Tunnel, &bytes, 0);
             outcome.packet.is_some() || !outcome.copies.is_empty()
         };
@@ -228,7 +247,7 @@ fn a_tenants_fragments_are_followed_whatever_others_send() {
 fn generated_icmp_is_limited_to_a_hundred_a_second() {
     let mut bench = Bench::new();
     let text = "[{eth: {src: web-1, dst: router}}, {ipv4: {src: web-1, dst: 8.8.8.8}}, {udp: {src: 1, dst: 2}}]";
-    let bytes = packet::serialise(&layers(text), &bench.fabric).unwrap().bytes;
+    let bytes = packet::serialise(&layers(text), bench.fabric).unwrap().bytes;
     let answers = |bench: &mut Bench, packets: usize| {
         let ends = (0..packets).map(|_| bench.run(Hook::Port, &bytes, 0).verdict);
         ends.filter(|verdict| *verdict == Seen::Whole(End::Answer)).count()
