@@ -83,7 +83,7 @@ pub async fn run(arguments: Run) -> anyhow::Result<()> {
     let datapath = Datapath::load(&arguments.bpffs, sizes, way)?;
     memory::give_back();
     let sweeper = sweeper::spawn(&datapath.tables).context("start the session sweeper")?;
-    let reconciler = Reconciler::new(datapath, observer, sweeper).context("read the maps")?;
+    let reconciler = Reconciler::new(datapath, observer, sweeper.clone()).context("read the maps")?;
     let (calls_in, mut calls) = mpsc::channel(64);
     server::listen(&arguments.run_dir, calls_in).context("listen on the control socket")?;
     let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
@@ -92,7 +92,7 @@ pub async fn run(arguments: Run) -> anyhow::Result<()> {
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
 
     let liveness = Liveness::spawn().context("start to ask gateways whether they are alive")?;
-    let mut agent = Agent::new(arguments, sizes, reconciler, liveness);
+    let mut agent = Agent::new(arguments, sizes, reconciler, liveness, Growth::new(sweeper));
     (agent.loader, agent.waiting) = (loader, first);
     agent.start(&mut watch).await;
     loop {
@@ -187,12 +187,12 @@ struct Agent {
 }
 
 impl Agent {
-    fn new(arguments: Run, sizes: Sizes, reconciler: Reconciler, liveness: Liveness) -> Self {
+    fn new(arguments: Run, sizes: Sizes, reconciler: Reconciler, liveness: Liveness, growth: Growth) -> Self {
         let file = arguments.topology.display().to_string();
         Self {
             arguments,
             sizes,
-            growth: Growth::default(),
+            growth,
             announcer: Announcer::new(Spoken::before(reconciler.actual())),
             spoken_from: None,
             reconciler,

@@ -84,6 +84,9 @@ pub struct MapSizes {
     /// Sessions that there is room for at first. When half of that is used the tables grow, up to `--sessions`.
     #[arg(long, value_name = "N", default_value_t = limits::SESSIONS_AT_START, value_parser = entries())]
     pub sessions_at_start: u32,
+    /// Most NAT mappings. There is room for as many as for sessions, but not for more than this.
+    #[arg(long, value_name = "N", default_value_t = limits::NAT_MAPPINGS, value_parser = entries())]
+    pub nat_mappings: u32,
     /// Source prefixes over all local ports.
     #[arg(long, value_name = "N", default_value_t = limits::SOURCES, value_parser = entries())]
     pub sources: u32,
@@ -112,6 +115,7 @@ impl From<MapSizes> for Sizes {
             endpoints: sizes.endpoints,
             routes: sizes.routes,
             sessions: sizes.sessions,
+            nat_mappings: sizes.nat_mappings,
             sources: sizes.sources,
             flood_members: sizes.flood_members,
             subjects: sizes.subjects,

@@ -1,4 +1,4 @@
-//! Session tables grow with their use. A look-up costs what the memory costs that it touches: in tables for 65,536
+//! Tables of sessions and of NAT mappings grow with their use. A look-up costs what the memory costs that it touches: in tables for 65,536
 //! sessions an established packet, and more so a new flow, takes less time than in tables for a million, and a node of
 //! which little is asked keeps little memory.
 //!
@@ -11,6 +11,7 @@ use crate::{
     datapath::{Datapath, DatapathError},
     maps::{Tables, tables::Sessions},
     reconcile::{Reconciler, chain},
+    sweeper,
 };
 use std::{
     path::Path,
@@ -40,12 +41,19 @@ pub fn at_start(bpffs: &Path, least: u32, most: u32) -> u32 {
 ///
 /// # Errors
 /// Where the maps cannot be read.
-fn due(tables: &Tables, sessions: u32, most: u32, ports: usize) -> Result<Option<u32>, TableError> {
-    if sessions >= most {
+fn due(tables: &Tables, mappings: usize, sizes: Sizes, most: u32, ports: usize) -> Result<Option<u32>, TableError> {
+    if sizes.sessions >= most {
         return Ok(None);
     }
     let used: Vec<u32> = tables.port_usage.entries()?.into_iter().map(|(_, usage)| usage.sessions).collect();
-    Ok(is_scarce(sessions, ports, &used).then(|| sessions.saturating_mul(FACTOR).min(most)))
+    let scarce = is_scarce(sizes.sessions, ports, &used) || are_scarce(sizes, mappings);
+    Ok(scarce.then(|| sizes.sessions.saturating_mul(FACTOR).min(most)))
+}
+
+/// Whether too much of the room for NAT mappings is in use. They outlive their sessions.
+fn are_scarce(sizes: Sizes, mappings: usize) -> bool {
+    let room = sizes.room_for_mappings();
+    room < sizes.nat_mappings && mappings > (room / IN_USE) as usize
 }
 
 /// Whether a port, or all together, have used too much of what there is, or may have too little.
@@ -69,18 +77,24 @@ pub fn adopt(loaded: Loaded, reconciler: &mut Reconciler) -> Result<u32, String>
 }
 
 /// A larger table on its way.
-#[derive(Debug, Default)]
 pub struct Growth {
+    sweeper: sweeper::Handle,
     task: Option<JoinHandle<Result<Loaded, DatapathError>>>,
     failed: Option<(Instant, String)>,
 }
 
 impl Growth {
+    /// As large as it begins. The sweeper says how many mappings there are.
+    pub const fn new(sweeper: sweeper::Handle) -> Self {
+        Self { sweeper, task: None, failed: None }
+    }
+
     /// Begins to load programs for larger tables where the present ones are scarce, or soon will be.
     pub fn look(&mut self, reconciler: &Reconciler, arguments: &Run, sizes: Sizes) {
         let too_soon = self.failed.as_ref().is_some_and(|(when, _)| when.elapsed() < RETRY);
         let Some(desired) = reconciler.desired().filter(|_| self.task.is_none() && !too_soon) else { return };
-        match due(&reconciler.datapath.tables, sizes.sessions, arguments.sizes.sessions, desired.ports.len()) {
+        let (tables, most) = (&reconciler.datapath.tables, arguments.sizes.sessions);
+        match due(tables, self.sweeper.mappings(), sizes, most, desired.ports.len()) {
             Ok(None) => {}
             Ok(Some(sessions)) => {
                 tracing::info!(from = sizes.sessions, to = sessions, "session tables grow");
@@ -120,7 +134,16 @@ impl Growth {
 
 #[cfg(test)]
 mod tests {
-    use super::is_scarce;
+    use super::{are_scarce, is_scarce};
+    use vpc_bpf::Sizes;
+
+    #[test]
+    fn tables_grow_before_mappings_run_short() {
+        let sizes = Sizes { sessions: 4_096, nat_mappings: 8_192, ..Sizes::default() };
+        assert!(!are_scarce(sizes, 2_048) && are_scarce(sizes, 2_049));
+        assert!(!are_scarce(Sizes { sessions: 8_192, ..sizes }, 8_000), "there is no more");
+        assert!(!are_scarce(Sizes { sessions: 1 << 20, ..sizes }, 8_000), "more sessions would not help");
+    }
 
     #[test]
     fn tables_grow_before_a_port_or_the_node_runs_short() {

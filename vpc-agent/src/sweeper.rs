@@ -53,11 +53,19 @@ struct Work {
     sweeper: Arc<Sweeper>,
     /// When the last whole sweep of these maps began.
     swept: Option<Instant>,
+    /// NAT mappings that it left.
+    mappings: usize,
+}
+
+impl Work {
+    fn on(tables: &Tables) -> Result<Self, TableError> {
+        Ok(Self { sweeper: Arc::new(Sweeper::new(tables)?), swept: None, mappings: 0 })
+    }
 }
 
 impl Handle {
     fn new(tables: &Tables) -> Result<Self, TableError> {
-        Ok(Self(Arc::new(Mutex::new(Work { sweeper: Arc::new(Sweeper::new(tables)?), swept: None }))))
+        Ok(Self(Arc::new(Mutex::new(Work::on(tables)?))))
     }
 
     /// From its next sweep on it works on these maps.
@@ -65,8 +73,13 @@ impl Handle {
     /// # Errors
     /// Where no descriptor can be had.
     pub fn follow(&self, tables: &Tables) -> Result<(), TableError> {
-        *self.work() = Work { sweeper: Arc::new(Sweeper::new(tables)?), swept: None };
+        *self.work() = Work::on(tables)?;
         Ok(())
+    }
+
+    /// How many NAT mappings there were after the last whole sweep of the present maps.
+    pub fn mappings(&self) -> usize {
+        self.work().mappings
     }
 
     /// Whether a whole sweep of the present maps has begun and ended since then.
@@ -81,12 +94,12 @@ impl Handle {
     /// Sweeps once; returns how many sessions were removed.
     fn sweep(&self) -> Result<usize, TableError> {
         let (sweeper, began) = (Arc::clone(&self.work().sweeper), Instant::now());
-        let removed = sweeper.sweep()?;
+        let swept = sweeper.sweep()?;
         let mut work = self.work();
         if Arc::ptr_eq(&work.sweeper, &sweeper) {
-            work.swept = Some(began);
+            (work.swept, work.mappings) = (Some(began), swept.mappings);
         }
-        Ok(removed)
+        Ok(swept.removed)
     }
 }
 
@@ -110,6 +123,14 @@ pub fn spawn(tables: &Tables) -> Result<Handle, io::Error> {
     Ok(handle)
 }
 
+/// What came of a sweep.
+struct Swept {
+    /// Sessions that were removed.
+    removed: usize,
+    /// NAT mappings that are left.
+    mappings: usize,
+}
+
 impl Sweeper {
     fn new(tables: &Tables) -> Result<Self, TableError> {
         Ok(Self {
@@ -125,8 +146,7 @@ impl Sweeper {
         })
     }
 
-    /// One sweep; returns how many sessions were removed.
-    fn sweep(&self) -> Result<usize, TableError> {
+    fn sweep(&self) -> Result<Swept, TableError> {
         let ports: BTreeMap<u16, Port> =
             self.ports.entries()?.into_iter().map(|(slot, port)| (slot as u16, port)).collect();
         let used = |(slot, usage): (u32, Usage)| (usage != Usage::default()).then_some((slot, usage));
@@ -136,7 +156,7 @@ impl Sweeper {
         let mut used = BTreeSet::new();
         let removed = self.family(&self.v4, &ports, &mut living, &mut used)?
             + self.family(&self.v6, &ports, &mut living, &mut used)?;
-        self.mappings(&ports, &used)?;
+        let mappings = self.mappings(&ports, &used)?;
         let mut of_vpcs: BTreeMap<u32, Usage> = BTreeMap::new();
         for (slot, usage) in &living {
             let index = ports.get(slot).map_or(0, |port| port.vpc_index);
@@ -145,16 +165,18 @@ impl Sweeper {
         let of_ports = living.into_iter().map(|(slot, usage)| (u32::from(slot), usage)).collect();
         correct(&self.port_usage, &port_usage, &of_ports)?;
         correct(&self.vpc_usage, &vpc_usage, &of_vpcs)?;
-        Ok(removed)
+        Ok(Swept { removed, mappings })
     }
 
     /// Removes NAT mappings that no session has used for so long that their ports may be given to others. One whose guest
-    /// has left is used on another node: packets on their way there show it, see [`NatIn::kept`].
-    fn mappings(&self, ports: &BTreeMap<u16, Port>, used: &BTreeSet<ExternalPort>) -> Result<(), TableError> {
+    /// has left is used on another node: packets on their way there show it, see [`NatIn::kept`]. Returns how many are left.
+    fn mappings(&self, ports: &BTreeMap<u16, Port>, used: &BTreeSet<ExternalPort>) -> Result<usize, TableError> {
         let _alone = self.mappings_lock.lock().unwrap_or_else(PoisonError::into_inner);
         let now = tick();
         let mut dead = Vec::new();
-        for (key, mapping) in self.nat_in.entries()? {
+        let all = self.nat_in.entries()?;
+        let count = all.len();
+        for (key, mapping) in all {
             let idle = idle_ticks(now, mapping.last_used);
             let gone = !has_port(ports, mapping.slot) && self.is_vacant(mapping.slot)?;
             let limit = match (gone, mapping.kept) {
@@ -170,7 +192,10 @@ impl Sweeper {
                 dead.push((key, mapping));
             }
         }
-        if dead.is_empty() { Ok(()) } else { self.remove_mappings(&dead) }
+        if !dead.is_empty() {
+            self.remove_mappings(&dead)?;
+        }
+        Ok(count - dead.len())
     }
 
     /// Removes mappings, but for those that a packet has taken in this very moment.

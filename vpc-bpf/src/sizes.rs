@@ -13,6 +13,8 @@ pub struct Sizes {
     pub routes: u32,
     /// Sessions of each address family.
     pub sessions: u32,
+    /// Most NAT mappings. There is room for as many as for sessions at most, since each one begins with one.
+    pub nat_mappings: u32,
     /// Source prefixes over all local ports.
     pub sources: u32,
     /// Members of all flood lists.
@@ -32,6 +34,7 @@ impl Default for Sizes {
             endpoints: limits::ENDPOINTS,
             routes: limits::ROUTES,
             sessions: limits::SESSIONS,
+            nat_mappings: limits::NAT_MAPPINGS,
             sources: limits::SOURCES,
             flood_members: limits::FLOOD_MEMBERS,
             subjects: limits::SUBJECTS,
@@ -43,8 +46,8 @@ impl Default for Sizes {
 
 impl Sizes {
     /// The maps whose size is set here, with their number of entries.
-    pub fn max_entries(&self) -> [(&'static str, u32); 18] {
-        let slots = self.local_ports + 1;
+    pub fn max_entries(&self) -> [(&'static str, u32); 20] {
+        let (slots, mappings) = (self.local_ports + 1, self.room_for_mappings());
         [
             (maps::PORTS, slots),
             (maps::PORT_DEVICES, slots),
@@ -64,6 +67,13 @@ impl Sizes {
             (maps::RULES, self.rules),
             (maps::SESSIONS_V4, self.sessions),
             (maps::SESSIONS_V6, self.sessions),
+            (maps::NAT_IN, mappings),
+            (maps::NAT_OUT, mappings),
         ]
+    }
+
+    /// For how many NAT mappings there is room.
+    pub fn room_for_mappings(&self) -> u32 {
+        self.sessions.min(self.nat_mappings)
     }
 }

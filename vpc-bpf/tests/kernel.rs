@@ -14,6 +14,7 @@ use vpc_common::{
     counters::Counters,
     endpoint::{Endpoint, EndpointKey},
     maps,
+    nat::{ExternalPort, NatIn},
     port::{Port, SourceKey},
     session::{Session, SessionKey, V4},
 };
@@ -55,6 +56,7 @@ fn small() -> Sizes {
         endpoints: 5_000,
         routes: 64,
         sessions: 1_024,
+        nat_mappings: 1_024,
         sources: 64,
         flood_members: 64,
         subjects: 64,
@@ -152,6 +154,32 @@ fn programs_that_run_are_waited_for() {
     // Whatever the machine, no grace period is shorter.
     assert!(taken.as_micros() > 100, "nothing was waited for: {taken:?}");
     assert!(taken.as_secs() < 5, "{taken:?}");
+}
+
+#[test]
+fn mappings_that_are_made_while_their_table_grows_are_not_lost() {
+    type Mappings = vpc_bpf::Table<ExternalPort, NatIn>;
+    let sandbox = Sandbox::new("growth-nat");
+    let pins = sandbox.path("vpc/v1");
+    let load =
+        |sessions| Loader::new(Sizes { sessions, nat_mappings: 2_048, ..small() }).pin_dir(&pins).load().unwrap();
+    let table = |loaded: &vpc_bpf::Loaded| -> Mappings { loaded.table(maps::NAT_IN).unwrap() };
+    let key = |port| ExternalPort { port: vpc_common::Be16::new(port), ..ExternalPort::default() };
+    let of = |slot| NatIn { slot, ..NatIn::default() };
+    let small_one = load(1_024);
+    assert_eq!(small_one.map_size(maps::NAT_OUT).unwrap().0, 1_024, "as many as sessions");
+    let old = table(&small_one);
+    old.set(&key(1), &of(1)).unwrap();
+
+    let mut large_one = load(4_096);
+    assert_eq!(large_one.map_size(maps::NAT_IN).unwrap().0, 2_048, "but not more than the most");
+    large_one.fill().unwrap();
+    // One that the old programs make, and a port that both have given away: the new programs go by the new table.
+    old.set_all(&[(key(2), of(2)), (key(3), of(3))]).unwrap();
+    table(&large_one).set(&key(3), &of(4)).unwrap();
+    large_one.commit().unwrap();
+    let slots = [1, 2, 3].map(|port| table(&large_one).get(&key(port)).unwrap().map(|mapping| mapping.slot));
+    assert_eq!(slots, [Some(1), Some(2), Some(4)]);
 }
 
 #[test]

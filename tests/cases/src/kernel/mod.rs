@@ -76,6 +76,7 @@ const fn sizes() -> Sizes {
         endpoints: 1_024,
         routes: 1_024,
         sessions: 1_024,
+        nat_mappings: 1_024,
         sources: 1_024,
         flood_members: 1_024,
         subjects: 1_024,

@@ -18,6 +18,7 @@ use vpc_netns_tests::{TOPOLOGY, drops};
 /// Of the four ports of hv1 each may have 1,024 of these.
 const AT_START: u64 = 4_096;
 const MOST: u64 = 32_768;
+const MOST_MAPPINGS: u64 = 8_192;
 /// Not yet half of that; then more than half.
 const CONNECTIONS: usize = 400;
 const MORE: usize = 200;
@@ -32,16 +33,17 @@ const AFTERWARDS: Duration = Duration::from_secs(1);
 
 fn fabric() -> Result<Fabric> {
     let mut fabric = Fabric::build(Lab::alone()?, TOPOLOGY, UnderlayOptions::default())?;
-    let (at_start, most) = (AT_START.to_string(), MOST.to_string());
-    fabric.start_agents_with(&["--sessions-at-start", &at_start, "--sessions", &most])?;
+    let [at_start, most, mappings] = [AT_START, MOST, MOST_MAPPINGS].map(|number| number.to_string());
+    fabric.start_agents_with(&["--sessions-at-start", &at_start, "--sessions", &most, "--nat-mappings", &mappings])?;
     Ok(fabric)
 }
 
-fn room(fabric: &Fabric, node: &str) -> Result<u64> {
-    let status = vpcctl_json(fabric.node(node)?, "status")?;
-    let maps = status["maps"].as_array().cloned().unwrap_or_default();
-    let entries = maps.iter().find(|map| map["name"] == "SESSIONS_V4").and_then(|map| map["max_entries"].as_u64());
-    entries.ok_or_else(|| anyhow::anyhow!("no SESSIONS_V4 in {status}"))
+/// For how many sessions and NAT mappings there is room on hv1.
+fn room(fabric: &Fabric) -> Result<[u64; 2]> {
+    let status = vpcctl_json(fabric.node("hv1")?, "status")?;
+    let entries = |name| status["maps"].as_array()?.iter().find(|map| map["name"] == name)?["max_entries"].as_u64();
+    let of = |name| entries(name).ok_or_else(|| anyhow::anyhow!("no {name} in {status}"));
+    Ok([of("SESSIONS_V4")?, of("NAT_OUT")?])
 }
 
 #[test]
@@ -54,13 +56,13 @@ fn session_tables_grow_under_traffic_and_nobody_notices() {
     let crowd = Crowd::start(a1, a2, (crowd_at, crowd_at), CONNECTIONS).unwrap();
     let _server = EchoServer::start(guest("b1").netns(), 80).unwrap();
     thread::sleep(Duration::from_secs(2));
-    assert_eq!(room(&fabric, "hv1").unwrap(), AT_START, "half of a port's share is not in use");
+    assert_eq!(room(&fabric).unwrap(), [AT_START; 2], "half of a port's share is not in use");
 
     let (made, more, since) = thread::scope(|scope| {
         let (b2, b1) = (guest("b2").netns(), to("b1", 80));
         let making = scope.spawn(move || attempts(b2, b1, PATIENCE, PAUSE, WHILE));
         let more = Crowd::start(a1, a2, (more_at, more_at), MORE).unwrap();
-        let grown = || ensure_room(&fabric, MOST);
+        let grown = || ensure_room(&fabric, [MOST, MOST_MAPPINGS]);
         eventually(UNTIL_GROWN, grown).unwrap();
         let since = Instant::now();
         thread::sleep(AFTERWARDS);
@@ -78,8 +80,8 @@ fn session_tables_grow_under_traffic_and_nobody_notices() {
     assert_eq!(status["problems"], serde_json::json!([]));
 }
 
-fn ensure_room(fabric: &Fabric, wanted: u64) -> Result<()> {
-    let room = room(fabric, "hv1")?;
-    ensure!(room == wanted, "room for {room} sessions");
+fn ensure_room(fabric: &Fabric, wanted: [u64; 2]) -> Result<()> {
+    let room = room(fabric)?;
+    ensure!(room == wanted, "room for {room:?} sessions and mappings");
     Ok(())
 }
