@@ -41,11 +41,9 @@ impl TestProgram {
     }
 }
 
-/// Builds all test programs, and the programs that they start; the libraries as well, since cargo gives a crate that only
-/// build scripts use other debug information than one that it is asked for, and the examples in the documentation ask for all.
+/// Builds all test programs, and the programs that they start.
 pub fn build() -> Result<Vec<TestProgram>> {
-    let mut command =
-        cargo(["build", "--workspace", "--lib", "--bins", "--tests", "--message-format=json-render-diagnostics"]);
+    let mut command = cargo(["build", "--workspace", "--bins", "--tests", "--message-format=json-render-diagnostics"]);
     let mut child =
         command.stdout(Stdio::piped()).spawn().with_context(|| format!("cannot start {}", describe(&command)))?;
     let mut programs = Vec::new();
