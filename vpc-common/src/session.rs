@@ -41,8 +41,9 @@ impl<A: AsRef<[u32]>> SessionKey<A> {
     pub fn set(&mut self, slot: u16, protocol: u8, local: (A, Be16), remote: (A, Be16)) -> Head {
         let ports = local.1.raw() as u64 | (remote.1.raw() as u64) << 16;
         let head = Head(slot as u64 | (protocol as u64) << 16 | ports << 32);
-        // SAFETY: repr(C) and align(4): slot, protocol, the zero and the ports are the first eight bytes.
-        unsafe { core::ptr::from_mut(self).cast::<u64>().write_unaligned(head.0.to_le()) };
+        // SAFETY: repr(C) and align(4): slot, protocol, the zero and the ports are the first eight bytes, the
+        // lowest first.
+        unsafe { core::ptr::from_mut(self).cast::<u64>().write_unaligned(head.0) };
         (self.local, self.remote) = (local.0, remote.0);
         head
     }
@@ -51,7 +52,7 @@ impl<A: AsRef<[u32]>> SessionKey<A> {
     #[inline(always)]
     fn head(&self) -> Head {
         // SAFETY: as above.
-        Head(u64::from_le(unsafe { core::ptr::from_ref(self).cast::<u64>().read_unaligned() }))
+        Head(unsafe { core::ptr::from_ref(self).cast::<u64>().read_unaligned() })
     }
 
     /// [`Session::seal`] of this flow under an epoch: another one under any other epoch, and of any other flow except one in
@@ -302,6 +303,8 @@ impl Session {
 // A preallocated kernel hash puts 48 bytes before the key (Linux 6.18): with them a session of IPv4 takes two whole cache
 // lines, of which the second one is its value.
 const _: () = {
+    // BPF is as its machine is; `Head` counts on the order of bytes.
+    assert!(cfg!(target_endian = "little"));
     assert!(size_of::<SessionKey<V4>>() == 16 && size_of::<SessionKey<V6>>() == 40);
     assert!(size_of::<Hop>() == 12 && size_of::<Session>() == 64);
 };
@@ -312,6 +315,17 @@ mod tests {
 
     use super::*;
     use std::collections::BTreeSet;
+
+    #[test]
+    fn a_key_is_set_whole() {
+        let (local_port, remote_port) = (Be16::new(0x0102), Be16::new(0x0304));
+        let whole =
+            SessionKey { slot: 0x0506, protocol: 17, reserved: 0, local_port, remote_port, local: [7], remote: [8] };
+        let mut key = SessionKey { reserved: 9, ..SessionKey::<V4>::default() };
+        let head = key.set(0x0506, 17, ([7], local_port), ([8], remote_port));
+        assert_eq!(key, whole);
+        assert_eq!(key.seal_by(head, 3), whole.seal(3));
+    }
 
     #[test]
     fn a_seal_is_of_one_flow_and_one_epoch() {

@@ -106,7 +106,7 @@ fn bulk_tcp(field: Field<'_>, effort: Effort, report: &mut Report) -> Result<()>
         let run = |path: &dyn Path| Ok(vec![bulk(path, streams, wait)?]);
         // Asleep, how often somebody must be woken decides, and that costs more than the path.
         let better = if wait == Wait::Busy { Better::More } else { Better::Unbound };
-        compare(field, &group, &[("", "Gbit/s", better)], (effort, OF_BULK), report, run)?;
+        compare(field, &group, &[("", "Gbit/s", better)], effort, OF_BULK, report, run)?;
     }
     Ok(())
 }
@@ -117,7 +117,7 @@ fn bulk_tcp(field: Field<'_>, effort: Effort, report: &mut Report) -> Result<()>
 /// A tool fails.
 pub fn udp(field: Field<'_>, effort: Effort, report: &mut Report) -> Result<()> {
     let milliseconds = milliseconds(effort);
-    compare(field, "UDP, 64-byte frames, received", &[("", "kpps", Better::More)], (effort, USUAL), report, |path| {
+    compare(field, "UDP, 64-byte frames, received", &[("", "kpps", Better::More)], effort, USUAL, report, |path| {
         let mut sink = start(path.server(), &["sink", &PORT.to_string()])?;
         let blast = ["blast", &format!("{}:{PORT}", path.server_address()), &milliseconds.to_string()];
         result::<Datagrams>(&output(&mut client(path.client(), &blast)?)?)?;
@@ -136,7 +136,7 @@ pub fn request_response(field: Field<'_>, effort: Effort, report: &mut Report) -
         let word = wait.word();
         let group = format!("TCP request and response, 64 bytes, {word}");
         let what = [("p50", "us", Better::Less), ("p99", "us", Better::Unbound), ("p99.9", "us", Better::Unbound)];
-        compare(field, &group, &what, (effort, USUAL), report, |path| {
+        compare(field, &group, &what, effort, USUAL, report, |path| {
             let got = ask(path, milliseconds, wait)?;
             Ok(vec![got.p50, got.p99, got.p999])
         })?;
@@ -166,7 +166,7 @@ pub fn connections(field: Field<'_>, target: f64, effort: Effort, report: &mut R
         let word = wait.word();
         let group = format!("TCP connections one after the other, each with a request and its answer, {word}");
         let what = [("", "1/s", rate), ("p50", "us", Better::Unbound), ("p99", "us", Better::Unbound)];
-        compare(field, &group, &what, (effort, USUAL), report, |path| {
+        compare(field, &group, &what, effort, USUAL, report, |path| {
             let mut server = start(path.server(), &["answer", &PORT.to_string(), word])?;
             let connect = ["connect", &format!("{}:{PORT}", path.server_address()), &milliseconds, word];
             let got: Connections = result(&output(&mut client(path.client(), &connect)?)?)?;
@@ -182,7 +182,8 @@ fn compare(
     Field { paths, contests, what }: Field<'_>,
     load: &str,
     figures: &[(&str, &str, Better)],
-    (effort, rounds): (Effort, u32),
+    effort: Effort,
+    rounds: u32,
     report: &mut Report,
     run: impl Fn(&dyn Path) -> Result<Vec<f64>>,
 ) -> Result<()> {
