@@ -200,20 +200,28 @@ impl Sweeper {
 
     /// Removes mappings, but for those that a packet has taken in this very moment.
     fn remove_mappings(&self, dead: &[(ExternalPort, NatIn)]) -> Result<(), TableError> {
-        // First what leads to a mapping: a packet from here on makes a new one.
-        let outs: Vec<_> = dead.iter().map(|(key, mapping)| mapping.way_out(key).0).collect();
-        self.nat_out.delete_all(&outs)?;
+        let led: BTreeMap<NatOutKey, NatOut> = self.nat_out.entries()?.into_iter().collect();
+        let ways: Vec<_> = dead.iter().map(|(key, mapping)| (*key, mapping.way_out(key))).collect();
+        // First what leads to a mapping: a packet from here on takes another place.
+        let leave = |(out, here): &(NatOutKey, NatOut)| led.get(out).is_none_or(|there| there == here);
+        let leaving: Vec<_> =
+            ways.iter().map(|(_, way)| *way).filter(leave).map(|(out, _)| (out, NatOut::LEAVING)).collect();
+        self.nat_out.set_all(&leaving)?;
         self.readers.wait()?;
-        for (key, mapping) in dead {
-            match self.nat_in.get(key)? {
-                Some(now) if now.last_used != mapping.last_used => {
-                    let (out, value) = mapping.way_out(key);
-                    if self.nat_out.get(&out)?.is_none() {
-                        self.nat_out.set(&out, &value)?;
-                    }
-                }
-                _ => {
-                    self.nat_in.delete(key)?;
+        let mut taken = BTreeMap::new();
+        for ((key, mapping), (_, way)) in dead.iter().zip(&ways) {
+            if self.nat_in.get(key)?.is_some_and(|now| now.last_used != mapping.last_used) {
+                taken.insert(way.0, way.1);
+            } else {
+                self.nat_in.delete(key)?;
+            }
+        }
+        // A packet may have led its guest elsewhere since.
+        for (out, _) in self.nat_out.entries()?.iter().filter(|(_, value)| *value == NatOut::LEAVING) {
+            match taken.get(out).filter(|here| led.get(out) == Some(here)) {
+                Some(here) => self.nat_out.set(out, here)?,
+                None => {
+                    self.nat_out.delete(out)?;
                 }
             }
         }
@@ -380,14 +388,19 @@ mod tests {
         let sweeper = Sweeper::new(&tables).unwrap();
         let external = |port| ExternalPort { address: [9], protocol: 17, reserved: 0, port: Be16::new(port) };
         let mapping = |port, last_used| NatIn { slot: 1, port: Be16::new(port), last_used, ..NatIn::default() };
-        // A packet has taken the second one up since the sweep looked.
-        for (key, mapping) in [(external(1), mapping(1, 5)), (external(2), mapping(2, 6))] {
-            let (out, value) = mapping.way_out(&key);
-            tables.outside.nat_in.set(&key, &mapping).unwrap();
-            tables.outside.nat_out.set(&out, &value).unwrap();
-        }
-        sweeper.remove_mappings(&[(external(1), mapping(1, 5)), (external(2), mapping(2, 5))]).unwrap();
-        assert_eq!(tables.outside.nat_in.entries().unwrap(), [(external(2), mapping(2, 6))]);
-        assert_eq!(tables.outside.nat_out.entries().unwrap(), [mapping(2, 6).way_out(&external(2))]);
+        let way = |port| mapping(port, 0).way_out(&external(port));
+        let elsewhere = (way(5).0, NatOut { address: [9], port: Be16::new(50), reserved: 0 });
+        // Two have been taken up since the sweep looked; 1 and 2 are at their homes, to 3 and 4 their guests are led, and the
+        // guest of the fifth is led elsewhere.
+        let entries =
+            [(1, 5), (2, 6), (3, 5), (4, 6), (5, 5)].map(|(port, used)| (external(port), mapping(port, used)));
+        tables.outside.nat_in.set_all(&entries).unwrap();
+        tables.outside.nat_out.set_all(&[way(3), way(4), elsewhere]).unwrap();
+        sweeper.remove_mappings(&[1, 2, 3, 4, 5].map(|port| (external(port), mapping(port, 5)))).unwrap();
+        let mut left = tables.outside.nat_in.entries().unwrap();
+        left.sort_unstable_by_key(|(key, _)| *key);
+        assert_eq!(left, [2, 4].map(|port| (external(port), mapping(port, 6))));
+        let led: BTreeMap<_, _> = tables.outside.nat_out.entries().unwrap().into_iter().collect();
+        assert_eq!(led, BTreeMap::from([way(4), elsewhere]));
     }
 }

@@ -39,8 +39,8 @@ pub const NAT_MAPPINGS: u32 = 1 << 18;
 pub const GATEWAYS: usize = 32;
 /// The least external port (and identifier of ICMP queries) that NAT uses: those below are for well-known services.
 pub const NAT_FIRST_PORT: u16 = 1_024;
-/// External ports that are tried for a new NAT mapping.
-pub const NAT_PROBES: u32 = 64;
+/// External ports that are tried for a new NAT mapping; Linux tries as many (`nf_nat_core.c`, `NF_NAT_MAX_ATTEMPTS`).
+pub const NAT_PROBES: u32 = 128;
 
 /// Datagrams in fragments that are followed at a time, for each port.
 pub const DATAGRAMS: u32 = 256;

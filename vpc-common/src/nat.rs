@@ -80,6 +80,19 @@ pub struct NatSlice {
     pub forwards: u32,
 }
 
+impl NatSlice {
+    /// Whether another slice has the same external ports.
+    pub fn same_ports(&self, other: &Self) -> bool {
+        (self.external, self.first_port, self.ports) == (other.external, other.first_port, other.ports)
+    }
+
+    /// Whether an external port is one of these.
+    pub fn contains(&self, external: &ExternalPort) -> bool {
+        let port = external.port.get();
+        external.address == self.external && port >= self.first_port && port - self.first_port < self.ports
+    }
+}
+
 /// An external address with protocol and port, or identifier of an ICMP query: key of `FORWARDS` and `NAT_IN`.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Pod, Zeroable, Default, PartialOrd, Ord, Hash)]
@@ -126,6 +139,13 @@ pub struct NatIn {
 }
 
 impl NatIn {
+    /// Whether it is that of a guest's address and port.
+    #[inline(always)]
+    pub fn is_of(&self, guest: &NatOutKey) -> bool {
+        let &Self { gateway, private, slot, port, .. } = self;
+        (gateway, private, slot, port) == (guest.gateway, guest.private, guest.slot, guest.port)
+    }
+
     /// The entry of `NAT_OUT` that leads the guest to this mapping of an external port.
     pub const fn way_out(&self, external: &ExternalPort) -> (NatOutKey, NatOut) {
         let &Self { gateway, private, slot, port, .. } = self;
@@ -134,7 +154,8 @@ impl NatIn {
     }
 }
 
-/// Key of the `NAT_OUT` hash: a guest's address and port. The mapping does not depend on the peer (RFC 4787 REQ-1).
+/// Key of the `NAT_OUT` hash: a guest's address and port. The mapping does not depend on the peer (RFC 4787 REQ-1). Most
+/// mappings are found without: see `vpc_datapath::mapping`.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Pod, Zeroable, Default, PartialOrd, Ord, Hash)]
 pub struct NatOutKey {
@@ -152,7 +173,15 @@ pub struct NatOutKey {
     pub reserved: [u8; 3],
 }
 
-/// Value of the `NAT_OUT` hash.
+impl NatOutKey {
+    /// The key of the mapping in `NAT_IN`, where it is that external address and port.
+    #[inline(always)]
+    pub const fn external(&self, address: V4, port: Be16) -> ExternalPort {
+        ExternalPort { address, protocol: self.protocol, reserved: 0, port }
+    }
+}
+
+/// Value of the `NAT_OUT` hash: where the mapping is, if it is not at its home.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Pod, Zeroable, Default)]
 pub struct NatOut {
@@ -162,6 +191,11 @@ pub struct NatOut {
     pub port: Be16,
     /// Zero.
     pub reserved: u16,
+}
+
+impl NatOut {
+    /// The mapping at the guest's home is being removed: a packet takes another place instead.
+    pub const LEAVING: Self = Self { address: [0], port: Be16::from_raw(0), reserved: 0 };
 }
 
 const _: () = {

@@ -1,8 +1,8 @@
 //! Packet logic of the VPC router, free of I/O: the same code runs in the kernel and under tests.
 //!
-//! [`egress`] is what happens to a packet from a port ([`shortcut`]: to most of them in packet-rate mode), [`ingress`] to one from the underlay, [`external`] to one from
-//! outside: each a screen of named
-//! stages. A stage returns what the next one needs, or the [`Verdict`] that ends the packet's way.
+//! [`egress`] is what happens to a packet from a port ([`shortcut`]: to most of them in packet-rate mode), [`ingress`] to one
+//! from the underlay, [`external`] to one from outside: each a screen of named stages. A stage returns what the next one
+//! needs, or the [`Verdict`] that ends the packet's way.
 //!
 //! *Invariant*: no stage calls the next; no I/O, no clock but the one in [`Tables`]; no panic; no `unsafe`.
 #![no_std]
@@ -21,6 +21,7 @@ pub mod flood;
 pub mod fragment;
 pub mod global;
 pub mod ingress;
+pub mod mapping;
 pub mod moved;
 pub mod nat;
 pub mod neighbour;

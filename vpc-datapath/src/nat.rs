@@ -5,16 +5,15 @@ use crate::{
     conntrack::{self, Side},
     deliver,
     family::{Family, FamilyV4, quoted_ports},
-    moved,
-    packet::{Covered, Repeat, Step, SumChange, Zero},
+    mapping, moved,
+    packet::{Covered, SumChange, Zero},
     route,
     scratch::{Flow, Inward, flow_flags},
     session::{self, Known},
 };
 use vpc_common::{
     Be16, Be32, DropReason, Ip,
-    limits::NAT_PROBES,
-    nat::{ElasticKey, External, ExternalPort, Forward, NatIn, NatOut, NatOutKey, NatSlice, kind},
+    nat::{ElasticKey, External, ExternalPort, Forward, NatIn, NatOutKey, kind},
     port::Port,
     session::V4,
     wire::{Icmp, Ipv4, protocol},
@@ -194,7 +193,7 @@ pub fn choose<P: Packet, T: Tables>(
         protocol: flow.protocol,
         reserved: [0; 3],
     };
-    if mapped(tables, scratch) { Ok(()) } else { map::<P, T>(tables, scratch) }
+    mapping::find_or_make::<P, T>(tables, scratch)
 }
 
 /// Takes the external address and port of the session at hand.
@@ -249,101 +248,6 @@ fn stands_for<T: Tables>(tables: &T, scratch: &Scratch, port: &Port, guest: End)
     }
     let same = |m: &mut NatIn| m.private == private && m.port == own_port && m.slot == slot;
     tables.nat_in(&scratch.outside, same) == Some(true)
-}
-
-/// Takes the mapping that the guest's address and port have.
-#[inline(always)]
-fn mapped<T: Tables>(tables: &T, scratch: &mut Scratch) -> bool {
-    let Some(out) = tables.nat_out(&scratch.nat_out) else { return false };
-    scratch.outside =
-        ExternalPort { address: out.address, protocol: scratch.nat_out.protocol, reserved: 0, port: out.port };
-    let (now, key) = (session::tick(tables), &scratch.nat_out);
-    let touched = tables.nat_in(&scratch.outside, |mapping| {
-        let is_own = (mapping.private, mapping.port, mapping.slot) == (key.private, key.port, key.slot);
-        if is_own {
-            mapping.last_used = now;
-        }
-        is_own
-    });
-    if touched != Some(true) {
-        // It is being made, or removed, and then its place may be another guest's by now.
-        return false;
-    }
-    scratch.flow.external = scratch.outside.address;
-    scratch.flow.external_port = scratch.outside.port;
-    true
-}
-
-/// Makes a mapping, from this node's slice of the gateway's ports.
-#[inline(never)]
-fn map<P: Packet, T: Tables>(tables: &T, scratch: &mut Scratch) -> Stage {
-    let NatOutKey { gateway, private, slot, port, protocol, .. } = scratch.nat_out;
-    let slice = *tables.nat_gateway(&gateway).ok_or(DropReason::NatExhausted)?;
-    scratch.nat_in = NatIn { gateway, private, slot, port, last_used: session::tick(tables), kept: 0 };
-    scratch.outside = ExternalPort { address: slice.external, protocol, reserved: 0, port: Be16::default() };
-    if !probe::<P, T>(tables, scratch, slice) {
-        return Err(DropReason::NatExhausted.into());
-    }
-    let out = NatOut { address: scratch.outside.address, port: scratch.outside.port, reserved: 0 };
-    if tables.insert_nat_out(&scratch.nat_out, &out).is_err() {
-        // Another CPU was faster, or there is no room.
-        tables.remove_nat_in(&scratch.outside);
-        return if mapped(tables, scratch) { Ok(()) } else { Err(DropReason::NatExhausted.into()) };
-    }
-    scratch.flow.external = out.address;
-    scratch.flow.external_port = out.port;
-    Ok(())
-}
-
-/// Takes the first free port from a place on that depends on the guest's address and port.
-#[inline(always)]
-fn probe<P: Packet, T: Tables>(tables: &T, scratch: &mut Scratch, slice: NatSlice) -> bool {
-    let key = &scratch.nat_out;
-    let seed = (key.private[0] as u64) << 32 | (key.port.raw() as u64) << 16 | (key.protocol as u64) << 8;
-    let hash = (seed ^ key.slot as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
-    let mut probing = Probing {
-        tables,
-        scratch,
-        hash,
-        ports: slice.ports as u64,
-        first: slice.first_port as u64,
-        forwards: slice.forwards as u64,
-        found: 0,
-    };
-    P::repeat(NAT_PROBES, &mut probing);
-    probing.found != 0
-}
-
-/// The look for a free port.
-struct Probing<'a, T> {
-    tables: &'a T,
-    scratch: &'a mut Scratch,
-    hash: u64,
-    /// How many ports there are to choose from, and the first one.
-    ports: u64,
-    first: u64,
-    /// How many of them are not for mappings.
-    forwards: u64,
-    /// 1: the one in `scratch.outside` has been taken.
-    found: u64,
-}
-
-impl<T: Tables> Step for Probing<'_, T> {
-    #[inline(always)]
-    fn step(&mut self, index: u32) -> Repeat {
-        if index as u64 >= self.ports {
-            return Repeat::Stop;
-        }
-        let offset = (self.hash + index as u64) % self.ports;
-        self.scratch.outside.port = Be16::new((self.first + offset) as u16);
-        let Scratch { outside, nat_in, .. } = &*self.scratch;
-        let is_forwarded = self.forwards != 0 && self.tables.forward(outside).is_some();
-        if !is_forwarded && self.tables.insert_nat_in(outside, nat_in).is_ok() {
-            self.found = 1;
-            return Repeat::Stop;
-        }
-        Repeat::Next
-    }
 }
 
 /// Puts an external address and port in the place of the guest's in what it sends, or the guest's in the place of the

@@ -81,12 +81,14 @@ pub trait Tables {
     fn forward(&self, key: &ExternalPort) -> Option<&Forward>;
     /// Lends the NAT mapping of an external port.
     fn nat_in<R>(&self, key: &ExternalPort, with: impl FnOnce(&mut NatIn) -> R) -> Option<R>;
-    /// The NAT mapping of a guest's port.
+    /// Where the NAT mapping of a guest's port is, if it is not at its home.
     fn nat_out(&self, key: &NatOutKey) -> Option<&NatOut>;
     /// Puts a NAT mapping in where there is none: what other CPUs do meanwhile counts.
     fn insert_nat_in(&self, key: &ExternalPort, mapping: &NatIn) -> Result<(), Taken>;
-    /// The same by the guest's port.
+    /// Leads a guest's port to its NAT mapping, where it is led nowhere yet.
     fn insert_nat_out(&self, key: &NatOutKey, mapping: &NatOut) -> Result<(), Taken>;
+    /// The same, wherever it was led before.
+    fn replace_nat_out(&self, key: &NatOutKey, mapping: &NatOut) -> Result<(), Taken>;
     /// Takes a NAT mapping out.
     fn remove_nat_in(&self, key: &ExternalPort);
     /// The gateways of the fabric.

@@ -1,7 +1,7 @@
 //! The maps as `vpc_datapath::Tables`.
 
 use crate::{atomic, maps, opaque::read_again};
-use aya_ebpf::{bindings::BPF_NOEXIST, helpers};
+use aya_ebpf::{bindings::{BPF_ANY, BPF_NOEXIST}, helpers};
 use core::{ffi::c_void, ptr::from_ref};
 use vpc_common::{
     Ip,
@@ -38,19 +38,19 @@ unsafe fn lookup<M, K, V>(map: &'static M, key: &K) -> Option<*mut V> {
     if value.is_null() { None } else { Some(value.cast()) }
 }
 
-/// `bpf_map_update_elem` where there is no such key yet.
+/// `bpf_map_update_elem`.
 ///
 /// # Safety
 /// As for [`lookup`].
 #[inline(always)]
-unsafe fn insert<M, K, V>(map: &'static M, key: &K, value: &V) -> Result<(), Taken> {
+unsafe fn update<M, K, V>(map: &'static M, key: &K, value: &V, where_to: u32) -> Result<(), Taken> {
     // SAFETY: the helper copies both, whose sizes the caller vouches for.
     let result = unsafe {
         helpers::bpf_map_update_elem(
             from_ref(map).cast_mut().cast(),
             from_ref(key).cast(),
             from_ref(value).cast(),
-            BPF_NOEXIST as u64,
+            where_to as u64,
         )
     };
     if result == 0 { Ok(()) } else { Err(Taken) }
@@ -169,12 +169,17 @@ impl Tables for Maps {
     #[inline(always)]
     fn insert_nat_in(&self, key: &ExternalPort, mapping: &NatIn) -> Result<(), Taken> {
         // SAFETY: key and value types are the map's.
-        unsafe { insert(&maps::NAT_IN, key, mapping) }
+        unsafe { update(&maps::NAT_IN, key, mapping, BPF_NOEXIST) }
     }
     #[inline(always)]
     fn insert_nat_out(&self, key: &NatOutKey, mapping: &NatOut) -> Result<(), Taken> {
         // SAFETY: key and value types are the map's.
-        unsafe { insert(&maps::NAT_OUT, key, mapping) }
+        unsafe { update(&maps::NAT_OUT, key, mapping, BPF_NOEXIST) }
+    }
+    #[inline(always)]
+    fn replace_nat_out(&self, key: &NatOutKey, mapping: &NatOut) -> Result<(), Taken> {
+        // SAFETY: key and value types are the map's.
+        unsafe { update(&maps::NAT_OUT, key, mapping, BPF_ANY) }
     }
     #[inline(always)]
     fn remove_nat_in(&self, key: &ExternalPort) {

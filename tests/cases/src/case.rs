@@ -8,7 +8,10 @@ use std::{
     fs,
     path::{Path, PathBuf},
 };
-use vpc_common::session::state;
+use vpc_common::{
+    nat::{ExternalPort, NatIn, NatOut, NatOutKey},
+    session::state,
+};
 
 /// One file of `tests/packets`: a topology, and what happens to packets in it.
 #[derive(Clone, Debug, Deserialize)]
@@ -313,6 +316,34 @@ pub struct Mapping {
     /// For how many ticks it is kept when its guest has left; 0: the guest is here.
     #[serde(default)]
     pub kept: u16,
+    /// How the guest gets there.
+    #[serde(default)]
+    pub led: Led,
+}
+
+/// How a guest gets to its NAT mapping.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Led {
+    /// `NAT_OUT` leads there, if the guest has a slot.
+    #[default]
+    There,
+    /// By itself: it is the home of the guest's port.
+    Home,
+    /// Not any more: the mapping is at home, and is being removed.
+    Away,
+}
+
+impl Led {
+    /// The entry of `NAT_OUT`.
+    pub fn way_out(self, key: &ExternalPort, mapping: &NatIn) -> Option<(NatOutKey, NatOut)> {
+        let (guest, there) = mapping.way_out(key);
+        match self {
+            Self::There => (mapping.slot != 0).then_some((guest, there)),
+            Self::Home => None,
+            Self::Away => Some((guest, NatOut::LEAVING)),
+        }
+    }
 }
 
 /// A bucket of a port.

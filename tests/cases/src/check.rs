@@ -70,8 +70,8 @@ pub fn run(file: &CaseFile, case: &Case, runner: &mut impl Runner, devices: &Dev
                 runner.change(&fabric.state(devices)?)?;
             }
             Step::Mapping(mapping) => {
-                let (key, mapping) = fabric.mapping(&mapping)?;
-                runner.map(&key, &mapping)?;
+                let (key, entry) = fabric.mapping(&mapping)?;
+                runner.map(&key, &entry, mapping.led)?;
             }
             Step::Exhaust(exhaust) => runner.exhaust(fabric.slot(&exhaust.port)?, exhaust.bucket)?,
         }

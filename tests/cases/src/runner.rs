@@ -1,7 +1,7 @@
 //! What both runners can do.
 
 use crate::{
-    case::{Bucket, Hook, Offload},
+    case::{Bucket, Hook, Led, Offload},
     outcome::{Counts, Outcome, Sessions},
     state::State,
 };
@@ -57,11 +57,11 @@ pub trait Runner {
     /// # Errors
     /// The kernel refuses it.
     fn exhaust(&mut self, slot: u16, bucket: Bucket) -> Result<()>;
-    /// Puts a NAT mapping in; the way from the guest to it only where the guest has a slot.
+    /// Puts a NAT mapping in.
     ///
     /// # Errors
     /// The kernel refuses it.
-    fn map(&mut self, key: &ExternalPort, mapping: &NatIn) -> Result<()>;
+    fn map(&mut self, key: &ExternalPort, mapping: &NatIn, led: Led) -> Result<()>;
     /// The counters.
     ///
     /// # Errors

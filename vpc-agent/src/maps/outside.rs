@@ -2,7 +2,10 @@
 
 use super::plan::{Changes, sorted};
 use bytemuck::{Pod, Zeroable};
-use std::sync::{Arc, Mutex};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+};
 use vpc_bpf::{LoadError, Loaded, Table, TableError};
 use vpc_common::{
     gateway::{Gateways, Outlet, element},
@@ -166,7 +169,7 @@ impl OutsideTables {
     pub fn add(&self, plan: &OutsidePlan) -> Result<(), TableError> {
         self.externals.set_all(&plan.externals.set)?;
         self.elastic_ips.set_all(&plan.elastic_ips.set)?;
-        self.slices.set_all(&plan.slices.set)?;
+        self.set_slices(&plan.slices.set)?;
         self.forwards.set_all(&plan.forwards.set)?;
         if let Some(outlet) = &plan.outlet {
             self.outlet.set(&0, outlet)?;
@@ -178,6 +181,39 @@ impl OutsideTables {
             self.gateways.set(&element::SEGMENT, segment)?;
         }
         Ok(())
+    }
+
+    /// A guest's port has its home in the slice: to mappings made in the former one their guests are led from now on, and
+    /// those whose external ports are no more of this node's are removed.
+    fn set_slices(&self, slices: &[(u32, NatSlice)]) -> Result<(), TableError> {
+        let mut changed = BTreeMap::new();
+        for (gateway, new) in slices {
+            if let Some(old) = self.slices.get(gateway)?.filter(|old| !old.same_ports(new)) {
+                changed.insert(*gateway, (old, *new));
+            }
+        }
+        if changed.is_empty() {
+            return self.slices.set_all(slices);
+        }
+        let _alone = self.mappings_lock.lock().unwrap_or_else(PoisonError::into_inner);
+        let led: BTreeMap<NatOutKey, NatOut> = self.nat_out.entries()?.into_iter().collect();
+        let (mut leads, mut lost) = (Vec::new(), Vec::new());
+        for (key, mapping) in self.nat_in.entries()? {
+            // What a guest has brought along is in the slice of another node.
+            let Some((_, new)) = changed.get(&mapping.gateway).filter(|(old, _)| old.contains(&key)) else { continue };
+            let way = mapping.way_out(&key);
+            match (new.contains(&key), led.get(&way.0)) {
+                (true, None) => leads.push(way),
+                (true, Some(_)) => {}
+                (false, there) => lost.push((key, there.filter(|there| **there == way.1).map(|_| way.0))),
+            }
+        }
+        self.nat_out.set_all(&leads)?;
+        self.slices.set_all(slices)?;
+        let outs: Vec<_> = lost.iter().filter_map(|(_, out)| *out).collect();
+        self.nat_out.delete_all(&outs)?;
+        let keys: Vec<_> = lost.iter().map(|(key, _)| *key).collect();
+        self.nat_in.delete_all(&keys)
     }
 
     /// Removes what goes.
@@ -196,4 +232,46 @@ fn by_key<K: Pod + Ord, V: Pod>(table: &Table<K, V>) -> Result<Arc<Vec<(K, V)>>,
     let mut entries = table.entries()?;
     entries.sort_unstable_by_key(|(key, _)| *key);
     Ok(Arc::new(entries))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use vpc_bpf::{Loader, Sizes};
+    use vpc_common::Be16;
+
+    /// Needs root.
+    #[test]
+    fn mappings_stay_where_a_changed_slice_still_has_their_ports() {
+        let loaded = Loader::new(Sizes { sessions: 1_024, endpoints: 1_024, routes: 1_024, ..Sizes::default() });
+        let tables = OutsideTables::new(&loaded.load().unwrap()).unwrap();
+        let slice = |ports| NatSlice { external: [9], first_port: 1_024, ports, forwards: 0 };
+        let external = |port| ExternalPort { address: [9], protocol: 17, reserved: 0, port: Be16::new(port) };
+        let mapping = |gateway, port| NatIn { gateway, slot: 1, port: Be16::new(port), ..NatIn::default() };
+        let entry = |gateway, port| (external(port), mapping(gateway, port));
+        let way = |gateway, port| mapping(gateway, port).way_out(&external(port));
+        tables.set_slices(&[(1, slice(100)), (2, slice(0))]).unwrap();
+        // The ports of 1024 and 1100 are at home; 3000 has come along with a guest, and 1030 is another gateway's.
+        tables
+            .nat_in
+            .set_all(
+                &[(1, 1_024), (1, 1_025), (1, 1_100), (1, 1_101), (1, 3_000), (2, 1_030)].map(|(g, p)| entry(g, p)),
+            )
+            .unwrap();
+        tables.nat_out.set_all(&[(1, 1_025), (1, 1_101), (1, 3_000)].map(|(g, p)| way(g, p))).unwrap();
+        let left = || {
+            let mut mappings: Vec<_> = tables.nat_in.entries().unwrap().iter().map(|(key, _)| key.port.get()).collect();
+            let mut led: Vec<_> = tables.nat_out.entries().unwrap().iter().map(|(_, out)| out.port.get()).collect();
+            mappings.sort_unstable();
+            led.sort_unstable();
+            (mappings, led)
+        };
+        let before = left();
+        tables.set_slices(&[(1, NatSlice { forwards: 1, ..slice(100) })]).unwrap();
+        assert_eq!(left(), before, "the ports are the same");
+        tables.set_slices(&[(1, slice(50))]).unwrap();
+        assert_eq!(left(), (vec![1_024, 1_025, 1_030, 3_000], vec![1_024, 1_025, 3_000]));
+        tables.set_slices(&[(1, NatSlice { external: [8], ..slice(50) })]).unwrap();
+        assert_eq!(left(), (vec![1_030, 3_000], vec![3_000]));
+    }
 }

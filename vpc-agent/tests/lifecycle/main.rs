@@ -114,12 +114,12 @@ fn a_nat_port_is_free_again_two_minutes_after_its_last_session() {
     let sessions: Sessions<V4> = Table::open(&pinned(maps::SESSIONS_V4)).expect("the sessions");
     let now = vpc_agent::sweeper::tick();
     let external = |port| ExternalPort { address: [1], protocol: 17, reserved: 0, port: Be16::new(port) };
-    let inner = |port| NatOutKey { private: [2], slot: 1, port: Be16::new(port), protocol: 17, ..NatOutKey::default() };
     for (port, idle) in [(2_000, 0), (2_001, TICKS_OF_TWO_MINUTES - 5), (2_002, 60), (2_003, 60)] {
         let last_used = now.wrapping_sub(idle);
         let mapping = NatIn { private: [2], slot: 1, port: Be16::new(port), last_used, ..NatIn::default() };
+        let (out, value) = mapping.way_out(&external(port));
         nat_in.set(&external(port), &mapping).expect("write a mapping");
-        nat_out.set(&inner(port), &NatOut { port: Be16::new(port), ..NatOut::default() }).expect("write its key");
+        nat_out.set(&out, &value).expect("write its key");
     }
     // A session uses the last one.
     let key = SessionKey { slot: 1, protocol: 17, local_port: Be16::new(2_003), ..SessionKey::default() };

@@ -135,6 +135,9 @@ impl Tables for Metered {
     fn insert_nat_out(&self, key: &NatOutKey, mapping: &NatOut) -> Result<(), Taken> {
         self.insert(maps::NAT_OUT).insert_nat_out(key, mapping)
     }
+    fn replace_nat_out(&self, key: &NatOutKey, mapping: &NatOut) -> Result<(), Taken> {
+        self.insert(maps::NAT_OUT).replace_nat_out(key, mapping)
+    }
     fn remove_nat_in(&self, key: &ExternalPort) {
         self.access(Operation::Remove, maps::NAT_IN).remove_nat_in(key);
     }

@@ -11,7 +11,7 @@ pub use tables::{HostTables, Reuse};
 
 use crate::{
     accesses::Accesses,
-    case::{Bucket, Hook},
+    case::{Bucket, Hook, Led},
     outcome::{Counts, Outcome, Seen, Sessions},
     runner::{Arrival, Runner, Told},
     state::State,
@@ -214,8 +214,8 @@ impl Runner for Host {
         Ok(())
     }
 
-    fn map(&mut self, key: &ExternalPort, mapping: &NatIn) -> Result<()> {
-        self.tables.tables().map(key, mapping);
+    fn map(&mut self, key: &ExternalPort, mapping: &NatIn, led: Led) -> Result<()> {
+        self.tables.tables().map(key, mapping, led);
         Ok(())
     }
 

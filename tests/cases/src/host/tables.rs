@@ -1,7 +1,7 @@
 //! Ordered maps as `vpc_datapath::Tables`.
 
 use crate::{
-    case::Bucket,
+    case::{Bucket, Led},
     outcome::{FlowKey, Sessions, timeless},
     state::State,
 };
@@ -83,10 +83,9 @@ impl HostTables {
         (bucket.tokens, bucket.filled_ns) = (0, self.now);
     }
     /// Puts a NAT mapping in.
-    pub fn map(&self, key: &ExternalPort, mapping: &NatIn) {
+    pub fn map(&self, key: &ExternalPort, mapping: &NatIn, led: Led) {
         self.nat_in.borrow_mut().insert(*key, *mapping);
-        if mapping.slot != 0 {
-            let (key, value) = mapping.way_out(key);
+        if let Some((key, value)) = led.way_out(key, mapping) {
             self.nat_out.borrow_mut().insert(key, Box::leak(Box::new(value)));
         }
     }
@@ -230,6 +229,10 @@ impl Tables for HostTables {
                 Ok(())
             }
         }
+    }
+    fn replace_nat_out(&self, key: &NatOutKey, mapping: &NatOut) -> Result<(), Taken> {
+        self.nat_out.borrow_mut().insert(*key, Box::leak(Box::new(*mapping)));
+        Ok(())
     }
     fn remove_nat_in(&self, key: &ExternalPort) {
         self.nat_in.borrow_mut().remove(key);

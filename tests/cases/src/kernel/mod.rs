@@ -6,7 +6,7 @@ mod wire;
 pub use namespace::inside;
 
 use crate::{
-    case::{Bucket, Hook, Offload},
+    case::{Bucket, Hook, Led, Offload},
     fabric::{Devices, Fabric},
     outcome::{Class, Counts, FlowKey, Outcome, Seen, Sessions, SlotCounts, timeless},
     runner::{Arrival, Runner},
@@ -398,10 +398,9 @@ impl Runner for Kernel<'_> {
         })
     }
 
-    fn map(&mut self, key: &ExternalPort, mapping: &NatIn) -> Result<()> {
+    fn map(&mut self, key: &ExternalPort, mapping: &NatIn, led: Led) -> Result<()> {
         self.loaded.table::<ExternalPort, NatIn>(maps::NAT_IN)?.set(key, mapping)?;
-        if mapping.slot != 0 {
-            let (key, value) = mapping.way_out(key);
+        if let Some((key, value)) = led.way_out(key, mapping) {
             self.loaded.table::<NatOutKey, NatOut>(maps::NAT_OUT)?.set(&key, &value)?;
         }
         Ok(())

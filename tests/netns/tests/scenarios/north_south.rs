@@ -158,6 +158,49 @@ fn two_guests_with_equal_ports_and_equal_icmp_identifiers_are_told_apart() {
 
 /// As FTP does: the control connection says nothing while data connections come and go.
 #[test]
+fn a_guests_socket_goes_on_by_what_its_nat_gateway_has_after_a_change() {
+    let mut fabric = fabric(&TOPOLOGY).unwrap();
+    let servers = [7_100, 7_101]
+        .map(|port| outside(&fabric).enter(|| UdpSocket::bind(SocketAddr::new(SERVER, port))).unwrap().unwrap());
+    let client = guest(&fabric, "app-1").enter(|| UdpSocket::bind("0.0.0.0:4100")).unwrap().unwrap();
+    for socket in servers.iter().chain([&client]) {
+        socket.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+    }
+    // Whom a server sees who is asked and answers.
+    let seen_by = |server: &UdpSocket| -> Result<SocketAddr> {
+        let mut buffer = [0; 16];
+        client.send_to(b"hello", server.local_addr()?)?;
+        let (length, peer) = server.recv_from(&mut buffer)?;
+        server.send_to(&buffer[..length], peer)?;
+        client.recv(&mut buffer)?;
+        Ok(peer)
+    };
+    // The socket has a mapping that no gateway takes any more.
+    assert_eq!(seen_by(&servers[0]).unwrap().ip(), ip(NAT));
+    let moved = TOPOLOGY.replace("name: eip-nat, address: 203.0.113.10", "name: eip-nat, address: 203.0.113.11");
+    fabric.edit(&moved.replace("203.0.113.10:2222", "203.0.113.11:2222")).unwrap();
+    let (before, _) = eventually(SOON, || {
+        let peer = seen_by(&servers[0])?;
+        ensure!(peer.ip() == ip("203.0.113.11"), "{peer}");
+        Ok(peer)
+    })
+    .unwrap();
+    // Of another slice that has the port too, it would choose another one.
+    let narrow =
+        moved.replace("203.0.113.10:2222", "203.0.113.11:2222").replace("ports_per_node: 2048", "ports_per_node: 2000");
+    fabric.edit(&narrow).unwrap();
+    eventually(SOON, || {
+        let row = &vpcctl_json(fabric.node("hv1")?, "nat")?["slices"][0];
+        let ports = row["last_port"].as_u64().zip(row["first_port"].as_u64()).map(|(last, first)| last - first + 1);
+        ensure!(ports == Some(2_000), "{row:#}");
+        Ok(())
+    })
+    .unwrap();
+    assert_eq!(seen_by(&servers[1]).unwrap(), before, "the mapping is the same for a new peer");
+    assert_eq!(seen_by(&servers[0]).unwrap(), before);
+}
+
+#[test]
 fn an_idle_connection_through_nat_lives_as_long_as_the_vpc_says() {
     let fabric = fabric(&TOPOLOGY.replace(
         "{name: red, vni: 5001, cidr_blocks: [10.0.0.0/16]}",
