@@ -41,6 +41,10 @@ pub const GATEWAYS: usize = 32;
 pub const NAT_FIRST_PORT: u16 = 1_024;
 /// External ports that are tried for a new NAT mapping; Linux tries as many (`nf_nat_core.c`, `NF_NAT_MAX_ATTEMPTS`).
 pub const NAT_PROBES: u32 = 128;
+/// So many of them always.
+pub const NAT_FIRST_PROBES: u32 = 8;
+/// More for so many flows a second and port: a slice of all ports there are lasts for 540 new mappings a second.
+pub const NAT_SEARCH_RATE: u32 = 1_000;
 
 /// Datagrams in fragments that are followed at a time, for each port.
 pub const DATAGRAMS: u32 = 256;

@@ -151,8 +151,10 @@ pub struct PortBuckets {
     pub icmp: TokenBucket,
     /// Broadcast and multicast frames.
     pub flood: TokenBucket,
+    /// Long searches for an external port.
+    pub nat: TokenBucket,
     /// Zero.
-    pub reserved: [u64; 4],
+    pub reserved: [u64; 2],
 }
 
 /// A token bucket that holds one second's worth.

@@ -6,45 +6,14 @@ use crate::{
     family::{Family, FamilyV4},
     packet::{CopyTarget, Repeat, Step},
     policy,
+    token::{self, Token},
 };
 use vpc_common::{
     DropReason,
     limits::{FLOOD_FANOUT, FLOOD_RATE},
-    port::{FloodKey, Port, TokenBucket, flags},
+    port::{FloodKey, Port, flags},
     wire::{Ethernet, ether_type},
 };
-
-/// Whether a token was there.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Token {
-    /// It was, and is gone.
-    Taken,
-    /// There was none.
-    Missing,
-}
-
-/// Takes a token from a bucket that fills at `rate` a second and holds one second's worth.
-#[inline(always)]
-pub fn take(bucket: &mut TokenBucket, rate: u32, now: u64) -> Token {
-    const SECOND: u64 = 1_000_000_000;
-    let elapsed = now.saturating_sub(bucket.filled_ns);
-    if elapsed >= SECOND {
-        bucket.filled_ns = now;
-        bucket.tokens = rate;
-    } else {
-        let earned = elapsed * rate as u64 / SECOND;
-        if earned > 0 {
-            let full = bucket.tokens as u64 + earned;
-            bucket.tokens = if full > rate as u64 { rate } else { full as u32 };
-            bucket.filled_ns = now;
-        }
-    }
-    if bucket.tokens == 0 {
-        return Token::Missing;
-    }
-    bucket.tokens -= 1;
-    Token::Taken
-}
 
 /// Which ports hear a flooded frame. A type, since each is a loop of its own for the verifier.
 pub trait Audience {
@@ -103,7 +72,7 @@ fn replicate<A: Audience, P: Packet, T: Tables>(
 ) -> Verdict {
     let now = tables.now_coarse();
     let slot = scratch.flow.slot;
-    if tables.buckets(slot, |b| take(&mut b.flood, FLOOD_RATE, now)) != Some(Token::Taken) {
+    if tables.buckets(slot, |b| token::take(&mut b.flood, FLOOD_RATE, now)) != Some(Token::Taken) {
         return Verdict::drop(DropReason::FloodRate);
     }
     let mut locals = Locals::<A, P, T>::new(packet, tables, scratch, port.subnet, slot);

@@ -39,6 +39,7 @@ pub mod session;
 pub mod shortcut;
 pub mod source_guard;
 pub mod tables;
+pub mod token;
 pub mod uplink;
 pub mod verdict;
 

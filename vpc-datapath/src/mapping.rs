@@ -7,10 +7,11 @@ use crate::{
     Packet, Scratch, Stage, Tables,
     packet::{Repeat, Step},
     session,
+    token::{self, Token},
 };
 use vpc_common::{
     Be16, DropReason,
-    limits::NAT_PROBES,
+    limits::{NAT_FIRST_PROBES, NAT_PROBES, NAT_SEARCH_RATE},
     nat::{NatIn, NatOut, NatOutKey, NatSlice},
 };
 
@@ -95,14 +96,25 @@ fn search<P: Packet, T: Tables>(tables: &T, scratch: &mut Scratch, slice: NatSli
         tables,
         scratch,
         hash,
-        skip,
+        start: skip,
         ports: slice.ports as u64,
         first: slice.first_port as u64,
         forwards: slice.forwards as u64,
         found: Found::NOTHING,
     };
-    P::repeat(NAT_PROBES, &mut search);
+    P::repeat(NAT_FIRST_PROBES, &mut search);
+    if search.found == Found::NOTHING && may_go_on(tables, search.scratch) {
+        search.start = NAT_FIRST_PROBES as u64;
+        P::repeat(NAT_PROBES - NAT_FIRST_PROBES, &mut search);
+    }
     search.found
+}
+
+/// Whether the port may search on: else a guest that opens flows when there is no port left would cost too much with each.
+#[inline(always)]
+fn may_go_on<T: Tables>(tables: &T, scratch: &Scratch) -> bool {
+    let now = tables.now_coarse();
+    tables.buckets(scratch.flow.slot, |b| token::take(&mut b.nat, NAT_SEARCH_RATE, now)) == Some(Token::Taken)
 }
 
 /// The look for a port. In words: parts of one lie across words of the stack, which the verifier refuses.
@@ -110,7 +122,8 @@ struct Search<'a, T> {
     tables: &'a T,
     scratch: &'a mut Scratch,
     hash: u64,
-    skip: u64,
+    /// The place to begin with.
+    start: u64,
     /// How many ports there are to choose from, and the first one.
     ports: u64,
     first: u64,
@@ -137,7 +150,7 @@ const fn distance(place: u64, ports: u64) -> Option<u64> {
 impl<T: Tables> Step for Search<'_, T> {
     #[inline(always)]
     fn step(&mut self, index: u32) -> Repeat {
-        let (place, ports) = (index as u64 + self.skip, self.ports);
+        let (place, ports) = (index as u64 + self.start, self.ports);
         let Some(distance) = distance(place, ports) else { return Repeat::Stop };
         if ports == 0 {
             return Repeat::Stop;

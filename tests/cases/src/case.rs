@@ -354,6 +354,8 @@ pub enum Bucket {
     Icmp,
     /// Broadcast and multicast.
     Flood,
+    /// Long searches for an external port.
+    Nat,
 }
 
 /// The directory of the case files.

@@ -5,6 +5,7 @@ use crate::{
     Packet, Scratch, Stage, Tables, Verdict, checksum, decide,
     family::{Family, FamilyV4, FamilyV6, L3, OWN_TTL},
     scratch::flow_flags,
+    token::{self, Token},
 };
 use vpc_common::{
     Be16, Be32, DropReason, Ip, Mac,
@@ -89,8 +90,8 @@ const fn is_v4_query(kind: u8) -> bool {
 #[inline(always)]
 pub fn allowance<T: Tables>(tables: &T, slot: u16) -> Stage {
     let now = tables.now_coarse();
-    let taken = tables.buckets(slot, |buckets| crate::flood::take(&mut buckets.icmp, ICMP_RATE, now));
-    if taken == Some(crate::flood::Token::Taken) { Ok(()) } else { Err(DropReason::IcmpRate.into()) }
+    let taken = tables.buckets(slot, |buckets| token::take(&mut buckets.icmp, ICMP_RATE, now));
+    if taken == Some(Token::Taken) { Ok(()) } else { Err(DropReason::IcmpRate.into()) }
 }
 
 #[inline(always)]

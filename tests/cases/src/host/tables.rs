@@ -79,6 +79,7 @@ impl HostTables {
         let bucket = match bucket {
             Bucket::Icmp => &mut buckets.icmp,
             Bucket::Flood => &mut buckets.flood,
+            Bucket::Nat => &mut buckets.nat,
         };
         (bucket.tokens, bucket.filled_ns) = (0, self.now);
     }

@@ -376,7 +376,7 @@ impl Runner for Kernel<'_> {
     fn wait(&mut self, milliseconds: u64) -> Result<()> {
         let back = milliseconds * 1_000_000;
         self.each_bucket(|_, buckets| {
-            for bucket in [&mut buckets.icmp, &mut buckets.flood] {
+            for bucket in [&mut buckets.icmp, &mut buckets.flood, &mut buckets.nat] {
                 let filled = if bucket.filled_ns == NEVER { now() } else { bucket.filled_ns };
                 bucket.filled_ns = filled.saturating_sub(back);
             }
@@ -392,6 +392,7 @@ impl Runner for Kernel<'_> {
                 let bucket = match bucket {
                     Bucket::Icmp => &mut buckets.icmp,
                     Bucket::Flood => &mut buckets.flood,
+                    Bucket::Nat => &mut buckets.nat,
                 };
                 (bucket.tokens, bucket.filled_ns) = (0, NEVER);
             }
