@@ -75,15 +75,20 @@ pub async fn run(arguments: Run) -> anyhow::Result<()> {
     sizes.sessions = growth::at_start(&arguments.bpffs, arguments.sizes.sessions_at_start, sizes.sessions);
     // A large topology is read while the kernel verifies programs and tells what the maps hold.
     let loader = Arc::default();
-    let first = watch.read_if_changed().unwrap_or_default();
-    if let Some(text) = &first {
-        let limits = Limits { sessions: sizes.sessions, ..arguments.sizes.into() };
-        topology::prepare(&loader, text, &arguments.topology.display().to_string(), limits);
-    }
+    let limits = Limits { sessions: sizes.sessions, ..arguments.sizes.into() };
+    let (file, first_loader) = (arguments.topology.display().to_string(), Arc::clone(&loader));
+    let reading = tokio::task::spawn_blocking(move || {
+        let first = watch.read_if_changed().unwrap_or_default();
+        if let Some(text) = &first {
+            topology::prepare(&first_loader, text, &file, limits);
+        }
+        (watch, first)
+    });
     let datapath = Datapath::load(&arguments.bpffs, sizes, way)?;
     memory::give_back();
     let sweeper = sweeper::spawn(&datapath.tables).context("start the session sweeper")?;
     let reconciler = Reconciler::new(datapath, observer, sweeper.clone()).context("read the maps")?;
+    let (mut watch, first) = reading.await.context("read the topology")?;
     let (calls_in, mut calls) = mpsc::channel(64);
     server::listen(&arguments.run_dir, calls_in).context("listen on the control socket")?;
     let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;

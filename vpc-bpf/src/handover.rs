@@ -5,6 +5,7 @@ use crate::{
     copy::{Copied, catch_up, copy_entries},
     syscall::{open_pin, pin},
     table::RawTable,
+    verified,
 };
 use std::{
     fs, io,
@@ -65,8 +66,8 @@ impl Loaded {
         caught_up
     }
 
-    /// Gives the old maps up: brings over what packets have changed in them, and pins the new ones in their places. Called
-    /// once the programs are replaced: a crash before it leaves the old pins, and the next start copies again.
+    /// Gives the old maps up: brings over what packets have changed in them, and pins the new ones in their places, and the
+    /// programs. Called once the programs are replaced: a crash before it leaves the old pins, and the next start copies again.
     ///
     /// # Errors
     /// Where a map cannot be read or written, or a pin cannot be made or moved.
@@ -91,6 +92,10 @@ impl Loaded {
                 path,
                 source,
             })?;
+        }
+        if let Some(directory) = &self.unpinned {
+            verified::keep(directory, &self.programs)?;
+            self.unpinned = None;
         }
         Ok(())
     }

@@ -20,6 +20,7 @@ mod sizes;
 mod syscall;
 mod table;
 mod test_run;
+mod verified;
 
 pub use features::{FeatureQuery, XdpFeatures};
 pub use filter::{Filter, Filters, ForeignFilter};

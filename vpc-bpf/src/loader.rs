@@ -1,4 +1,5 @@
-//! Loads the kernel object: maps are reused where they are pinned and agree, programs are verified.
+//! Loads the kernel object: maps are reused where they are pinned and agree, programs where they are pinned and use those;
+//! others are verified.
 
 use crate::{
     Sizes, Table, TableError,
@@ -8,6 +9,7 @@ use crate::{
     program::{ProgramInfo, program_info},
     syscall::{open_pin, pin},
     table::{PerCpuTable, RawTable},
+    verified,
 };
 use aya::{EbpfLoader, maps::Map, programs::Program};
 use aya_obj::generated::bpf_map_type;
@@ -111,11 +113,13 @@ pub struct Loader {
 #[derive(Debug)]
 pub struct Loaded {
     maps: BTreeMap<String, OwnedFd>,
-    programs: BTreeMap<String, OwnedFd>,
+    pub(crate) programs: BTreeMap<String, OwnedFd>,
     pub(crate) pins: Option<PathBuf>,
     pub(crate) outgrown: Vec<Outgrown>,
     /// What an agent that died between [`Loaded::fill`] and [`Loaded::commit`] left: programs may have written to it.
     pub(crate) abandoned: Vec<(String, RawTable)>,
+    /// Where the programs are to be pinned, if they are not yet.
+    pub(crate) unpinned: Option<PathBuf>,
 }
 
 impl Loader {
@@ -124,7 +128,8 @@ impl Loader {
         Self { sizes, pins: None, object: Cow::Borrowed(crate::OBJECT) }
     }
 
-    /// Reuses the maps that are pinned there, and pins the others there. The directory is made if it is not there.
+    /// Reuses the maps and programs that are pinned there, and pins the others there. The directory is made if it is not
+    /// there.
     pub fn pin_dir(mut self, path: impl Into<PathBuf>) -> Self {
         self.pins = Some(path.into());
         self
@@ -140,21 +145,29 @@ impl Loader {
     /// Loads maps and programs.
     ///
     /// A pinned map is reused if type, sizes and flags agree. If they do not there is a new map, which is empty until
-    /// [`Loaded::fill`], and the pin stays as it was until [`Loaded::commit`].
+    /// [`Loaded::fill`], and the pin stays as it was until [`Loaded::commit`]. If all maps are reused, so are pinned programs
+    /// of the same object that use them.
     ///
     /// # Errors
     /// See [`LoadError`]. Pinned maps and attached programs are untouched then.
     pub fn load(&self) -> Result<Loaded, LoadError> {
         let sizes = self.sizes.max_entries();
-        let pinned = self.pinned_maps(&sizes)?;
+        let pinned = self.pinned(&sizes)?;
+        let unpinned = self.pins.as_ref().map(|pins| verified::directory(pins, &self.object));
+        if let Some(directory) = &unpinned
+            && let Some(maps) = pinned.agreeing()
+            && let Some(programs) = verified::find(directory, &pinned.programs, maps)?
+        {
+            return self.as_left(pinned.maps, programs);
+        }
         let mut loader = EbpfLoader::new();
         // The programs ask nothing of the kernel's own types, of which there are a hundred thousand to be read.
         loader.btf(None);
         for (name, entries) in sizes {
             loader.map_max_entries(name, entries);
         }
-        for (name, pin) in &pinned {
-            if let PinnedMap::Agrees(path) = pin {
+        for (name, pin) in &pinned.maps {
+            if let PinnedMap::Agrees(path, _) = pin {
                 loader.map_pin_path(name.as_str(), path.as_path());
             }
         }
@@ -176,6 +189,7 @@ impl Loader {
             pins: self.pins.clone(),
             outgrown: Vec::new(),
             abandoned: Vec::new(),
+            unpinned,
         };
         for (name, map) in object.maps() {
             // Sections of constants are maps too; they belong to the programs alone.
@@ -188,7 +202,7 @@ impl Loader {
                 loaded.maps.insert(name.to_owned(), fd);
             }
         }
-        for (name, pin) in pinned {
+        for (name, pin) in pinned.maps {
             loaded.take_over(&name, pin)?;
             if let Some(directory) = &self.pins {
                 loaded.find_abandoned(&name, directory)?;
@@ -197,9 +211,35 @@ impl Loader {
         Ok(loaded)
     }
 
-    /// What is pinned under the name of each of the object's maps.
-    fn pinned_maps(&self, sizes: &[(&str, u32)]) -> Result<Vec<(String, PinnedMap)>, LoadError> {
-        let Some(directory) = &self.pins else { return Ok(Vec::new()) };
+    /// Goes on with what an agent of the same object and sizes has left.
+    fn as_left(
+        &self,
+        maps: Vec<(String, PinnedMap)>,
+        programs: BTreeMap<String, OwnedFd>,
+    ) -> Result<Loaded, LoadError> {
+        let agreeing = maps.into_iter().filter_map(|(name, map)| match map {
+            PinnedMap::Agrees(_, fd) => Some((name, fd)),
+            PinnedMap::Absent(_) | PinnedMap::Differs(_) => None,
+        });
+        let mut loaded = Loaded {
+            maps: agreeing.collect(),
+            programs,
+            pins: self.pins.clone(),
+            outgrown: Vec::new(),
+            abandoned: Vec::new(),
+            unpinned: None,
+        };
+        if let Some(directory) = &self.pins {
+            for name in loaded.maps.keys().cloned().collect::<Vec<_>>() {
+                loaded.find_abandoned(&name, directory)?;
+            }
+        }
+        Ok(loaded)
+    }
+
+    /// Looks at the pins.
+    fn pinned(&self, sizes: &[(&str, u32)]) -> Result<Pinned, LoadError> {
+        let Some(directory) = &self.pins else { return Ok(Pinned::default()) };
         fs::create_dir_all(directory).map_err(|source| LoadError::Pin {
             operation: "make pin directory",
             path: directory.clone(),
@@ -225,7 +265,27 @@ impl Loader {
             };
             pinned.push((name.clone(), PinnedMap::look(path, &wanted)?));
         }
-        Ok(pinned)
+        Ok(Pinned { maps: pinned, programs: object.programs.into_keys().collect() })
+    }
+}
+
+/// What is pinned of an object.
+#[derive(Default)]
+struct Pinned {
+    /// What is there under the name of each of its maps.
+    maps: Vec<(String, PinnedMap)>,
+    /// The names of its programs.
+    programs: Vec<String>,
+}
+
+impl Pinned {
+    /// The maps, if each can be used as it is.
+    fn agreeing(&self) -> Option<Vec<BorrowedFd<'_>>> {
+        let agreeing = self.maps.iter().map(|(_, map)| match map {
+            PinnedMap::Agrees(_, fd) => Some(fd.as_fd()),
+            PinnedMap::Absent(_) | PinnedMap::Differs(_) => None,
+        });
+        agreeing.collect()
     }
 }
 
@@ -234,7 +294,7 @@ enum PinnedMap {
     /// Nothing.
     Absent(PathBuf),
     /// A map that can be used as it is.
-    Agrees(PathBuf),
+    Agrees(PathBuf, OwnedFd),
     /// A map of other sizes.
     Differs(OwnedFd),
 }
@@ -254,7 +314,7 @@ impl PinnedMap {
         if actual.kind == bpf_map_type::BPF_MAP_TYPE_DEVMAP as u32 {
             actual.flags &= !BPF_F_RDONLY_PROG;
         }
-        Ok(if actual.agrees(wanted) { Self::Agrees(path) } else { Self::Differs(fd) })
+        Ok(if actual.agrees(wanted) { Self::Agrees(path, fd) } else { Self::Differs(fd) })
     }
 }
 
@@ -331,7 +391,7 @@ impl Loaded {
 
     fn take_over(&mut self, name: &str, pinned: PinnedMap) -> Result<(), LoadError> {
         match pinned {
-            PinnedMap::Agrees(_) => Ok(()),
+            PinnedMap::Agrees(..) => Ok(()),
             PinnedMap::Absent(path) => pin(self.map_ref(name)?, &path).map_err(|source| LoadError::Pin {
                 operation: "pin map at",
                 path,

@@ -66,6 +66,13 @@ pub(crate) fn describe(fd: BorrowedFd<'_>) -> io::Result<MapDescription> {
     })
 }
 
+/// The map's id, which no other map has.
+pub(crate) fn id(fd: BorrowedFd<'_>) -> io::Result<u32> {
+    // SAFETY: as in `describe`.
+    let info: bpf_map_info = unsafe { syscall::info(fd)? };
+    Ok(info.id)
+}
+
 /// Bytes of kernel memory that a map takes, from its descriptor's `fdinfo`.
 ///
 /// # Errors

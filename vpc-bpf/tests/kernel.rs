@@ -2,6 +2,7 @@
 
 use nix::sched::{CloneFlags, unshare};
 use std::{
+    collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
     process::Command,
@@ -140,6 +141,39 @@ fn pinned_maps_are_reused_only_if_they_agree() {
     larger.commit().unwrap();
     assert_eq!(pinned().description().max_entries, 6_000);
     assert_eq!(subnet(pinned()), Some(9));
+}
+
+#[test]
+fn programs_are_verified_once_for_the_same_object_and_maps() {
+    let sandbox = Sandbox::new("programs");
+    let pins = sandbox.path("vpc/v1");
+    let longer = [vpc_bpf::OBJECT, &[0; 8]].concat();
+    // The ids of the programs, and what the pins are left as.
+    let load = |loader: Loader| {
+        let mut loaded = loader.pin_dir(&pins).load().unwrap();
+        loaded.fill().unwrap();
+        loaded.commit().unwrap();
+        let ids: BTreeMap<_, _> =
+            loaded.program_names().map(|name| (name.to_owned(), loaded.program_info(name).unwrap().id)).collect();
+        ids
+    };
+    let first = load(Loader::new(small()));
+    assert!(first.len() > 5, "{first:?}");
+    assert_eq!(load(Loader::new(small())), first);
+
+    let different = |a: &BTreeMap<String, u32>, b: &BTreeMap<String, u32>| a.iter().all(|(name, id)| b[name] != *id);
+    let other = load(Loader::new(small()).object(longer));
+    assert!(different(&other, &first), "another object has programs of its own");
+    let larger = load(Loader::new(Sizes { endpoints: 6_000, ..small() }));
+    assert!(different(&larger, &first), "the maps are other ones");
+    assert_eq!(load(Loader::new(Sizes { endpoints: 6_000, ..small() })), larger);
+
+    // As a crash in the midst of pinning leaves it.
+    let of_object = fs::read_dir(pins.join("programs")).unwrap().next().unwrap().unwrap().path();
+    fs::remove_file(of_object.join(maps::programs::PORT)).unwrap();
+    let anew = load(Loader::new(Sizes { endpoints: 6_000, ..small() }));
+    assert!(different(&anew, &larger), "one was missing");
+    assert_eq!(fs::read_dir(of_object).unwrap().count(), anew.len());
 }
 
 #[test]

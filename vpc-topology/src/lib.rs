@@ -4,6 +4,7 @@
 //! two such states differ.
 #![forbid(unsafe_code)]
 
+mod both;
 pub mod compile;
 pub mod diagnostics;
 pub mod diff;

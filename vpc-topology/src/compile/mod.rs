@@ -31,7 +31,7 @@ pub use sessions::session_share;
 pub use sizes::Excess;
 pub(crate) use sizes::upper_bounds;
 
-use crate::{Limits, Topology, diagnostics::nearest, model::Port, topology::At};
+use crate::{Limits, Topology, both::both, diagnostics::nearest, model::Port, topology::At};
 use std::{collections::BTreeSet, sync::Arc};
 use thiserror::Error;
 
@@ -115,11 +115,12 @@ pub fn compile_without(
     }
     let tables = routes::Tables::new(&scope, &policies);
     let ports = ports::ports(&scope, &tables, &policies, previous, limits)?;
+    let (macs, endpoints) = both(|| endpoints::macs(&scope), || endpoints::endpoints(&scope));
     let mut desired = Desired {
         node: vteps::this(&scope),
         vteps: vteps::others(&scope),
-        endpoints: Arc::new(endpoints::endpoints(&scope)),
-        macs: Arc::new(endpoints::macs(&scope)),
+        endpoints: Arc::new(endpoints),
+        macs: Arc::new(macs),
         routes: tables.into_entries(),
         sources: sources::sources(&scope, &ports),
         flood: Arc::new(flood::flood(&scope, &ports)),

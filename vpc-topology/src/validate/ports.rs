@@ -7,6 +7,7 @@ use super::{
     may_repeat,
 };
 use crate::{
+    both::both,
     diagnostics::{Problem, Spanned},
     document::Record,
     model::{Address, File, Port, Subnet, Vpc},
@@ -16,6 +17,20 @@ use std::net::IpAddr;
 use vpc_common::Ip;
 
 pub(super) fn check(file: &File, resolved: &Resolved, problems: &mut Vec<Problem>) {
+    let alone = || {
+        let mut problems = Vec::new();
+        check_each(file, resolved, &mut problems);
+        (problems, may_devices_repeat(file, resolved))
+    };
+    let ((of_ports, may_devices), may_addresses) = both(alone, || may_addresses_repeat(file, resolved));
+    problems.extend(of_ports);
+    if may_devices || may_addresses {
+        check_repetitions(file, resolved, problems);
+    }
+}
+
+/// What is looked at port by port.
+fn check_each(file: &File, resolved: &Resolved, problems: &mut Vec<Problem>) {
     for (port, links) in file.ports.iter().zip(&resolved.ports) {
         if let Some(subnet) = links.subnet {
             for address in &port.private_ips {
@@ -27,9 +42,6 @@ pub(super) fn check(file: &File, resolved: &Resolved, problems: &mut Vec<Problem
         }
         check_pairs(port, problems);
     }
-    if anything_may_repeat(file, resolved) {
-        check_repetitions(file, resolved, problems);
-    }
 }
 
 /// Where a port's MAC and addresses are unique. Whatever the VPC of a subnet is, the subnet is in one.
@@ -37,14 +49,18 @@ fn scope_of(resolved: &Resolved, links: &ResolvedPort) -> Option<Scope> {
     resolved.vpc_of(links).map(Scope::Vpc).or(links.subnet.map(Scope::Subnet))
 }
 
-/// Whether a MAC, an address or a device may be there twice.
-fn anything_may_repeat(file: &File, resolved: &Resolved) -> bool {
+/// Whether a MAC or an address may be there twice.
+fn may_addresses_repeat(file: &File, resolved: &Resolved) -> bool {
     let ports = || file.ports.iter().zip(&resolved.ports);
     let scoped = || ports().filter_map(|(port, links)| Some((scope_of(resolved, links)?, port)));
     let addresses = scoped().flat_map(|(scope, port)| port.private_ips.iter().map(move |ip| (scope, ip.value)));
-    may_repeat(addresses)
-        || may_repeat(scoped().map(|(scope, port)| (scope, port.mac.to_u64())))
-        || may_repeat(ports().filter_map(|(port, links)| Some((links.node?, &*port.device.as_ref()?.value))))
+    may_repeat(addresses) || may_repeat(scoped().map(|(scope, port)| (scope, port.mac.to_u64())))
+}
+
+/// Whether a device may be there twice.
+fn may_devices_repeat(file: &File, resolved: &Resolved) -> bool {
+    let ports = file.ports.iter().zip(&resolved.ports);
+    may_repeat(ports.filter_map(|(port, links)| Some((links.node?, &*port.device.as_ref()?.value))))
 }
 
 fn check_repetitions(file: &File, resolved: &Resolved, problems: &mut Vec<Problem>) {
