@@ -1,4 +1,4 @@
-//! Uplinks: XDP in the driver where that loses nothing, TC ingress otherwise.
+//! Uplinks: XDP in the driver where that loses nothing and gains something, TC ingress otherwise.
 
 use crate::{
     attach::{AttachError, LinkName, UplinkHook},
@@ -78,6 +78,12 @@ fn lacks(link: &Link, features: Option<XdpFeatures>, desired: &Desired) -> Optio
     }
 }
 
+/// Why XDP would lose nothing and yet be the slower way. A veth hands over what its peer's stack sent: XDP takes the peer's
+/// segmentation away and copies what lies in several pieces.
+fn gains_nothing(link: &Link) -> Option<String> {
+    (link.kind == "veth").then(|| "XDP on a veth copies frames and leaves its peer without segmentation".to_owned())
+}
+
 /// Whether other nodes ask this one, for itself or for a port of it. What they ask only as a witness may get lost.
 fn is_asked(desired: &Desired) -> bool {
     let is_next_hop = |port: &DesiredPort| desired.next_hops.contains_key(&port.record.uid);
@@ -103,8 +109,8 @@ fn one(
     if mode == ReceiveMode::Tc {
         return by_tc(datapath, "the topology says `receive_mode: tc`".to_owned(), None);
     }
-    if let (Some(reason), ReceiveMode::Auto) = (&lacks, mode) {
-        return by_tc(datapath, reason.clone(), None);
+    if let (Some(reason), ReceiveMode::Auto) = (lacks.clone().or_else(|| gains_nothing(link)), mode) {
+        return by_tc(datapath, reason, None);
     }
     match switch(datapath, link, UplinkHook::Xdp) {
         Ok(()) => Ok(Attached { mode: "xdp", reason: format!("{driver} has native XDP"), problem: lacks }),

@@ -1,7 +1,10 @@
 //! The maps as `vpc_datapath::Tables`.
 
 use crate::{atomic, maps, opaque::read_again};
-use aya_ebpf::{bindings::{BPF_ANY, BPF_NOEXIST}, helpers};
+use aya_ebpf::{
+    bindings::{BPF_ANY, BPF_NOEXIST},
+    helpers,
+};
 use core::{ffi::c_void, ptr::from_ref};
 use vpc_common::{
     Ip,

@@ -11,7 +11,7 @@ use vpc_lab::{
     wait::eventually,
 };
 
-/// Two hypervisors in two zones; the VPCs red and blue use the same addresses of both families.
+/// Two hypervisors in two zones, which receive by XDP as they would from a NIC; the VPCs red and blue use the same addresses of both families.
 ///
 /// ```text
 ///              hv1 (az-a)        hv2 (az-b)
@@ -22,8 +22,8 @@ use vpc_lab::{
 pub const TOPOLOGY: &str = "\
 version: 1
 nodes:
-  - {name: hv1, id: 1, vtep: 192.0.2.11, uplink: eth1, zone: az-a}
-  - {name: hv2, id: 2, vtep: 192.0.2.12, uplink: eth1, zone: az-b}
+  - {name: hv1, id: 1, vtep: 192.0.2.11, uplink: eth1, receive_mode: xdp, zone: az-a}
+  - {name: hv2, id: 2, vtep: 192.0.2.12, uplink: eth1, receive_mode: xdp, zone: az-b}
 vpcs:
   - {name: red, vni: 5001, cidr_blocks: [10.0.0.0/16, 'fd00:1::/56']}
   - {name: blue, vni: 5002, cidr_blocks: [10.0.0.0/16, 'fd00:1::/56']}

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 /// What a node of a scenario is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Node {
-    /// It has an agent.
+    /// It has an agent, and receives by XDP as it would from a NIC.
     Hypervisor,
     /// It has one, and leads to the outside by `eth2`, over IPv4 and IPv6.
     Gateway,
@@ -44,9 +44,9 @@ pub fn topology(nodes: &[Node], networks: &str, ports: &[Port<'_>]) -> String {
     for (number, node) in (1..).zip(nodes) {
         let zone = if number == 1 { "az-a" } else { "az-b" };
         let more = match node {
-            Node::Hypervisor => String::new(),
+            Node::Hypervisor => ", receive_mode: xdp".to_owned(),
             Node::Gateway => format!(
-                ", gateway: {{external: eth2, addresses: [203.0.113.{number}/24, '2001:db8:f::{number}/64'], next_hop: \
+                ", receive_mode: xdp, gateway: {{external: eth2, addresses: [203.0.113.{number}/24, '2001:db8:f::{number}/64'], next_hop: \
                  [203.0.113.1, '2001:db8:f::1']}}"
             ),
             Node::PlainVtep => ", agent: false".to_owned(),
@@ -86,8 +86,8 @@ mod tests {
         let expected = "\
 version: 1
 nodes:
-  - {name: hv1, id: 1, vtep: 192.0.2.11, uplink: eth1, zone: az-a}
-  - {name: hv2, id: 2, vtep: 192.0.2.12, uplink: eth1, zone: az-b, gateway: {external: eth2, addresses: [203.0.113.2/24, '2001:db8:f::2/64'], next_hop: [203.0.113.1, '2001:db8:f::1']}}
+  - {name: hv1, id: 1, vtep: 192.0.2.11, uplink: eth1, zone: az-a, receive_mode: xdp}
+  - {name: hv2, id: 2, vtep: 192.0.2.12, uplink: eth1, zone: az-b, receive_mode: xdp, gateway: {external: eth2, addresses: [203.0.113.2/24, '2001:db8:f::2/64'], next_hop: [203.0.113.1, '2001:db8:f::1']}}
   - {name: hv3, id: 3, vtep: 192.0.2.13, uplink: eth1, zone: az-b, agent: false}
 vpcs:
   - {name: red, vni: 5001, cidr_blocks: [10.0.0.0/16, 'fd00:1::/56']}

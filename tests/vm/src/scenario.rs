@@ -22,8 +22,8 @@ use vpc_lab::{
 const TOPOLOGY: &str = "\
 version: 1
 nodes:
-  - {name: hv1, id: 1, vtep: 192.0.2.11, uplink: eth1}
-  - {name: hv2, id: 2, vtep: 192.0.2.12, uplink: eth1}
+  - {name: hv1, id: 1, vtep: 192.0.2.11, uplink: eth1, receive_mode: xdp}
+  - {name: hv2, id: 2, vtep: 192.0.2.12, uplink: eth1, receive_mode: xdp}
 vpcs:
   - {name: red, vni: 5001, cidr_blocks: [10.0.0.0/16, 'fd00:1::/56']}
 subnets:

@@ -41,6 +41,8 @@ fn is_clsact(status: &Status, name: &str) -> bool {
 #[test]
 fn filters_outlive_the_agent_and_are_known_again() {
     let mut sandbox = Sandbox::new("clsact");
+    fs::write(sandbox.topology(), TOPOLOGY.replace("uplink: vag-up}", "uplink: vag-up, receive_mode: xdp}"))
+        .expect("write");
     let status = sandbox.start_with(&CLSACT);
     assert_eq!(status.problems, Vec::<String>::new());
     for name in ["web-1", "vpc-vxlan", "vpc-offload1"] {
@@ -124,7 +126,7 @@ fn ports_come_change_their_interface_and_go() {
         status.attachments.iter().any(|row| row.name == "web-9" && row.mode == "clsact")
     });
     assert_eq!(status.problems, Vec::<String>::new());
-    assert_eq!(filters().len(), 3);
+    assert_eq!(filters().len(), 4, "the port's, the uplink's, and those of the tunnel and the offload device");
     assert!(matches!(LinkName::parse(&on("vag-p2").expect("a filter").name), Some(LinkName::Port(_))));
 
     fs::write(sandbox.topology(), TOPOLOGY.replace("node: hv1, device", "node: hv2, device")).expect("write");

@@ -51,7 +51,8 @@ fn a_node_comes_up_and_stays_up_without_its_agent() {
     assert_eq!(status.problems, Vec::<String>::new());
     assert_eq!(attachment(&status, "web-1").mode, "tcx");
     assert_eq!(attachment(&status, "web-1").mtu, 1_500, "that of the guest's end");
-    assert_eq!(attachment(&status, "vag-up").mode, "xdp");
+    let uplink = attachment(&status, "vag-up");
+    assert!(uplink.mode == "tcx" && uplink.reason.contains("XDP on a veth"), "{uplink:?}");
     assert_eq!(attachment(&status, "vpc-vxlan").mode, "tcx");
     assert!(mtu("vag-p1") >= 65_521, "oversized frames must reach the router");
     let silent = fs::read_to_string("/proc/sys/net/ipv6/conf/vag-p1/disable_ipv6").expect("a setting");
@@ -377,19 +378,27 @@ fn two_uplinks_are_used_and_one_goes() {
 fn a_foreign_program_is_left_in_place() {
     let mut sandbox = Sandbox::new("foreign");
     let loaded = vpc_bpf::Loader::new(vpc_bpf::Sizes { sessions: 16, ..Default::default() }).load().expect("load");
-    let index = nix::net::if_::if_nametoindex("vag-up").expect("the uplink");
+    // A veth would have no XDP in any case.
+    run("ip tuntap add vag-tap mode tap");
+    run("ip link set vag-tap up");
+    fs::write(sandbox.topology(), TOPOLOGY.replace("uplink: vag-up}", "uplinks: [vag-up, vag-tap]}")).expect("write");
+    let index = nix::net::if_::if_nametoindex("vag-tap").expect("the uplink");
     let program = loaded.program_fd(maps::programs::UPLINK_XDP).expect("a program");
     let foreign = vpc_bpf::Link::attach(program, index, vpc_bpf::Hook::XdpNative).expect("attach");
     let status = sandbox.start();
-    assert_eq!(attachment(&status, "vag-up").mode, "tcx");
+    assert_eq!(attachment(&status, "vag-tap").mode, "tcx");
     assert!(status.problems.iter().any(|problem| problem.contains("another XDP program")), "{:?}", status.problems);
     assert_eq!(foreign.info().expect("info").ifindex, index);
     drop(foreign);
-    sandbox.eventually("XDP is used once it is free", |status| attachment(status, "vag-up").mode == "xdp");
+    sandbox.eventually("XDP is used once it is free", |status| attachment(status, "vag-tap").mode == "xdp");
 
-    fs::write(sandbox.topology(), TOPOLOGY.replace("uplink: vag-up}", "uplink: vag-up, receive_mode: tc}"))
-        .expect("write");
-    let status = sandbox.eventually("TC is used", |status| attachment(status, "vag-up").mode == "tcx");
+    let by = |mode: &str| format!("uplinks: [vag-up, vag-tap], receive_mode: {mode}}}");
+    fs::write(sandbox.topology(), TOPOLOGY.replace("uplink: vag-up}", &by("tc"))).expect("write");
+    let status = sandbox.eventually("TC is used", |status| attachment(status, "vag-tap").mode == "tcx");
+    assert_eq!(status.problems, Vec::<String>::new());
+    fs::write(sandbox.topology(), TOPOLOGY.replace("uplink: vag-up}", &by("xdp"))).expect("write");
+    let by_xdp = |status: &Status| ["vag-up", "vag-tap"].iter().all(|name| attachment(status, name).mode == "xdp");
+    let status = sandbox.eventually("XDP is used on a veth too", by_xdp);
     assert_eq!(status.problems, Vec::<String>::new());
 }
 

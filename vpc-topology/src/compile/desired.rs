@@ -182,7 +182,7 @@ pub struct DesiredNode {
 /// How tunnel packets are received on the uplinks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ReceiveMode {
-    /// XDP where the driver has it natively and loses nothing by it, TC otherwise.
+    /// XDP where the driver has it natively, loses nothing by it and is faster so; TC otherwise, as on a veth.
     #[default]
     Auto,
     /// XDP; an error where the driver has none.

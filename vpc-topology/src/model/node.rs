@@ -34,7 +34,7 @@ record! {
 choice! {
     /// How tunnel packets are received.
     pub enum ReceiveMode, "a receive mode" {
-        /// XDP where the driver has it natively and loses nothing by it, TC otherwise.
+        /// XDP where the driver has it natively, loses nothing by it and is faster so; TC otherwise, as on a veth.
         Auto = "auto",
         /// XDP; an error where the driver has none.
         Xdp = "xdp",

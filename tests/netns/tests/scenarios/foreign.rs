@@ -94,8 +94,7 @@ fn filters_of_tc_stay_and_run_behind_ours() {
 
 #[test]
 fn programs_behind_ours_on_an_uplink_see_what_is_not_ours() {
-    let fabric =
-        vpc_netns_tests::fabric(&TOPOLOGY.replace("uplink: eth1,", "uplink: eth1, receive_mode: tc,")).unwrap();
+    let fabric = vpc_netns_tests::fabric(&TOPOLOGY.replace("receive_mode: xdp", "receive_mode: tc")).unwrap();
     let hv1 = fabric.node("hv1").unwrap().netns();
     let (router, _) = fabric.underlay().far_end("hv1", "eth1").unwrap();
     let to_node = || router.run("ping -c 1 -W 1 192.0.2.11");

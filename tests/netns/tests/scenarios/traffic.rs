@@ -44,8 +44,8 @@ pub fn everything_arrives(fabric: &Fabric) {
 
 #[test]
 fn each_receive_mode_delivers_everything() {
-    for mode in ["xdp", "tc"] {
-        let topology = TOPOLOGY.replace("uplink: eth1,", &format!("uplink: eth1, receive_mode: {mode},"));
+    for mode in ["xdp", "tc", "auto"] {
+        let topology = TOPOLOGY.replace("receive_mode: xdp", &format!("receive_mode: {mode}"));
         everything_arrives(&fabric(&topology).unwrap());
     }
 }

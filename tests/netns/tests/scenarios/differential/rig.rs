@@ -17,7 +17,7 @@ const GUEST_MAC: Mac = [2, 0, 0, 0, 2, 0x10];
 pub const TOPOLOGY: &str = "\
 version: 1
 nodes:
-  - {name: hv1, id: 1, vtep: 192.0.2.11, uplink: eth1, gateway: {external: eth2, addresses: [203.0.113.2/24], next_hop: 203.0.113.1}}
+  - {name: hv1, id: 1, vtep: 192.0.2.11, uplink: eth1, receive_mode: xdp, gateway: {external: eth2, addresses: [203.0.113.2/24], next_hop: 203.0.113.1}}
 vpcs:
   - {name: red, vni: 5001, cidr_blocks: [10.0.0.0/16]}
 subnets:
