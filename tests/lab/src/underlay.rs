@@ -131,7 +131,8 @@ impl Underlay {
             router.ip_batch(&up_with(&device, mtu, &[format!("{near}/{bits}")]))?;
             node.netns().ip_batch(&up_with(uplink, mtu, &[format!("{far}/{bits}")]))?;
             if self.options.wire == Wire::Frames {
-                node.netns().run(&format!("ethtool -K {uplink} tx off"))?;
+                // As a NIC does, it merges what it receives.
+                node.netns().run(&format!("ethtool -K {uplink} tx off gro on"))?;
             }
             if plan.gateway.is_some() {
                 // What the gateway's XDP program answers goes into this end: a veth takes that with NAPI only.
