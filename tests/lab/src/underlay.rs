@@ -134,10 +134,8 @@ impl Underlay {
                 // As a NIC does, it merges what it receives.
                 node.netns().run(&format!("ethtool -K {uplink} tx off gro on"))?;
             }
-            if plan.gateway.is_some() {
-                // What the gateway's XDP program answers goes into this end: a veth takes that with NAPI only.
-                router.run(&format!("ethtool -K {device} gro on"))?;
-            }
+            // What the node's XDP program answers goes into this end: a veth takes that with NAPI only.
+            router.run(&format!("ethtool -K {device} gro on"))?;
             to_router.push_str(&format!(" nexthop via {near} dev {uplink}"));
             to_node.push_str(&format!(" nexthop via {far} dev {device}"));
             let (node, uplink) = (plan.name.clone(), uplink.clone());
