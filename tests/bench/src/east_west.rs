@@ -37,8 +37,9 @@ pub fn run(effort: Effort, only: &Only, report: &mut Report) -> Result<()> {
             let generator = Generators::start(&paths[..4], &programs, effort)?;
             for flows in [1, 10_000] {
                 let group = format!("64-byte frames, whole path on one core, {flows} flows");
-                let rivals =
-                    [Rival { ours: 0, number: 1, target: Some(TARGET) }, Rival { ours: 0, number: 2, target: None }];
+                // By XDP as from a NIC, and by TC, which an agent takes on this rig's veths if it is not told otherwise.
+                let kernel = |ours| Rival { ours, number: 1, target: Some(TARGET) };
+                let rivals = [kernel(0), kernel(3), Rival { ours: 0, number: 2, target: None }];
                 generator.established(&group, Size::B64, flows, &rivals, report)?;
             }
             generator.stop()?;
