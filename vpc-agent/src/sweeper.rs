@@ -201,17 +201,16 @@ impl Sweeper {
     /// Removes mappings, but for those that a packet has taken in this very moment.
     fn remove_mappings(&self, dead: &[(ExternalPort, NatIn)]) -> Result<(), TableError> {
         let led: BTreeMap<NatOutKey, NatOut> = self.nat_out.entries()?.into_iter().collect();
-        let ways: Vec<_> = dead.iter().map(|(key, mapping)| (*key, mapping.way_out(key))).collect();
+        let ways: Vec<_> = dead.iter().map(|(key, mapping)| mapping.way_out(key)).collect();
         // First what leads to a mapping: a packet from here on takes another place.
         let leave = |(out, here): &(NatOutKey, NatOut)| led.get(out).is_none_or(|there| there == here);
-        let leaving: Vec<_> =
-            ways.iter().map(|(_, way)| *way).filter(leave).map(|(out, _)| (out, NatOut::LEAVING)).collect();
+        let leaving: Vec<_> = ways.iter().filter(|way| leave(way)).map(|(out, _)| (*out, NatOut::LEAVING)).collect();
         self.nat_out.set_all(&leaving)?;
         self.readers.wait()?;
         let mut taken = BTreeMap::new();
-        for ((key, mapping), (_, way)) in dead.iter().zip(&ways) {
+        for ((key, mapping), (out, here)) in dead.iter().zip(&ways) {
             if self.nat_in.get(key)?.is_some_and(|now| now.last_used != mapping.last_used) {
-                taken.insert(way.0, way.1);
+                taken.insert(*out, *here);
             } else {
                 self.nat_in.delete(key)?;
             }

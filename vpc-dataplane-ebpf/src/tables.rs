@@ -46,14 +46,14 @@ unsafe fn lookup<M, K, V>(map: &'static M, key: &K) -> Option<*mut V> {
 /// # Safety
 /// As for [`lookup`].
 #[inline(always)]
-unsafe fn update<M, K, V>(map: &'static M, key: &K, value: &V, where_to: u32) -> Result<(), Taken> {
+unsafe fn update<M, K, V>(map: &'static M, key: &K, value: &V, flags: u32) -> Result<(), Taken> {
     // SAFETY: the helper copies both, whose sizes the caller vouches for.
     let result = unsafe {
         helpers::bpf_map_update_elem(
             from_ref(map).cast_mut().cast(),
             from_ref(key).cast(),
             from_ref(value).cast(),
-            where_to as u64,
+            flags as u64,
         )
     };
     if result == 0 { Ok(()) } else { Err(Taken) }

@@ -11,7 +11,8 @@ use vpc_lab::{
     wait::eventually,
 };
 
-/// Two hypervisors in two zones, which receive by XDP as they would from a NIC; the VPCs red and blue use the same addresses of both families.
+/// Two hypervisors in two zones, which receive by XDP as they would from a NIC; the VPCs red and blue use the same
+/// addresses of both families.
 ///
 /// ```text
 ///              hv1 (az-a)        hv2 (az-b)

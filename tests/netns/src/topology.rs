@@ -46,8 +46,8 @@ pub fn topology(nodes: &[Node], networks: &str, ports: &[Port<'_>]) -> String {
         let more = match node {
             Node::Hypervisor => ", receive_mode: xdp".to_owned(),
             Node::Gateway => format!(
-                ", receive_mode: xdp, gateway: {{external: eth2, addresses: [203.0.113.{number}/24, '2001:db8:f::{number}/64'], next_hop: \
-                 [203.0.113.1, '2001:db8:f::1']}}"
+                ", receive_mode: xdp, gateway: {{external: eth2, addresses: [203.0.113.{number}/24, \
+                 '2001:db8:f::{number}/64'], next_hop: [203.0.113.1, '2001:db8:f::1']}}"
             ),
             Node::PlainVtep => ", agent: false".to_owned(),
         };

@@ -156,7 +156,6 @@ fn two_guests_with_equal_ports_and_equal_icmp_identifiers_are_told_apart() {
     });
 }
 
-/// As FTP does: the control connection says nothing while data connections come and go.
 #[test]
 fn a_guests_socket_goes_on_by_what_its_nat_gateway_has_after_a_change() {
     let mut fabric = fabric(&TOPOLOGY).unwrap();
@@ -200,6 +199,7 @@ fn a_guests_socket_goes_on_by_what_its_nat_gateway_has_after_a_change() {
     assert_eq!(seen_by(&servers[0]).unwrap(), before);
 }
 
+/// As FTP does: the control connection says nothing while data connections come and go.
 #[test]
 fn an_idle_connection_through_nat_lives_as_long_as_the_vpc_says() {
     let fabric = fabric(&TOPOLOGY.replace(
