@@ -129,7 +129,6 @@ fn acknowledge(session: &mut Session, flow: &Flow, side: Side) {
 #[inline(never)]
 fn transition(session: &mut Session, flow: &Flow, side: Side) -> Change {
     let flags = flow.tcp_flags;
-    let opener = session.decided & decided::OPENED_HERE == side.opener();
     let was_half_open = is_half_open(session.state);
     if flags & tcp_flags::RST != 0 {
         if is_exact(session, flow, side) {
@@ -147,13 +146,13 @@ fn transition(session: &mut Session, flow: &Flow, side: Side) -> Change {
                 *own = flow.acknowledgment;
             }
             // Also a SYN without ACK: both open at once (RFC 9293 §3.5).
-            if !opener {
+            if !is_opener(session, side) {
                 session.state = state::ANSWERED;
             }
         }
     } else {
         acknowledge(session, flow, side);
-        if session.state == state::ANSWERED && opener && flags & tcp_flags::ACK != 0 {
+        if session.state == state::ANSWERED && is_opener(session, side) && flags & tcp_flags::ACK != 0 {
             session.state = state::ESTABLISHED;
         }
         if flags & tcp_flags::FIN != 0 && session.state != state::OPENING {
@@ -165,6 +164,12 @@ fn transition(session: &mut Session, flow: &Flow, side: Side) -> Change {
     if was_half_open && !is_half_open(session.state) { Change::NotHalfOpen } else { Change::None }
 }
 
+/// Whether it was that side that opened the flow.
+#[inline(always)]
+fn is_opener(session: &Session, side: Side) -> bool {
+    session.decided & decided::OPENED_HERE == side.opener()
+}
+
 /// Whether an RST has exactly the sequence number that its receiver expects (RFC 5961 §3.2), or answers a SYN by its
 /// acknowledgment (RFC 9293 §3.10.7.3). Any other leaves the flow as it is; its receiver judges for itself.
 #[inline(always)]
@@ -173,8 +178,7 @@ fn is_exact(session: &Session, flow: &Flow, side: Side) -> bool {
         Side::Guest => (session.guest_expects, session.peer_expects),
         Side::Peer => (session.peer_expects, session.guest_expects),
     };
-    let opener = session.decided & decided::OPENED_HERE == side.opener();
-    if session.state == state::OPENING && !opener {
+    if session.state == state::OPENING && !is_opener(session, side) {
         return flow.tcp_flags & tcp_flags::ACK != 0 && flow.acknowledgment == own;
     }
     flow.sequence == other

@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 
 pub mod checksum;
+pub mod clock;
 pub mod conntrack;
 pub mod datagram;
 pub mod decide;

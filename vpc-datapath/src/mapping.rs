@@ -4,9 +4,8 @@
 //! there, found and made under one key. Where the home is another's, `NAT_OUT` leads to the place that was free instead.
 
 use crate::{
-    Packet, Scratch, Stage, Tables,
+    Packet, Scratch, Stage, Tables, clock,
     packet::{Repeat, Step},
-    session,
     token::{self, Token},
 };
 use vpc_common::{
@@ -27,7 +26,8 @@ pub fn find_or_make<P: Packet, T: Tables>(tables: &T, scratch: &mut Scratch) -> 
     }
     let NatOutKey { gateway, private, slot, port, .. } = scratch.nat_out;
     let slice = *tables.nat_gateway(&gateway).ok_or(DropReason::NatExhausted)?;
-    scratch.nat_in = NatIn { gateway, private, slot, port, last_used: session::tick(tables), kept: 0 };
+    let last_used = clock::tick(tables, &mut scratch.clock);
+    scratch.nat_in = NatIn { gateway, private, slot, port, last_used, kept: 0 };
     match search::<P, T>(tables, scratch, slice, skip) {
         Found::HOME => {}
         Found::ELSEWHERE => {
@@ -54,7 +54,8 @@ pub fn find_or_make<P: Packet, T: Tables>(tables: &T, scratch: &mut Scratch) -> 
 #[inline(always)]
 fn lead_to<T: Tables>(tables: &T, scratch: &mut Scratch, out: NatOut) -> bool {
     scratch.outside = scratch.nat_out.external(out.address, out.port);
-    let is_own = take(tables, scratch, session::tick(tables));
+    let now = clock::tick(tables, &mut scratch.clock);
+    let is_own = take(tables, scratch, now);
     if is_own {
         (scratch.flow.external, scratch.flow.external_port) = (out.address, out.port);
     }

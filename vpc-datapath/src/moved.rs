@@ -2,9 +2,9 @@
 //! where its mapping was made, since everybody computes that node; it sends after its guests, and speaks for them.
 
 use crate::{
-    Scratch, Tables,
+    Scratch, Tables, clock,
     family::{Family, FamilyV4},
-    nat, route, session,
+    nat, route,
 };
 use vpc_common::{
     Be32, Ip, Vni,
@@ -43,7 +43,7 @@ pub fn has_left_for<T: Tables>(tables: &T, scratch: &mut Scratch, node: u16) -> 
     if external.kind != kind::NAT || external.owner(scratch.outside.port) as u32 != own.id {
         return false;
     }
-    let (vpc, now) = (external.vpc, session::tick(tables));
+    let (vpc, now) = (external.vpc, clock::tick(tables, &mut scratch.clock));
     let found = tables.nat_in(&scratch.outside, |mapping| {
         if mapping.kept == 0 {
             return [0];

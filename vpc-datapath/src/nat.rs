@@ -1,7 +1,7 @@
 //! Network address translation (RFC 4787, RFC 5382, RFC 5508), on the guest's own node and nowhere else.
 
 use crate::{
-    Packet, Scratch, Stage, Tables,
+    Packet, Scratch, Stage, Tables, clock,
     conntrack::{self, Side},
     deliver,
     family::{Family, FamilyV4, quoted_ports},
@@ -130,7 +130,7 @@ pub fn resolve<T: Tables>(tables: &T, scratch: &mut Scratch) -> Stage {
 /// What a mapping of this node's slice says. If its guest has left, that is another node.
 #[inline(always)]
 fn own_mapping<T: Tables>(tables: &T, scratch: &mut Scratch) -> Stage {
-    let now = session::tick(tables);
+    let now = clock::tick(tables, &mut scratch.clock);
     let inward = &mut scratch.inward;
     let found = tables.nat_in(&scratch.outside, |mapping| {
         (inward.private, inward.port, inward.slot) = (mapping.private, mapping.port, mapping.slot);

@@ -7,7 +7,7 @@
 //! session judges, and the sender's follows.
 
 use crate::{
-    Packet, Scratch, Stage, Tables,
+    Packet, Scratch, Stage, Tables, clock,
     family::Family,
     ingress,
     scratch::Flow,
@@ -87,7 +87,7 @@ pub fn admit<F: Family, P: Packet, T: Tables>(
 #[inline(always)]
 fn remember<F: Family, T: Tables>(tables: &T, scratch: &mut Scratch, receiver_epoch: u32) {
     session::key_of_sender::<F>(scratch, scratch.flow.slot);
-    let now = session::tick(tables);
+    let now = clock::tick(tables, &mut scratch.clock);
     let flow = &scratch.flow;
     tables.session(F::key(&scratch.keys), |session| {
         if flow.neighbourly == meaning::DATA {

@@ -1,5 +1,6 @@
 //! Per-CPU scratch: what a packet's way through the pipeline needs beyond the 512 bytes of an eBPF stack.
 
+use crate::clock::Clock;
 use bytemuck::{Pod, Zeroable};
 use vpc_common::{
     Be16, Be32, Ip, Mac, Vni,
@@ -69,6 +70,8 @@ pub struct Scratch {
     pub egress_rules: u32,
     /// Key for the subjects of a rule set, by single address.
     pub host: HostKey,
+    /// The time. Not of one packet.
+    pub clock: Clock,
 }
 
 /// What the groups of a port are asked: may this peer use this service?

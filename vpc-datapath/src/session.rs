@@ -2,6 +2,7 @@
 
 use crate::{
     Packet, Scratch, Stage, Tables,
+    clock::tick,
     conntrack::{self, Change, Side},
     family::Family,
     neighbour::{self, meaning},
@@ -12,7 +13,7 @@ use vpc_common::{
     Be16, DropReason, Mac,
     policy::action,
     port::{Port, flags},
-    session::{Head, Hop, Session, TICK_SHIFT, decided, state},
+    session::{Head, Hop, Session, decided, state},
 };
 
 /// Writes the key of a packet that the workload sent.
@@ -35,8 +36,7 @@ pub fn key_of_receiver<F: Family>(scratch: &mut Scratch, slot: u16) {
     seal::<F>(scratch, head);
 }
 
-/// A function of its own: it wants registers, and what it would push out of them where it is called costs stack there.
-#[inline(never)]
+#[inline(always)]
 fn seal<F: Family>(scratch: &mut Scratch, head: Head) {
     scratch.flow.seal = F::key(&scratch.keys).seal_by(head, scratch.flow.epoch);
 }
@@ -70,7 +70,7 @@ pub fn established_by<F: Family, P: Packet, T: Tables>(
     if scratch.flow.flags & flow_flags::UNTRACKED != 0 {
         return false;
     }
-    let (length, now) = (packet.length(), tick(tables));
+    let (length, now) = (packet.length(), tick(tables, &mut scratch.clock));
     let Scratch { keys, flow, hop, .. } = scratch;
     let found = tables.session(F::key(keys), |session| {
         if session.seal != flow.seal || session.decided & decided::EGRESS == 0 {
@@ -145,7 +145,7 @@ pub fn admitted<F: Family, P: Packet, T: Tables>(
     if scratch.flow.flags & flow_flags::UNTRACKED != 0 {
         return false;
     }
-    let (length, now) = (packet.length(), tick(tables));
+    let (length, now) = (packet.length(), tick(tables, &mut scratch.clock));
     let Scratch { keys, flow, outer, .. } = scratch;
     let found = tables.session(F::key(keys), |session| {
         if session.seal != flow.seal
@@ -256,13 +256,12 @@ impl Known {
 
 /// Looks at the session of a packet that must be decided. Where none stands the packet must be one that opens a flow.
 #[inline(always)]
-pub fn known<F: Family, T: Tables>(tables: &T, scratch: &Scratch, port: &Port) -> Stage<Known> {
-    let flow = &scratch.flow;
-    if flow.flags & flow_flags::UNTRACKED != 0 {
+pub fn known<F: Family, T: Tables>(tables: &T, scratch: &mut Scratch, port: &Port) -> Stage<Known> {
+    if scratch.flow.flags & flow_flags::UNTRACKED != 0 {
         return Ok(Known::NOTHING);
     }
-    let known = if flow.unseen != 0 { Known::NOTHING } else { look::<F, T>(tables, scratch, port) };
-    if !known.stands() && opening_state::<F>(flow, port) == 0 {
+    let known = if scratch.flow.unseen != 0 { Known::NOTHING } else { look::<F, T>(tables, scratch, port) };
+    if !known.stands() && opening_state::<F>(&scratch.flow, port) == 0 {
         return Err(DropReason::NoSession.into());
     }
     Ok(known)
@@ -276,9 +275,9 @@ fn opening_state<F: Family>(flow: &Flow, port: &Port) -> u8 {
 }
 
 #[inline(never)]
-fn look<F: Family, T: Tables>(tables: &T, scratch: &Scratch, port: &Port) -> Known {
+fn look<F: Family, T: Tables>(tables: &T, scratch: &mut Scratch, port: &Port) -> Known {
+    let now = tick(tables, &mut scratch.clock);
     let flow = &scratch.flow;
-    let now = tick(tables);
     let found = tables.session(F::key(&scratch.keys), |session| {
         if !conntrack::stands(session, flow, &port.timeouts, now) {
             return Known::NOTHING;
@@ -292,8 +291,8 @@ fn look<F: Family, T: Tables>(tables: &T, scratch: &Scratch, port: &Port) -> Kno
 
 /// Whether a session stands under the key at hand, for a packet that is not its own: an ICMP error.
 #[inline(always)]
-pub fn stands<F: Family, T: Tables>(tables: &T, scratch: &Scratch, port: &Port) -> bool {
-    let now = tick(tables);
+pub fn stands<F: Family, T: Tables>(tables: &T, scratch: &mut Scratch, port: &Port) -> bool {
+    let now = tick(tables, &mut scratch.clock);
     let key = F::key(&scratch.keys);
     // The flags of the error's own flow are none of TCP's.
     let found = tables.session(key, |session| {
@@ -344,7 +343,7 @@ pub fn record<F: Family, T: Tables>(
     known: Known,
     length: u32,
 ) -> Stage {
-    let now = tick(tables);
+    let now = tick(tables, &mut scratch.clock);
     let side = decision.side();
     let Scratch { session: fresh, keys, flow, hop, .. } = scratch;
     let opening = opening_state::<F>(flow, port);
@@ -460,12 +459,6 @@ pub fn begin(scratch: &mut Scratch, slot: u16, port: &Port) {
     scratch.flow.epoch = port.epoch;
     scratch.flow.external = [0];
     scratch.flow.external_port = Be16::default();
-}
-
-/// The present, in ticks.
-#[inline(always)]
-pub fn tick<T: Tables>(tables: &T) -> u16 {
-    (tables.now_coarse() >> TICK_SHIFT) as u16
 }
 
 #[inline(always)]

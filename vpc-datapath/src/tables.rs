@@ -113,4 +113,6 @@ pub trait Tables {
     fn buckets<R>(&self, slot: u16, with: impl FnOnce(&mut PortBuckets) -> R) -> Option<R>;
     /// The monotonic clock, ns, as cheap as it comes: some milliseconds old.
     fn now_coarse(&self) -> u64;
+    /// A number that is another one when [`Self::now_coarse`] is.
+    fn jiffies(&self) -> u64;
 }

@@ -273,4 +273,9 @@ impl Tables for Maps {
         // SAFETY: a helper without arguments.
         unsafe { helpers::bpf_ktime_get_coarse_ns() }
     }
+    #[inline(always)]
+    fn jiffies(&self) -> u64 {
+        // SAFETY: as above. The verifier makes a load of it.
+        unsafe { helpers::bpf_jiffies64() }
+    }
 }

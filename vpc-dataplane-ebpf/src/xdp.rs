@@ -11,7 +11,11 @@ use aya_ebpf::{
     helpers,
 };
 use bytemuck::Pod;
-use vpc_common::{locate::LocateKey, offload::Mark};
+use vpc_common::{
+    locate::LocateKey,
+    offload::Mark,
+    wire::{Ethernet, Ipv4, Ipv6, ether_type},
+};
 use vpc_datapath::{
     Packet, Part, Scratch, Stage, Tables, Verdict, deliver,
     family::Family,
@@ -20,18 +24,40 @@ use vpc_datapath::{
     shortcut,
 };
 
+const ETHERNET: usize = size_of::<Ethernet>();
+
 /// A frame at the XDP hook.
 pub struct Frame {
     context: *mut xdp_md,
-    /// Bytes, fragments included: asked for once, since it takes a helper.
+    /// Bytes, fragments included: asked for once, since it may take a helper.
     length: u32,
 }
 
 impl Frame {
     #[inline(always)]
     fn new(context: *mut xdp_md) -> Self {
-        // SAFETY: a helper on the context.
-        Self { context, length: unsafe { helpers::bpf_xdp_get_buff_len(context) as u32 } }
+        let mut frame = Self { context, length: 0 };
+        let (data, end) = frame.bounds();
+        let linear = (end - data) as u32;
+        frame.length = if frame.length_by_ip() == Some(linear) {
+            linear
+        } else {
+            // SAFETY: a helper on the context.
+            unsafe { helpers::bpf_xdp_get_buff_len(context) as u32 }
+        };
+        frame
+    }
+
+    /// What the frame's own IP header says: most frames are as long, and lie in one piece. Fragments behind that length would
+    /// be no part of the packet.
+    #[inline(always)]
+    fn length_by_ip(&self) -> Option<u32> {
+        let packet = match self.header::<Ethernet>(0)?.ether_type {
+            ether_type::IPV4 => self.header::<Ipv4>(ETHERNET)?.total_length.get() as usize,
+            ether_type::IPV6 => size_of::<Ipv6>() + self.header::<Ipv6>(ETHERNET)?.payload_length.get() as usize,
+            _ => return None,
+        };
+        Some((ETHERNET + packet) as u32)
     }
 
     /// The same frame in another function, which a part is.

@@ -178,4 +178,7 @@ impl Tables for Metered {
     fn now_coarse(&self) -> u64 {
         self.tables.now_coarse()
     }
+    fn jiffies(&self) -> u64 {
+        self.tables.jiffies()
+    }
 }

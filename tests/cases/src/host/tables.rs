@@ -292,4 +292,7 @@ impl Tables for HostTables {
     fn now_coarse(&self) -> u64 {
         self.now
     }
+    fn jiffies(&self) -> u64 {
+        self.now
+    }
 }
