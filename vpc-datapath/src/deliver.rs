@@ -37,10 +37,13 @@ pub fn locate_endpoint<T: Tables>(tables: &T, vni: Vni, mac: Mac) -> Stage<u16> 
 /// The port in a slot, if a workload can be reached there now.
 #[inline(always)]
 pub fn port<T: Tables>(tables: &T, slot: u16) -> Stage<&Port> {
-    match tables.port(slot) {
-        Some(port) if port.epoch != 0 && port.ifindex != 0 => Ok(port),
-        _ => Err(DropReason::PortDown.into()),
-    }
+    reachable(tables.port(slot).ok_or(DropReason::PortDown)?)
+}
+
+/// The port, if a workload can be reached there now.
+#[inline(always)]
+pub fn reachable(port: &Port) -> Stage<&Port> {
+    if port.epoch != 0 && port.ifindex != 0 { Ok(port) } else { Err(DropReason::PortDown.into()) }
 }
 
 /// Hands the frame, whose Ethernet header becomes `ethernet`, to the workload in `slot`.

@@ -55,10 +55,9 @@ fn from_underlay<P: Packet, T: Tables>(
         Kind::Probe => return reflector::reflect(packet, tables, &scratch.outer, node),
     }
     match uplink::way(packet, tables, node, &scratch.outer, reach)? {
-        Way::Here(slot) if packet.gso_size() == 0 && packet.decapsulate(scratch.outer.overhead).is_ok() => {
+        Way::Here(slot, port) if packet.gso_size() == 0 && packet.decapsulate(scratch.outer.overhead).is_ok() => {
             packet.pull(HEADERS);
-            let port = deliver::port(tables, slot)?;
-            to_port(packet, tables, scratch, node, slot, port)
+            to_port(packet, tables, scratch, node, slot, deliver::reachable(port)?)
         }
         _ => uplink::normalise(packet, &scratch.outer),
     }
@@ -88,8 +87,7 @@ fn merged<P: Packet, T: Tables>(packet: &mut P, tables: &T, scratch: &mut Scratc
     if port.flags & flags::ROUTER != 0 {
         return Ok(egress::egress(packet, tables, scratch, slot, port));
     }
-    let port = deliver::port(tables, slot)?;
-    to_port(packet, tables, scratch, node, slot, port)
+    to_port(packet, tables, scratch, node, slot, deliver::reachable(port)?)
 }
 
 #[inline(always)]

@@ -11,7 +11,7 @@ use vpc_common::{
     limits::{OVERHEAD_V4, OVERHEAD_V6, VXLAN_PORT},
     locate::LocateKey,
     node::{Node, flags as node_flags},
-    port::flags as port_flags,
+    port::{Port, flags as port_flags},
     wire::{Ethernet, Ipv4, Ipv6, Udp, Vxlan, ether_type, protocol},
 };
 
@@ -19,9 +19,9 @@ const ETHERNET: usize = size_of::<Ethernet>();
 
 /// Where a sound tunnel packet goes on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Way {
-    /// Through the pipeline, here: to the port in that slot.
-    Here(u16),
+pub enum Way<'t> {
+    /// Through the pipeline, here: to that port, in that slot.
+    Here(u16, &'t Port),
     /// Through the tunnel device, whose receive offload merges TCP, and where a packet can be copied.
     TunnelDevice,
 }
@@ -110,7 +110,13 @@ fn vxlan<P: Packet>(packet: &P, udp_at: usize, outer: &mut Outer) -> Stage<Kind>
 /// Where the packet goes on, after the checks that need the inner frame. A port is reached from here if it has the flags
 /// `reach`.
 #[inline(always)]
-pub fn way<P: Packet, T: Tables>(packet: &mut P, tables: &T, node: &Node, outer: &Outer, reach: u32) -> Stage<Way> {
+pub fn way<'t, P: Packet, T: Tables>(
+    packet: &mut P,
+    tables: &'t T,
+    node: &Node,
+    outer: &Outer,
+    reach: u32,
+) -> Stage<Way<'t>> {
     if outer.overhead == OVERHEAD_V4 {
         way_at::<P, T, { OVERHEAD_V4 as usize }>(packet, tables, node, outer, reach)
     } else {
@@ -119,13 +125,13 @@ pub fn way<P: Packet, T: Tables>(packet: &mut P, tables: &T, node: &Node, outer:
 }
 
 #[inline(always)]
-fn way_at<P: Packet, T: Tables, const INNER: usize>(
+fn way_at<'t, P: Packet, T: Tables, const INNER: usize>(
     packet: &mut P,
-    tables: &T,
+    tables: &'t T,
     node: &Node,
     outer: &Outer,
     reach: u32,
-) -> Stage<Way> {
+) -> Stage<Way<'t>> {
     packet.pull((INNER + ETHERNET + size_of::<Ipv6>()) as u32);
     let inner = packet.get::<Ethernet>(INNER).ok_or(DropReason::Truncated)?;
     if inner.destination.is_group() {
@@ -149,7 +155,7 @@ fn way_at<P: Packet, T: Tables, const INNER: usize>(
     let slot = locate(tables, LocateKey::endpoint(outer.vni, inner.destination)).ok_or(DropReason::UnknownVni)?;
     let port = tables.port(slot).ok_or(DropReason::UnknownVni)?;
     let here = port.flags & (reach | port_flags::ROUTER) == reach;
-    Ok(if here { Way::Here(slot) } else { Way::TunnelDevice })
+    Ok(if here { Way::Here(slot, port) } else { Way::TunnelDevice })
 }
 
 /// Makes the outer headers ones that the kernel's tunnel socket takes: it refuses reserved bits that RFC 7348 §5 says to
