@@ -66,12 +66,14 @@ pub fn hears<F: Family, P: Packet, T: Tables>(packet: &mut P, tables: &T, scratc
     is_exempt::<F>(&scratch.flow, Side::Peer) || packet.part::<F, T>(tables, scratch, Part::Judge).is_ok()
 }
 
-/// What a network ACL says to a packet that passes the router, whatever its flow.
-#[inline(never)]
+/// What a network ACL, if there is one, says to a packet that passes the router, whatever its flow.
+#[inline(always)]
 pub fn acl<T: Tables>(tables: &T, scratch: &mut Scratch, rules: u32, peer: Ip) -> Stage {
-    if rules == Port::NO_ACL {
-        return Ok(());
-    }
+    if rules == Port::NO_ACL { Ok(()) } else { of_acl(tables, scratch, rules, peer) }
+}
+
+#[inline(never)]
+fn of_acl<T: Tables>(tables: &T, scratch: &mut Scratch, rules: u32, peer: Ip) -> Stage {
     let wanted = service_of(&scratch.flow, true);
     match by_address(tables, scratch, rules, peer, wanted) {
         Some(verdict) if verdict.action == action::ALLOW => Ok(()),
