@@ -170,7 +170,7 @@ impl OutsideTables {
         self.externals.set_all(&plan.externals.set)?;
         self.elastic_ips.set_all(&plan.elastic_ips.set)?;
         self.set_slices(&plan.slices.set)?;
-        self.forwards.set_all(&plan.forwards.set)?;
+        self.set_forwards(&plan.forwards.set)?;
         if let Some(outlet) = &plan.outlet {
             self.outlet.set(&0, outlet)?;
         }
@@ -216,6 +216,21 @@ impl OutsideTables {
         self.nat_in.delete_all(&keys)
     }
 
+    /// What comes from outside to the port of a forward is the forward's: a guest that has a mapping there gets another one.
+    fn set_forwards(&self, forwards: &[(ExternalPort, Forward)]) -> Result<(), TableError> {
+        self.forwards.set_all(forwards)?;
+        let _alone = self.mappings_lock.lock().unwrap_or_else(PoisonError::into_inner);
+        for (key, _) in forwards {
+            let Some(mapping) = self.nat_in.get(key)? else { continue };
+            let (out, here) = mapping.way_out(key);
+            if self.nat_out.get(&out)? == Some(here) {
+                self.nat_out.delete(&out)?;
+            }
+            self.nat_in.delete(key)?;
+        }
+        Ok(())
+    }
+
     /// Removes what goes.
     ///
     /// # Errors
@@ -239,6 +254,25 @@ mod tests {
     use super::*;
     use vpc_bpf::{Loader, Sizes};
     use vpc_common::Be16;
+
+    /// Needs root.
+    #[test]
+    fn a_guest_has_no_mapping_where_a_forward_comes() {
+        let loaded = Loader::new(Sizes { sessions: 1_024, endpoints: 1_024, routes: 1_024, ..Sizes::default() });
+        let tables = OutsideTables::new(&loaded.load().unwrap()).unwrap();
+        let external = |port| ExternalPort { address: [9], protocol: 17, reserved: 0, port: Be16::new(port) };
+        let mapping = |port| NatIn { gateway: 1, slot: 1, port: Be16::new(port), ..NatIn::default() };
+        let way = |port| mapping(port).way_out(&external(port));
+        // To 80 and 81 guests are led, 82 is at home; the guest of 83 is led elsewhere by now.
+        let elsewhere = (way(83).0, NatOut { address: [9], port: Be16::new(90), reserved: 0 });
+        tables.nat_in.set_all(&[80, 81, 82, 83].map(|port| (external(port), mapping(port)))).unwrap();
+        tables.nat_out.set_all(&[way(80), way(81), elsewhere]).unwrap();
+        let forward = |port| (external(port), Forward::zeroed());
+        tables.set_forwards(&[80, 82, 83, 84].map(forward)).unwrap();
+        assert_eq!(tables.nat_in.entries().unwrap(), [(external(81), mapping(81))]);
+        let led: BTreeMap<_, _> = tables.nat_out.entries().unwrap().into_iter().collect();
+        assert_eq!(led, BTreeMap::from([way(81), elsewhere]));
+    }
 
     /// Needs root.
     #[test]
