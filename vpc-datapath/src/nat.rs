@@ -9,7 +9,7 @@ use crate::{
     packet::{Covered, SumChange, Zero},
     route,
     scratch::{Flow, Inward, flow_flags},
-    session::{self, Known},
+    session::Known,
 };
 use vpc_common::{
     Be16, Be32, DropReason, Ip,
