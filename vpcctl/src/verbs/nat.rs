@@ -1,6 +1,6 @@
 //! `vpcctl nat`.
 
-use super::sessions::Which;
+use super::sessions::{Which, tell_of_more};
 use crate::output::{self, table};
 use clap::Args;
 use std::process::ExitCode;
@@ -36,6 +36,7 @@ impl Arguments {
         let request = Request::Nat { filter: self.which.filter(), limit: self.limit };
         let report: NatReport = ask(&output.run_dir, request)?;
         output.show(&report, |report| format!("{}\n\n{}", mappings(&report.mappings), slices(&report.slices)))?;
+        tell_of_more("mappings", report.mappings.len(), self.limit);
         Ok(ExitCode::SUCCESS)
     }
 }

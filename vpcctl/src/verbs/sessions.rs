@@ -74,6 +74,7 @@ impl Arguments {
                 let request = Request::Sessions { filter: self.which.filter(), limit: self.limit };
                 let sessions: Vec<SessionRow> = ask(&output.run_dir, request)?;
                 output.show(&sessions, |sessions| people(sessions))?;
+                tell_of_more("sessions", sessions.len(), self.limit);
             }
             Some(Verb::Flush(which)) => {
                 let flushed: Flushed = ask(&output.run_dir, Request::FlushSessions(which.filter()))?;
@@ -81,6 +82,13 @@ impl Arguments {
             }
         }
         Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Says so, beside the listing, if it ends where it was told to.
+pub(super) fn tell_of_more(what: &str, shown: usize, limit: usize) {
+    if shown > 0 && shown == limit {
+        eprintln!("vpcctl: the first {limit} {what} only; --limit 0 lists all");
     }
 }
 

@@ -267,6 +267,14 @@ fn mappings_and_what_is_used_of_a_slice_are_listed() {
     assert_eq!(nat(&format!("--address {NAT}"))["mappings"], all["mappings"]);
     assert_eq!(nat("--address 198.51.100.77")["mappings"], serde_json::json!([]));
     assert_eq!(nat("--limit 1")["mappings"].as_array().unwrap().len(), 1);
+    for what in ["nat", "sessions"] {
+        let told = |limit| {
+            let output = vpcctl_output(node, &format!("{what} --limit {limit}")).unwrap();
+            String::from_utf8(output.stderr).unwrap()
+        };
+        assert!(told(1).contains("the first 1") && told(1).contains("--limit 0"), "{what}: {}", told(1));
+        assert_eq!(told(0) + &told(1_000), "", "{what}");
+    }
 
     let slice = |protocol: &str| {
         let rows = all["slices"].as_array().unwrap();
