@@ -47,8 +47,8 @@ pub trait Past {
     const FINISHED: bool;
 }
 
-/// As a workload handed it over. What this program shares with no other the compiler makes no function of, and a call
-/// costs a packet that is mostly looked up more than it does elsewhere.
+/// As a workload handed it over. A type of its own so that its program's fast path is its own: what two programs share, the
+/// compiler makes a function of, and a call costs as much as a look-up.
 pub struct Sent;
 /// As a driver handed it over.
 pub struct Raw;
