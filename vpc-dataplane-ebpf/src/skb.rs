@@ -48,7 +48,7 @@ pub trait Past {
 }
 
 /// As a workload handed it over. A type of its own so that its program's fast path is its own: what two programs share, the
-/// compiler makes a function of, and a call costs as much as a look-up.
+/// compiler makes a function of, and to return from one may cost as much as a look-up.
 pub struct Sent;
 /// As a driver handed it over.
 pub struct Raw;

@@ -217,6 +217,7 @@ impl OutsideTables {
     }
 
     /// What comes from outside to the port of a forward is the forward's: a guest that has a mapping there gets another one.
+    /// One that a packet makes in this very moment stays until it is idle.
     fn set_forwards(&self, forwards: &[(ExternalPort, Forward)]) -> Result<(), TableError> {
         self.forwards.set_all(forwards)?;
         let _alone = self.mappings_lock.lock().unwrap_or_else(PoisonError::into_inner);

@@ -88,7 +88,7 @@ impl Arguments {
 /// Says so, beside the listing, if it ends where it was told to.
 pub(super) fn tell_of_more(what: &str, shown: usize, limit: usize) {
     if shown > 0 && shown == limit {
-        eprintln!("vpcctl: the first {limit} {what} only; --limit 0 lists all");
+        eprintln!("vpcctl: the first {limit} {what}, there may be more: --limit 0 lists all");
     }
 }
 
