@@ -59,6 +59,9 @@ pub trait Packet {
     fn take_aside(&mut self, offset: u32, length: u32) -> Result<(), NoRoom>;
     /// Copies bytes `from..from + length` of what was taken aside to `offset`.
     fn put_back(&mut self, from: u32, offset: u32, length: u32) -> Result<(), NoRoom>;
+    /// Takes the frame out of what it shares with the sender's copy, if it does. The kernel's tunnel device queues frames that
+    /// are shared elsewhere than others (`gro_cells_receive`, Linux 6.18), where they overtake these.
+    fn unshare(&mut self) {}
     /// Opens `overhead` bytes in front. They and the inner Ethernet header behind them are undefined: the caller writes
     /// both. GSO stays what it was.
     fn encapsulate(&mut self, overhead: u32) -> Result<(), NoRoom>;

@@ -162,6 +162,10 @@ fn way_at<'t, P: Packet, T: Tables, const INNER: usize>(
 /// ignore, and verifies a checksum that need not be.
 #[inline(always)]
 pub fn normalise<P: Packet>(packet: &mut P, outer: &Outer) -> Stage<Verdict> {
+    // A GSO frame, in which a bit must be cleared, the kernel takes out by itself.
+    if packet.gso_size() == 0 {
+        packet.unshare();
+    }
     if outer.overhead == OVERHEAD_V4 {
         normalise_at::<P, { OVERHEAD_V4 as usize }>(packet, outer)
     } else {

@@ -191,6 +191,12 @@ impl<W: Past> Packet for Skb<W> {
         if result == 0 { Ok(()) } else { Err(NoRoom) }
     }
     #[inline(always)]
+    fn unshare(&mut self) {
+        // No room at all, but all that comes before it.
+        // SAFETY: a helper on the context. If it fails the frame is only queued elsewhere.
+        unsafe { helpers::bpf_skb_change_head(self.0, 0, 0) };
+    }
+    #[inline(always)]
     fn encapsulate(&mut self, overhead: u32) -> Result<(), NoRoom> {
         const COMMON: u64 = (BPF_F_ADJ_ROOM_FIXED_GSO | BPF_F_ADJ_ROOM_ENCAP_L4_UDP | BPF_F_ADJ_ROOM_ENCAP_L2_ETH)
             as u64

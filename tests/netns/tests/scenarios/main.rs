@@ -16,6 +16,7 @@ mod live;
 mod moving;
 mod mtu;
 mod north_south;
+mod order;
 mod packet_rate;
 mod quota;
 mod stateful;
@@ -43,6 +44,7 @@ fn the_topologies_of_the_scenarios_are_valid() {
         differential::TOPOLOGY,
         &packet_rate::topology(),
         &failover::TOPOLOGY,
+        &order::topology(),
     ];
     for text in texts {
         if let Err(problems) = vpc_topology::load(text, "topology.yaml") {
