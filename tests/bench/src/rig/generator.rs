@@ -30,7 +30,7 @@ const PORTS: usize = 60_000;
 
 /// How long one kind of traffic is measured at most, once there are samples enough: where samples take longer there are
 /// fewer.
-const LONG_ENOUGH: Duration = Duration::from_secs(12);
+const LONG_ENOUGH: Duration = Duration::from_secs(8);
 /// So many samples are enough for a figure with a target, and for one that is only shown.
 const ENOUGH: usize = 7;
 const ENOUGH_TO_SHOW: usize = 3;
