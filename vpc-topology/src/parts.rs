@@ -40,7 +40,7 @@ fn read_in(source: &dyn Source, size: usize) -> Option<File> {
         return None;
     }
     file.make_room(items.start, items.len() as i64);
-    let parts = parts(text, items.clone(), size);
+    let parts = parts(text, items.clone(), size)?;
     source.pass(0..text.len());
     file.ports = ports(source, &parts)?;
     source.pass(0..text.len());
@@ -101,11 +101,15 @@ fn ports(source: &dyn Source, parts: &[Range<usize>]) -> Option<Vec<Port>> {
     })
 }
 
-/// Cuts the list before lines that look like the first one of an item, into parts of about that size.
-fn parts(text: &str, items: Range<usize>, size: usize) -> Vec<Range<usize>> {
+/// Cuts the list before lines that look like the first one of an item, into parts of about that size. `None`: it does not
+/// begin with such a line. A tab stands before its hyphen, say, and the parser takes that alone, but not with items behind it.
+fn parts(text: &str, items: Range<usize>, size: usize) -> Option<Vec<Range<usize>>> {
     let list = &text[items.clone()];
     let first = list.lines().find(|line| !is_blank(line)).unwrap_or_default();
     let indent = first.len() - first.trim_start_matches(' ').len();
+    if !first[indent..].starts_with('-') {
+        return None;
+    }
     let item = format!("\n{}- ", " ".repeat(indent));
     let mut parts = Vec::with_capacity(list.len() / size + 1);
     let mut start = items.start;
@@ -115,7 +119,7 @@ fn parts(text: &str, items: Range<usize>, size: usize) -> Vec<Range<usize>> {
         parts.push(start..end);
         start = end;
     }
-    parts
+    Some(parts)
 }
 
 fn is_blank(line: &str) -> bool {
@@ -217,6 +221,14 @@ mod tests {
             ["version: 1\nx: \"\nports:\n  - {a: b}\n\"\n", "{version: 1, x: [\nports:\n- ]}\n", "--- |\nports:\n- a\n"]
         {
             assert!(read_in(&text, PART).is_none(), "{text}");
+        }
+    }
+
+    #[test]
+    fn items_must_stand_below_each_other() {
+        for between in ["\t", "&a "] {
+            let text = BASES[3].replacen("ports:\n  - ", &format!("ports:\n  {between}- "), 1);
+            assert!(text != BASES[3] && whole(&text).is_none() && read_in(&text, 1).is_none(), "{text}");
         }
     }
 
