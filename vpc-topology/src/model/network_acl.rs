@@ -29,7 +29,7 @@ record! {
 
 record! {
     /// One rule of a network ACL.
-    pub struct AclRule, "ACL rule" {
+    pub struct AclRule, "network ACL rule" {
         /// Its place in the order, unique in its direction, 1 to 32766.
         rule_number: Spanned<RuleNumber>,
         /// The IP protocol.
