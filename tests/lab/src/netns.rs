@@ -114,6 +114,17 @@ impl Netns {
         Ok(words.next().with_context(|| format!("{device} has no MAC: {line}"))?.to_owned())
     }
 
+    /// Sets which CPUs all its interfaces receive on (`rps_cpus`), as bits; none: wherever frames come in.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn receive_on(&self, cpus: u64) -> Result<()> {
+        let files = "/sys/class/net/*/queues/rx-*/rps_cpus";
+        let script = format!("for file in {files}; do echo {cpus:x} > $file || exit 1; done");
+        // It mounts the /sys of the namespace.
+        output(Command::new("ip").args(["netns", "exec", self.name(), "sh", "-c", &script])).map(drop)
+    }
+
     /// Sets sysctls inside: path below /proc/sys, and value.
     ///
     /// # Errors

@@ -3,8 +3,6 @@
 use super::Path;
 use crate::machine;
 use anyhow::Result;
-use std::process::Command;
-use vpc_lab::{Netns, command::output};
 
 /// Work for which each machine has its CPU: the client's the first, the server's the last. By receive packet steering
 /// (`rps_cpus`) of all interfaces: left alone, a frame is received on the CPU that sent it, whatever machine that was.
@@ -17,19 +15,11 @@ pub fn with_own_cpus<T>(paths: &[&dyn Path], work: impl FnOnce() -> Result<T>) -
             path.machines()
                 .iter()
                 .zip(masks)
-                .try_for_each(|(machine, mask)| machine.iter().try_for_each(|netns| receive_on(netns, mask)))
+                .try_for_each(|(machine, mask)| machine.iter().try_for_each(|netns| netns.receive_on(mask)))
         })
     };
     steer([1, 1 << machine::last_cpu()])?;
     let result = work();
     steer([0; 2])?;
     result
-}
-
-/// Sets which CPUs a namespace receives on, as bits; none: wherever frames come in.
-fn receive_on(netns: &Netns, cpus: u64) -> Result<()> {
-    let files = "/sys/class/net/*/queues/rx-*/rps_cpus";
-    let script = format!("for file in {files}; do echo {cpus:x} > $file || exit 1; done");
-    // It mounts the /sys of the namespace.
-    output(Command::new("ip").args(["netns", "exec", netns.name(), "sh", "-c", &script])).map(drop)
 }

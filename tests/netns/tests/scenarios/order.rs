@@ -1,8 +1,8 @@
 //! A flow's packets arrive in the order in which they were sent.
 
 use anyhow::{Context, Result};
-use std::{process::Command, thread::available_parallelism};
-use vpc_lab::{Fabric, Lab, Netns, UnderlayOptions, command::output, iperf::Load, underlay::Wire};
+use std::thread::available_parallelism;
+use vpc_lab::{Fabric, Lab, UnderlayOptions, iperf::Load, underlay::Wire};
 use vpc_netns_tests::{TOPOLOGY, reaches};
 
 /// Nodes that receive by TC, with a wire between them and no router.
@@ -28,16 +28,6 @@ fn wire_directly(fabric: &Fabric) -> Result<()> {
     Ok(())
 }
 
-/// Has a namespace receive all on one CPU, by its number: what is sent on several would overtake itself.
-fn receive_on(netns: &Netns, cpu: usize) -> Result<()> {
-    let script = format!(
-        "for file in /sys/class/net/*/queues/rx-*/rps_cpus; do echo {:x} > $file || exit 1; done",
-        1_u64 << cpu
-    );
-    // It mounts the /sys of the namespace.
-    output(Command::new("ip").args(["netns", "exec", netns.name(), "sh", "-c", &script])).map(drop)
-}
-
 /// How often a guest saw, by acknowledgements, that segments which it had sent once arrived behind later ones.
 fn reordered(fabric: &Fabric, guest: &str) -> Result<u64> {
     let counters = fabric.guest(guest)?.netns().run("nstat -asz TcpExtTCPSACKReorder")?;
@@ -54,10 +44,11 @@ fn a_short_segment_does_not_overtake_long_ones() {
     fabric.start_agents().unwrap();
     reaches(&fabric, "a1", "b1").unwrap();
     let (a1, b1) = (fabric.guest("a1").unwrap(), fabric.guest("b1").unwrap());
-    let last = available_parallelism().unwrap().get().min(64) - 1;
-    for (guest, node, cpu) in [(a1, "hv1", 0), (b1, "hv2", last)] {
-        receive_on(guest.netns(), cpu).unwrap();
-        receive_on(fabric.node(node).unwrap().netns(), cpu).unwrap();
+    // Each machine receives on one CPU: what is sent on several would overtake itself.
+    let last = 1 << (available_parallelism().unwrap().get().min(64) - 1);
+    for (guest, node, cpu) in [(a1, "hv1", 1), (b1, "hv2", last)] {
+        guest.netns().receive_on(cpu).unwrap();
+        fabric.node(node).unwrap().netns().receive_on(cpu).unwrap();
     }
     let throughput = a1.iperf(b1, b1.ipv4().unwrap(), Load::Tcp { streams: 4 }, 2).unwrap();
     assert_eq!(reordered(&fabric, "a1").unwrap(), 0, "{throughput:?}");
